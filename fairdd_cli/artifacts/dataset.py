@@ -1,0 +1,257 @@
+"""BiasedDataset: a training split in which a group dominates each class, and a test split with equal cells."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from fairdd_cli.artifacts._files import STREAM
+from fairdd_cli.artifacts._hdf5 import Blocks, Container, Schema, opened, parsed, write
+
+SPLITS = ("train", "test")
+SCHEMA = Schema(
+    kind="fairdd/dataset",
+    attributes={
+        "name": str,
+        "class_names": list,
+        "protected_names": list,
+        "mean": list,
+        "std": list,
+        "bias_ratio": float,
+    },
+    arrays={
+        f"{split}/{array}": form
+        for split in SPLITS
+        for array, form in {
+            "images": ("uint8", 4),
+            "labels": ("int64", 1),
+            "protected": ("int64", 1),
+            "cells/start": ("int64", 2),
+            "cells/count": ("int64", 2),
+        }.items()
+    },
+)
+
+
+class Images(Protocol):
+    """uint8 images [N, C, H, W], wherever they are."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, C, H, W)."""
+        ...
+
+    def take(self, indices: np.ndarray) -> np.ndarray:
+        """The images [len(indices), C, H, W] at `indices`."""
+        ...
+
+    def all(self) -> np.ndarray:
+        """Every image, in memory."""
+        ...
+
+
+@dataclass(frozen=True)
+class MemoryImages:
+    """Images held in an array."""
+
+    array: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, C, H, W)."""
+        return self.array.shape
+
+    def take(self, indices: np.ndarray) -> np.ndarray:
+        """The images at `indices`."""
+        return np.asarray(self.array[indices])
+
+    def all(self) -> np.ndarray:
+        """Every image."""
+        return self.array
+
+
+@dataclass(frozen=True)
+class FileImages:
+    """Images that stay in a file, from the byte `offset` on; each is read when it is asked for.
+
+    Positioned reads rather than a memory map: pages of a map count as the process's memory.
+    """
+
+    path: str
+    offset: int
+    shape: tuple[int, ...]
+
+    @cached_property
+    def _descriptor(self) -> int:
+        return os.open(self.path, os.O_RDONLY)
+
+    def take(self, indices: np.ndarray) -> np.ndarray:
+        """The images at `indices`, read in the order in which they lie."""
+        images = np.empty((len(indices), *self.shape[1:]), np.uint8)
+        rows = images.reshape(len(indices), -1)
+        for row in np.argsort(indices, kind="stable"):
+            os.preadv(self._descriptor, [memoryview(rows[row])], self.offset + int(indices[row]) * rows.shape[1])
+        return images
+
+    def all(self) -> np.ndarray:
+        """Every image."""
+        return np.fromfile(self.path, np.uint8, int(np.prod(self.shape)), offset=self.offset).reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Samples sorted by cell: those of (label y, protected a) are `start[y, a] : start[y, a] + count[y, a]`."""
+
+    images: Images
+    labels: np.ndarray  # int64 [N]
+    protected: np.ndarray  # int64 [N]
+    start: np.ndarray  # int64 [classes, groups]
+    count: np.ndarray  # int64 [classes, groups]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @staticmethod
+    def sorted_by_cell(images: Images, labels: np.ndarray, protected: np.ndarray, classes: int, groups: int) -> "Split":
+        """The split of samples that stand sorted by (label, protected) already."""
+        start, count = cell_ranges(labels, protected, classes, groups)
+        return Split(images, labels, protected, start, count)
+
+
+def cell_ranges(labels: np.ndarray, protected: np.ndarray, classes: int, groups: int) -> tuple[np.ndarray, np.ndarray]:
+    """(start, count), both int64 [classes, groups], of samples sorted by (label, protected)."""
+    count = np.bincount(labels * groups + protected, minlength=classes * groups).astype(np.int64)
+    start = np.cumsum(count) - count
+    return start.reshape(classes, groups), count.reshape(classes, groups)
+
+
+@dataclass(frozen=True)
+class BiasedDataset:
+    """A data set as `fairdd make-dataset` writes it.
+
+    `mean` and `std` (per channel, for values in [0, 1]) normalise the images; `options` say how it was made.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    protected_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    bias_ratio: float  # share of the training images that belong to the majority group of their class
+    train: Split
+    test: Split
+    options: Mapping[str, Any]
+    seed: int
+    path: str = ""
+    digest: str = ""
+    history: Mapping[str, str] = field(default_factory=dict)  # created, generated_by
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    @property
+    def groups(self) -> int:
+        """Number of groups."""
+        return len(self.protected_names)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image."""
+        _, channels, height, width = self.train.images.shape
+        return channels, height, width
+
+
+def majority_share(count: np.ndarray) -> float:
+    """The bias ratio of a cell table [classes, groups]: the share of samples in the majority group of their class."""
+    return float(count.max(axis=1).sum() / max(1, count.sum()))
+
+
+def write_dataset(path: str, dataset: BiasedDataset, blocks: Mapping[str, Blocks], force: bool = True) -> str:
+    """Writes `dataset` to `path` with the images of each split from `blocks`; returns the digest."""
+    arrays: dict[str, np.ndarray | Blocks] = {}
+    for name in SPLITS:
+        split: Split = getattr(dataset, name)
+        arrays |= {
+            f"{name}/images": blocks[name],
+            f"{name}/labels": split.labels,
+            f"{name}/protected": split.protected,
+            f"{name}/cells/start": split.start,
+            f"{name}/cells/count": split.count,
+        }
+    attributes = {
+        "name": dataset.name,
+        "class_names": list(dataset.class_names),
+        "protected_names": list(dataset.protected_names),
+        "mean": list(dataset.mean),
+        "std": list(dataset.std),
+        "bias_ratio": dataset.bias_ratio,
+        "options": json.dumps(dict(dataset.options), sort_keys=True),
+        "seed": dataset.seed,
+    }
+    return write(path, SCHEMA.kind, attributes, arrays, force)
+
+
+def read_dataset(path: str) -> BiasedDataset:
+    """The data set at `path` (`-`: standard input); raises UsageError unless it is sound. Images stay in the file."""
+    with opened(path, SCHEMA) as container:
+        attributes = container.attributes
+        for name in ("class_names", "protected_names"):
+            if not attributes[name] or not all(isinstance(entry, str) for entry in attributes[name]):
+                raise container.fail(f"attribute '{name}' should be a list of names")
+        channels = container.shape("train/images")[1]
+        for name in ("mean", "std"):
+            values = attributes[name]
+            if len(values) != channels or not all(isinstance(v, float) and np.isfinite(v) for v in values):
+                raise container.fail(f"attribute '{name}' should be one number for each of {channels} channels")
+        if min(attributes["std"]) <= 0:
+            raise container.fail("attribute 'std' must be positive")
+        splits = {name: _read_split(container, name) for name in SPLITS}
+        if splits["train"].images.shape[1:] != splits["test"].images.shape[1:]:
+            raise container.fail("training and test images differ in size")
+        return BiasedDataset(
+            name=attributes["name"],
+            class_names=tuple(attributes["class_names"]),
+            protected_names=tuple(attributes["protected_names"]),
+            mean=tuple(attributes["mean"]),
+            std=tuple(attributes["std"]),
+            bias_ratio=attributes["bias_ratio"],
+            train=splits["train"],
+            test=splits["test"],
+            options=parsed(container, "options", lambda value: isinstance(value, dict)),
+            seed=attributes["seed"],
+            path=path,
+            digest=attributes["digest"],
+            history={name: attributes[name] for name in ("created", "generated_by")},
+        )
+
+
+def _read_split(container: Container, name: str) -> Split:
+    classes, groups = (len(container.attributes[key]) for key in ("class_names", "protected_names"))
+    labels, protected = container.array(f"{name}/labels"), container.array(f"{name}/protected")
+    shape = container.shape(f"{name}/images")
+    if min(shape) < 1:
+        raise container.fail(f"'{name}/images' is empty")
+    if not len(labels) == len(protected) == shape[0]:
+        raise container.fail(f"'{name}' has {shape[0]} images, {len(labels)} labels and {len(protected)} protected")
+    for array, values, limit in (("labels", labels, classes), ("protected", protected, groups)):
+        if values.min() < 0 or values.max() >= limit:
+            raise container.fail(f"'{name}/{array}' must lie in 0…{limit - 1}")
+    if (np.diff(labels * groups + protected) < 0).any():
+        raise container.fail(f"'{name}' is not sorted by cell")
+    start, count = cell_ranges(labels, protected, classes, groups)
+    for array, expected in (("start", start), ("count", count)):
+        if not np.array_equal(container.array(f"{name}/cells/{array}"), expected):
+            raise container.fail(f"'{name}/cells/{array}' disagrees with the labels")
+    images: Images
+    if container.path == STREAM:
+        images = MemoryImages(container.array(f"{name}/images"))
+    else:
+        images = FileImages(str(Path(container.path).absolute()), container.offset(f"{name}/images"), shape)
+    return Split(images, labels, protected, start, count)

@@ -1,0 +1,130 @@
+"""SyntheticSet: the distilled images, with all that is needed to train on them and to know how they came about."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fairdd_cli.artifacts._hdf5 import Blocks, Schema, opened, parsed, write
+
+SCHEMA = Schema(
+    kind="fairdd/synthetic",
+    attributes={
+        "method": str,
+        "fairness": str,
+        "sampling": str,
+        "ipc": int,
+        "iterations": int,
+        "network": str,
+        "factor": int,
+        "learning_rate": float,
+        "mean": list,
+        "std": list,
+        "class_names": list,
+        "evaluation": str,
+        "dataset": str,
+        "dataset_path": str,
+        "dataset_digest": str,
+    },
+    arrays={
+        "images": ("float32", 4),
+        "labels": ("int64", 1),
+        "history/iteration": ("int64", 1),
+        "history/loss": ("float64", 1),
+        "history/seconds": ("float64", 1),
+    },
+)
+
+
+@dataclass(frozen=True)
+class History:
+    """The course of a distillation: the loss of some iterations and the seconds until then."""
+
+    iteration: np.ndarray  # int64 [T]
+    loss: np.ndarray  # float64 [T]
+    seconds: np.ndarray  # float64 [T]
+
+
+@dataclass(frozen=True)
+class SyntheticSet:
+    """A synthetic set as `fairdd distill` writes it.
+
+    `images` are float32 [M, C, H, W] in normalised units, class after class; with a `factor` above 1 each
+    holds factor² training images (multi-formation). `evaluation` is the protocol to train with; a
+    `learning_rate` other than 0 was learned and replaces the protocol's.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray  # int64 [M]
+    history: History
+    method: str
+    fairness: str
+    sampling: str
+    ipc: int
+    iterations: int
+    network: str
+    factor: int
+    learning_rate: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    class_names: tuple[str, ...]
+    evaluation: Mapping[str, Any]
+    dataset: str
+    dataset_path: str
+    dataset_digest: str
+    options: Mapping[str, Any]
+    seed: int
+    path: str = ""
+    digest: str = ""
+    origin: Mapping[str, str] = field(default_factory=dict)  # created, generated_by
+
+
+def write_synthetic(path: str, synthetic: SyntheticSet, force: bool = True) -> str:
+    """Writes `synthetic` to `path` (`-`: standard output) and returns its digest."""
+    attributes: dict[str, Any] = {name: getattr(synthetic, name) for name in SCHEMA.attributes}
+    for name in ("mean", "std", "class_names"):
+        attributes[name] = list(attributes[name])
+    attributes["evaluation"] = json.dumps(dict(synthetic.evaluation), sort_keys=True)
+    attributes["options"] = json.dumps(dict(synthetic.options), sort_keys=True)
+    attributes["seed"] = synthetic.seed
+    arrays: dict[str, np.ndarray | Blocks] = {
+        "images": synthetic.images.astype(np.float32),
+        "labels": synthetic.labels.astype(np.int64),
+        "history/iteration": synthetic.history.iteration.astype(np.int64),
+        "history/loss": synthetic.history.loss.astype(np.float64),
+        "history/seconds": synthetic.history.seconds.astype(np.float64),
+    }
+    return write(path, SCHEMA.kind, attributes, arrays, force)
+
+
+def read_synthetic(path: str) -> SyntheticSet:
+    """The synthetic set at `path` (`-`: standard input); raises UsageError unless it is sound."""
+    with opened(path, SCHEMA) as container:
+        values = {name: container.attributes[name] for name in (*SCHEMA.attributes, "seed", "digest")}
+        images, labels = container.array("images"), container.array("labels")
+        if len(images) < 1 or min(images.shape) < 1 or len(labels) != len(images):
+            raise container.fail(f"it has {len(images)} images and {len(labels)} labels")
+        if not np.isfinite(images).all():
+            raise container.fail("an image holds a value that is not finite")
+        if labels.min() < 0 or labels.max() >= len(values["class_names"]):
+            raise container.fail(f"'labels' must lie in 0…{len(values['class_names']) - 1}")
+        if not all(isinstance(name, str) for name in values["class_names"]):
+            raise container.fail("attribute 'class_names' should be a list of names")
+        for name in ("mean", "std"):
+            if len(values[name]) != images.shape[1] or not all(isinstance(v, float) for v in values[name]):
+                raise container.fail(f"attribute '{name}' should be one number for each channel")
+            values[name] = tuple(values[name])
+        values["class_names"] = tuple(values["class_names"])
+        if values["ipc"] < 1 or not 1 <= values["factor"] <= min(images.shape[2:]) or values["iterations"] < 0:
+            raise container.fail("'ipc', 'factor' or 'iterations' is out of range")
+        if not np.isfinite(values["learning_rate"]) or values["learning_rate"] < 0:
+            raise container.fail("'learning_rate' must be a number of at least 0")
+        values["evaluation"] = parsed(container, "evaluation", lambda value: isinstance(value, dict))
+        values["options"] = parsed(container, "options", lambda value: isinstance(value, dict))
+        history = History(*(container.array(f"history/{name}") for name in ("iteration", "loss", "seconds")))
+        if not len(history.iteration) == len(history.loss) == len(history.seconds):
+            raise container.fail("the arrays of 'history' differ in length")
+        origin = {name: container.attributes[name] for name in ("created", "generated_by")}
+        return SyntheticSet(images=images, labels=labels, history=history, path=path, origin=origin, **values)

@@ -1,0 +1,12 @@
+"""Colour-biased Fashion-MNIST: the background is coloured, the garment white."""
+
+from fairdd_cli.datasets._colour import GARMENTS, OPTIONS, coloured_source
+from fairdd_cli.datasets._idx import FASHION
+from fairdd_cli.datasets._source import Request, Source
+
+__all__ = ["OPTIONS", "source"]
+
+
+def source(request: Request) -> Source:
+    """10 classes, 10 colours as groups, 3x32x32."""
+    return coloured_source(request, FASHION, "fmnist-bg", GARMENTS)

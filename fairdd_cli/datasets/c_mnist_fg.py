@@ -1,0 +1,12 @@
+"""Colour-biased MNIST: the digit is coloured, on black."""
+
+from fairdd_cli.datasets._colour import DIGITS, OPTIONS, coloured_source
+from fairdd_cli.datasets._idx import MNIST
+from fairdd_cli.datasets._source import Request, Source
+
+__all__ = ["OPTIONS", "source"]
+
+
+def source(request: Request) -> Source:
+    """10 classes, 10 colours as groups, 3x32x32."""
+    return coloured_source(request, MNIST, "mnist-fg", DIGITS)

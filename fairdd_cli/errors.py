@@ -1,0 +1,31 @@
+"""What can go wrong, in words for the person at the prompt.
+
+An error's text is one or two lines: what is wrong, in which file, what was expected and found, what to do.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class FairddError(Exception):
+    """Something that is reported in a line and ends the command with `exit_code`."""
+
+    exit_code = 1
+
+
+class WorkError(FairddError):
+    """The work failed: it diverged, memory or disk ran out (exit code 1)."""
+
+
+class UsageError(FairddError):
+    """The command was used wrongly or its input is bad (exit code 2)."""
+
+    exit_code = 2
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
+    """The error for a `name` that is not among the `known` ones, with the nearest of them."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    return UsageError(f"unknown {kind} '{name}': {hint}(known: {', '.join(names)})")

@@ -1,0 +1,53 @@
+"""Networks, one file an architecture, and the NAME:key=value specification that chooses one.
+
+A file `NAME.py` holds one class `Network(Classifier)` whose constructor takes the image shape (C, H, W), the
+number of classes and, keyword-only with defaults, the options that a specification may set.
+"""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from fairdd_cli.errors import UsageError, unknown
+from fairdd_cli.registry import Registry
+
+NETWORKS = Registry("network", "fairdd_cli.networks")
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """An architecture and the options that differ from its defaults."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __str__(self) -> str:
+        listed = ",".join(f"{key}={value}" for key, value in self.options.items())
+        return f"{self.name}:{listed}" if listed else self.name
+
+    def build(self, shape: tuple[int, int, int], classes: int) -> Any:
+        """A freshly initialised `Classifier` for images of `shape` (C, H, W); UsageError where they don't fit."""
+        return NETWORKS.load(self.name).Network(shape, classes, **self.options)
+
+
+def parse_network(text: str) -> NetworkSpec:
+    """The specification in `text`, NAME or NAME:key=value,key=value; UsageError names what is unknown in it."""
+    name, _, rest = text.partition(":")
+    constructor = NETWORKS.load(name).Network.__init__
+    known = {
+        parameter.name: parameter
+        for parameter in inspect.signature(constructor).parameters.values()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    options: dict[str, Any] = {}
+    for item in filter(None, rest.split(",")):
+        key, equals, value = item.partition("=")
+        if key not in known:
+            raise unknown(f"option of network '{name}'", key, known)
+        kind = type(known[key].default)
+        if not equals or (kind is int and not value.isdecimal()):
+            raise UsageError(f"network '{name}': '{item}' should read {key}={'NUMBER' if kind is int else 'WORD'}")
+        options[key] = kind(value)
+    return NetworkSpec(NETWORKS.canonical(name), options)

@@ -1,0 +1,55 @@
+"""The file name is the registry: what a folder holds is what the toolkit offers.
+
+A module `datasets/c_fmnist_fg.py` is the data set `c-fmnist-fg`; files that start with an underscore are
+shared helpers. Another package adds its own through the Python entry-point group of the registry. Listing the
+names imports nothing, so that `--help` and shell completion stay quick.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import MappingProxyType, ModuleType
+
+from fairdd_cli.errors import UsageError, unknown
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The modules of `package` by name, with `aliases`, and what other packages register under `package`."""
+
+    kind: str
+    package: str
+    aliases: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    @cached_property
+    def _modules(self) -> dict[str, str]:
+        folder = Path(__file__).parent.joinpath(*self.package.split(".")[1:])
+        own = {
+            path.stem.replace("_", "-"): f"{self.package}.{path.stem}"
+            for path in folder.glob("*.py")
+            if not path.stem.startswith("_")
+        }
+        others = {entry.name: entry.value for entry in entry_points(group=self.package)}
+        return {**others, **own}
+
+    def names(self) -> list[str]:
+        """Every name on offer, sorted."""
+        return sorted(self._modules)
+
+    def canonical(self, name: str) -> str:
+        """`name` with its alias resolved; raises UsageError, naming the nearest, for an unknown one."""
+        name = self.aliases.get(name, name)
+        if name not in self._modules:
+            raise unknown(self.kind, name, self._modules)
+        return name
+
+    def load(self, name: str) -> ModuleType:
+        """The module behind `name` (or one of its aliases)."""
+        target = self._modules[self.canonical(name)]
+        try:
+            return import_module(target)
+        except ImportError as error:
+            raise UsageError(f"{self.kind} '{name}' cannot be loaded from '{target}': {error}") from error

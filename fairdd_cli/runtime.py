@@ -1,0 +1,217 @@
+"""The machine under the work: device, precision, keyed randomness, residency of the data, progress, memory.
+
+This is the only module that names a kind of device or seeds a generator.
+"""
+
+import hashlib
+import os
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from fairdd_cli.artifacts import Images
+from fairdd_cli.errors import UsageError
+
+PRECISIONS = ("fp32", "tf32", "bf16")
+RESIDENCIES = ("auto", "device", "memory", "disk")
+
+
+class Progress(Protocol):
+    """Hears how far a piece of work has come. Work is counted in image passes: one image forward and backward."""
+
+    def start(self, what: str, total: float) -> None:
+        """A piece of work of `total` image passes begins."""
+        ...
+
+    def advance(self, amount: float, loss: float | None = None) -> None:
+        """`amount` image passes are done; the `loss` is the latest."""
+        ...
+
+
+class Silent:
+    """Progress that nobody watches."""
+
+    def start(self, what: str, total: float) -> None:
+        """Says nothing."""
+
+    def advance(self, amount: float, loss: float | None = None) -> None:
+        """Says nothing."""
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Randomness keyed by (seed, name, counters): every draw has a generator of its own and no state is carried.
+
+    A run that continues at iteration 500 draws what it would have drawn had it not stopped.
+    """
+
+    seed: int
+
+    def _key(self, name: str, counters: tuple[int, ...]) -> int:
+        text = "/".join([str(self.seed), name, *map(str, counters)])
+        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+    def numpy(self, name: str, *counters: int) -> np.random.Generator:
+        """The NumPy generator of the stream `name` at `counters`."""
+        return np.random.default_rng(self._key(name, counters))
+
+    def torch(self, name: str, *counters: int) -> torch.Generator:
+        """The torch generator (on the CPU, so that every device sees the same draws) of the stream at `counters`."""
+        return torch.Generator().manual_seed(self._key(name, counters) >> 1)
+
+    @contextmanager
+    def ambient(self, name: str, *counters: int) -> Iterator[None]:
+        """A block in which torch's own initialisers draw from this stream; the global state is put back after it."""
+        with torch.random.fork_rng(devices=[]):
+            torch.random.manual_seed(self._key(name, counters) >> 1)
+            yield
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where and how the arithmetic runs.
+
+    `micro_batch` is the number of images that pass through a network at a time where nothing needs more: on a
+    CPU few enough for the activations to stay in the cache, on a GPU, where launches cost, no limit (0).
+    """
+
+    device: torch.device
+    precision: str = "fp32"
+    micro_batch: int = 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether all classes go through the network together."""
+        return self.micro_batch == 0
+
+    @contextmanager
+    def arithmetic(self) -> Iterator[None]:
+        """A block that computes in the chosen precision; matched signals are accumulated in fp32 regardless."""
+        matmul, conv = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.precision != "fp32"
+        try:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+                yield
+        finally:
+            torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, conv
+
+    def place(self, module: torch.nn.Module) -> torch.nn.Module:
+        """`module` on the device, in the memory layout that its convolutions are fastest in."""
+        return module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+    def to_device(self, array: np.ndarray | torch.Tensor) -> torch.Tensor:
+        """`array` as a tensor on the device."""
+        tensor = torch.from_numpy(array) if isinstance(array, np.ndarray) else array
+        return tensor.to(self.device, non_blocking=True)
+
+    def pieces(self, count: int) -> Iterator[slice]:
+        """Slices of at most a micro-batch that cover 0 … count."""
+        step = self.micro_batch or max(1, count)
+        for start in range(0, count, step):
+            yield slice(start, min(start + step, count))
+
+    def describe(self) -> str:
+        """The hardware, for a log line."""
+        if self.device.type == "cuda":
+            return f"{torch.cuda.get_device_name(self.device)} ({self.device}), {self.precision}"
+        return f"CPU, {torch.get_num_threads()} threads, {self.precision}"
+
+    def peak_memory(self) -> int:
+        """The most memory, in bytes, held so far: the device's where it has its own, else the process's."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+
+def open_runtime(device: str = "auto", precision: str = "fp32") -> Runtime:
+    """The runtime for `device` (auto, cpu, cuda, cuda:N); raises UsageError where it is not there."""
+    if precision not in PRECISIONS:
+        raise UsageError(f"unknown precision '{precision}' (known: {', '.join(PRECISIONS)})")
+    name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (index and (kind == "cpu" or not index.isdecimal())):
+        raise UsageError(f"unknown device '{device}' (known: auto, cpu, cuda, cuda:N)")
+    if kind == "cpu":
+        if precision == "tf32":
+            raise UsageError("--precision tf32 needs a CUDA device; on a CPU use fp32 or bf16")
+        return Runtime(torch.device("cpu"), precision, micro_batch=32)
+    found = torch.cuda.device_count()
+    if int(index or 0) >= found:
+        raise UsageError(f"device '{device}' is not there: {found} CUDA devices found; use --device cpu")
+    return Runtime(torch.device("cuda", int(index or 0)), precision)
+
+
+class ImageStore:
+    """The uint8 images of a split, kept on the device, in memory or on disk, and normalised as they are taken."""
+
+    def __init__(
+        self,
+        images: Images,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        runtime: Runtime,
+        residency: str = "auto",
+    ) -> None:
+        if residency not in RESIDENCIES:
+            raise UsageError(f"unknown residency '{residency}' (known: {', '.join(RESIDENCIES)})")
+        self.shape = images.shape
+        self._runtime = runtime
+        self.residency = _choose_residency(int(np.prod(images.shape)), runtime) if residency == "auto" else residency
+        self._images: Images | torch.Tensor = images
+        if self.residency == "device":
+            self._images = runtime.to_device(torch.from_numpy(images.all()))
+        elif self.residency == "memory":
+            self._images = torch.from_numpy(images.all())
+        # (x / 255 - mean) / std in one multiplication and one addition
+        scale = 1 / (255 * np.array(std, np.float64))
+        shift = -np.array(mean, np.float64) / np.array(std, np.float64)
+        self._scale = runtime.to_device(torch.tensor(scale, dtype=torch.float32)[:, None, None])
+        self._shift = runtime.to_device(torch.tensor(shift, dtype=torch.float32)[:, None, None])
+
+    def take(self, indices: np.ndarray) -> torch.Tensor:
+        """The images at `indices`, float32 [len(indices), C, H, W] in normalised units, on the device."""
+        if isinstance(self._images, torch.Tensor):
+            where = torch.from_numpy(indices)
+            raw = self._images[where.to(self._images.device, non_blocking=True)]
+        else:
+            raw = torch.from_numpy(self._images.take(indices))
+        images = self._runtime.to_device(raw).to(torch.float32) * self._scale + self._shift
+        return images.to(memory_format=torch.channels_last)
+
+
+def _choose_residency(size: int, runtime: Runtime) -> str:
+    """Where `size` bytes of images fit with room to spare: on the device, in memory, or only on disk."""
+    if runtime.device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(runtime.device)
+        if size < free // 2:
+            return "device"
+    return "memory" if size < _available_memory() // 3 else "disk"
+
+
+def _available_memory() -> int:
+    """Bytes of memory that are free on the host, as the kernel estimates them; half of all where it doesn't."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:  # noqa: PTH123  # a kernel table, not a user's file
+            table = dict(line.split(":", 1) for line in lines)
+        return int(table["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+class Stopwatch:
+    """Seconds since it was made, plus those of an earlier part of the same run."""
+
+    def __init__(self, before: float = 0.0) -> None:
+        self._start = time.perf_counter() - before
+
+    def seconds(self) -> float:
+        """Seconds so far."""
+        return time.perf_counter() - self._start
