@@ -11,8 +11,8 @@ from fairdd_cli.errors import UsageError
 from fairdd_cli.runtime import Progress, Streams
 
 
-def build(  # the order of the steps matters: what is left out is never decoded
-    name: str, source: Source, path: str, seed: int, limit: int | None, progress: Progress, force: bool
+def build(
+    name: str, source: Source, path: str, *, seed: int, limit: int | None, progress: Progress, force: bool
 ) -> BiasedDataset:
     """Writes `source` to `path` and returns the data set's description (without images).
 
@@ -63,7 +63,8 @@ def _limited(order: np.ndarray, samples: Samples, groups: int, limit: int, strea
         start + np.sort(streams.numpy("limit", int(cell)).choice(count, keep, replace=False))
         for cell, start, count, keep in zip(cells, starts, counts, kept, strict=True)
     ]
-    return order[np.concatenate(drawn)]
+    chosen: np.ndarray = order[np.concatenate(drawn)]
+    return chosen
 
 
 def _watched(parts: Iterator[np.ndarray], progress: Progress) -> Iterator[np.ndarray]:

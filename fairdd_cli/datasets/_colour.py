@@ -43,7 +43,7 @@ BLOCK = 2048  # images coloured at a time
 def glowing(colour: np.ndarray) -> np.ndarray:
     """uint8 [256, colours, 3]: for each grey value, the `colour` [colours, 3] in proportion to it, on black."""
     grey = np.arange(256)[:, None, None]
-    return (grey * colour // 255).astype(np.uint8)
+    return np.asarray(grey * colour // 255, np.uint8)
 
 
 def veiled(colour: np.ndarray) -> np.ndarray:
@@ -55,7 +55,7 @@ def veiled(colour: np.ndarray) -> np.ndarray:
     """
     grey = np.arange(256)[:, None, None]
     lower = (colour == 255) & (grey >= 65) & (grey <= 127)
-    return ((255 - grey) * colour // 255 - grey - lower).astype(np.uint8)
+    return np.asarray(((255 - grey) * colour // 255 - grey - lower) % 256, np.uint8)
 
 
 def thresholded(below: np.ndarray, above: np.ndarray) -> np.ndarray:
