@@ -1,0 +1,88 @@
+"""The command line: one file a subcommand, which parses, calls and renders. Torch is imported inside the commands."""
+
+import os
+import signal
+import sys
+import traceback
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+import fairdd_cli
+from fairdd_cli.cli import terminal
+from fairdd_cli.cli.distill import distill
+from fairdd_cli.cli.evaluate import evaluate
+from fairdd_cli.cli.inspect import inspect
+from fairdd_cli.cli.make_dataset import make_dataset
+from fairdd_cli.cli.report import report
+from fairdd_cli.errors import FairddError, UsageError
+
+app = typer.Typer(
+    name="fairdd",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="fairdd COMMAND --help tells a command's options. stdout carries results, stderr all that is for people.",
+)
+for name, command in (
+    ("make-dataset", make_dataset),
+    ("distill", distill),
+    ("evaluate", evaluate),
+    ("report", report),
+    ("inspect", inspect),
+):
+    app.command(name)(command)
+
+# Typer carries its own copy of Click in some versions and not in others; this is its base error in either.
+PARSER_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
+INTERRUPTED = 130
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"fairdd {fairdd_cli.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def fairdd(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Distil a large, biased image data set into a few synthetic images per class that train fair models."""
+
+
+def main() -> NoReturn:
+    """Runs the command line and exits: 0 done, 1 the work failed, 2 bad usage or input, 130 interrupted."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        status = app(standalone_mode=False)
+        sys.stdout.flush()
+        sys.exit(status if isinstance(status, int) else 0)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader went away: nobody to tell
+        sys.exit(1)
+    except FairddError as error:
+        _fail(str(error), error.exit_code)
+    except PARSER_ERROR as error:
+        message = getattr(error, "format_message", lambda: str(error))()
+        context = getattr(error, "ctx", None)
+        hint = f"\nSee '{context.command_path} --help'." if context else ""
+        _fail(" ".join(message.split()) + hint, UsageError.exit_code)
+    except Exception as error:  # noqa: BLE001  # the last resort: a line for the user, the traceback on request
+        _fail(f"unexpected {type(error).__name__}: {error} (please report this; --verbose shows where)", 1)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    if "--verbose" in sys.argv:
+        traceback.print_exc()
+    terminal.error(message)
+    sys.exit(status)

@@ -1,0 +1,139 @@
+"""What people see on standard error: messages, errors, progress. Text from files is shown literally, never as markup."""
+
+import sys
+import time
+from functools import cache
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+ESTIMATE_AFTER = 2.0  # seconds of work before the first word on how long it will take
+ESTIMATE_EVERY = 60.0  # seconds between two such words where no bar can be drawn
+
+
+@cache
+def console() -> "Console":
+    """The console on standard error."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def error(message: str) -> None:
+    """Says what went wrong."""
+    from rich.text import Text
+
+    console().print(Text("fairdd: ", style="bold red") + Text(message), soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """`seconds` as a person says it: 45 s, 12 min, 3.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+class Terminal:
+    """Messages and progress on standard error, within a `with` block; --quiet leaves only errors.
+
+    It is a `Progress`: on a terminal it draws a bar with rate, remaining time and loss; elsewhere it writes a line
+    after the first seconds and then one a minute.
+    """
+
+    def __init__(self, quiet: bool = False, verbose: bool = False, unit: str = "image passes") -> None:
+        self.quiet = quiet
+        self.verbose = verbose
+        self._unit = unit
+        self._bar: _Bar | None = None
+
+    def say(self, message: str, detail: bool = False) -> None:
+        """Writes a line; a `detail` only with --verbose."""
+        if not self.quiet and (self.verbose or not detail):
+            from rich.text import Text
+
+            console().print(Text(message), soft_wrap=True)
+
+    def show(self, thing: "RenderableType") -> None:
+        """Renders a table or the like on standard error."""
+        if not self.quiet:
+            console().print(thing)
+
+    def start(self, what: str, total: float) -> None:
+        """A piece of work of `total` units begins; the one before is over."""
+        self.stop()
+        if not self.quiet:
+            self._bar = _Bar(what, total, self._unit)
+
+    def advance(self, amount: float, loss: float | None = None) -> None:
+        """`amount` units are done."""
+        if self._bar:
+            self._bar.advance(amount, loss)
+
+    def stop(self) -> None:
+        """Takes the bar away."""
+        if self._bar:
+            self._bar.close()
+        self._bar = None
+
+    def __enter__(self) -> "Terminal":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+class _Bar:
+    def __init__(self, what: str, total: float, unit: str) -> None:
+        self._what, self._total, self._unit = what, total, unit
+        self._done, self._began = 0.0, time.monotonic()
+        self._next_word = self._began + ESTIMATE_AFTER
+        self._progress, self._task = None, None
+        if console().is_terminal:
+            from rich.markup import escape
+            from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=None),
+                TaskProgressColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TextColumn("{task.fields[loss]}"),
+                TimeRemainingColumn(compact=True),
+            )
+            self._progress = Progress(*columns, console=console(), transient=True)
+            self._progress.start()
+            self._task = self._progress.add_task(escape(what), total=total, rate="", loss="")
+
+    def advance(self, amount: float, loss: float | None) -> None:
+        self._done += amount
+        now = time.monotonic()
+        rate = self._done / max(now - self._began, 1e-9)
+        shown = "" if loss is None else f"loss {loss:.4g}"
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=self._done, rate=f"{rate:,.0f} {self._unit}/s")
+            if shown:
+                self._progress.update(self._task, loss=shown)
+        if now >= self._next_word and self._done < self._total:
+            first = self._next_word - self._began == ESTIMATE_AFTER
+            self._next_word = now + ESTIMATE_EVERY
+            left = duration((self._total - self._done) / rate)
+            if first:
+                console().print(f"{self._what}: about {left} on this machine", markup=False, soft_wrap=True)
+            elif self._progress is None:
+                percent = 100 * self._done / self._total
+                words = ", ".join(filter(None, (f"{percent:.0f} %", shown, f"{left} left")))
+                console().print(f"{self._what}: {words}", markup=False, soft_wrap=True)
+
+    def close(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+
+def out(line: str) -> None:
+    """Writes a line for the next program on standard output."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
