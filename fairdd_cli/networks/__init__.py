@@ -11,7 +11,10 @@ from types import MappingProxyType
 from typing import Any
 
 from fairdd_cli.errors import UsageError, unknown
+from fairdd_cli.networks._base import Classifier, freeze_statistics, has_batch_statistics
 from fairdd_cli.registry import Registry
+
+__all__ = ["NETWORKS", "Classifier", "NetworkSpec", "freeze_statistics", "has_batch_statistics", "parse_network"]
 
 NETWORKS = Registry("network", "fairdd_cli.networks")
 
@@ -27,9 +30,10 @@ class NetworkSpec:
         listed = ",".join(f"{key}={value}" for key, value in self.options.items())
         return f"{self.name}:{listed}" if listed else self.name
 
-    def build(self, shape: tuple[int, int, int], classes: int) -> Any:
+    def build(self, shape: tuple[int, int, int], classes: int) -> Classifier:
         """A freshly initialised `Classifier` for images of `shape` (C, H, W); UsageError where they don't fit."""
-        return NETWORKS.load(self.name).Network(shape, classes, **self.options)
+        network: Classifier = NETWORKS.load(self.name).Network(shape, classes, **self.options)
+        return network
 
 
 def parse_network(text: str) -> NetworkSpec:

@@ -1,0 +1,205 @@
+"""Differentiable Siamese augmentation (Zhao & Bilen, DSA, ICML 2021), batched.
+
+One operation is drawn out of a strategy such as `color_crop_cutout_flip_scale_rotate`, with its parameters, for
+each slot. Siamese use has a slot for each class, shared by that class's real and synthetic images; in training a
+network each image is a slot and all have the same operation. The draws are made on the host, so that applying them
+needs no answer from the device.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fairdd_cli.errors import unknown
+
+Parameters = Mapping[str, Tensor]  # each float or int [n], one for an image
+
+FULL = "color_crop_cutout_flip_scale_rotate"
+FLIP_PROBABILITY = 0.5
+SCALE = 1.2  # each axis from 1/1.2 to 1.2
+ROTATION = math.radians(15)
+CROP = 0.125  # of the side
+CUTOUT = 0.5  # of the side
+
+
+def _per_image(values: Tensor) -> Tensor:
+    return values[:, None, None, None]
+
+
+def brightness(images: Tensor, drawn: Parameters) -> Tensor:
+    """Adds `brightness` to every value."""
+    return images + _per_image(drawn["brightness"])
+
+
+def saturation(images: Tensor, drawn: Parameters) -> Tensor:
+    """Scales by `saturation` about the mean of each pixel's channels."""
+    mean = images.mean(dim=1, keepdim=True)
+    return (images - mean) * _per_image(drawn["saturation"]) + mean
+
+
+def contrast(images: Tensor, drawn: Parameters) -> Tensor:
+    """Scales by `contrast` about the mean of each image."""
+    mean = images.mean(dim=(1, 2, 3), keepdim=True)
+    return (images - mean) * _per_image(drawn["contrast"]) + mean
+
+
+def color(images: Tensor, drawn: Parameters) -> Tensor:
+    """Brightness, saturation and contrast in turn."""
+    return contrast(saturation(brightness(images, drawn), drawn), drawn)
+
+
+def flip(images: Tensor, drawn: Parameters) -> Tensor:
+    """Mirrors left and right where `flip`."""
+    return torch.where(_per_image(drawn["flip"] > 0), images.flip(3), images)
+
+
+def _warp(images: Tensor, matrix: Tensor) -> Tensor:
+    """Samples `images` bilinearly, with zeros outside, on a grid transformed by `matrix` [n, 2, 3]."""
+    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, align_corners=False)
+
+
+def scale(images: Tensor, drawn: Parameters) -> Tensor:
+    """Scales the axes by `scale_x` and `scale_y`."""
+    zero = torch.zeros_like(drawn["scale_x"])
+    rows = [drawn["scale_x"], zero, zero, zero, drawn["scale_y"], zero]
+    return _warp(images, torch.stack(rows, 1).view(-1, 2, 3))
+
+
+def rotate(images: Tensor, drawn: Parameters) -> Tensor:
+    """Rotates by `angle` radians."""
+    cosine, sine, zero = drawn["angle"].cos(), drawn["angle"].sin(), torch.zeros_like(drawn["angle"])
+    return _warp(images, torch.stack([cosine, -sine, zero, sine, cosine, zero], 1).view(-1, 2, 3))
+
+
+def crop(images: Tensor, drawn: Parameters) -> Tensor:
+    """Shifts by (`shift_rows`, `shift_cols`) pixels; what comes in from outside is zero."""
+    count, _, height, width = images.shape
+    for axis, size, shift in ((2, height, drawn["shift_rows"]), (3, width, drawn["shift_cols"])):
+        source = torch.arange(size, device=images.device) + shift[:, None]  # [n or 1, size]
+        inside = (source >= 0) & (source < size)
+        shape = [-1, 1, 1, 1]
+        shape[axis] = size
+        index = source.clamp(0, size - 1).view(shape).expand(count, *images.shape[1:])
+        images = images.gather(axis, index) * inside.view(shape)
+    return images
+
+
+def cutout(images: Tensor, drawn: Parameters) -> Tensor:
+    """Blanks a square of half the side around (`centre_row`, `centre_col`), cut off at the border."""
+    inside = []
+    for size, centre in ((images.shape[2], drawn["centre_row"]), (images.shape[3], drawn["centre_col"])):
+        length = int(size * CUTOUT + 0.5)
+        distance = torch.arange(size, device=images.device) - (centre[:, None] - length // 2)
+        inside.append((distance >= 0) & (distance < length))
+    blank = inside[0][:, None, :, None] & inside[1][:, None, None, :]
+    return images * ~blank
+
+
+def _draw_color(u: Tensor, height: int, width: int) -> Parameters:
+    return {"brightness": u[0] - 0.5, "saturation": 2 * u[1], "contrast": u[2] + 0.5}
+
+
+def _draw_crop(u: Tensor, height: int, width: int) -> Parameters:
+    def shift(value: Tensor, size: int) -> Tensor:
+        most = int(size * CROP + 0.5)
+        return (value * (2 * most + 1)).long() - most
+
+    return {"shift_rows": shift(u[0], height), "shift_cols": shift(u[1], width)}
+
+
+def _draw_cutout(u: Tensor, height: int, width: int) -> Parameters:
+    def centre(value: Tensor, size: int) -> Tensor:
+        odd = int(size * CUTOUT + 0.5) % 2
+        return (value * (size + 1 - odd)).long()
+
+    return {"centre_row": centre(u[0], height), "centre_col": centre(u[1], width)}
+
+
+def _draw_flip(u: Tensor, height: int, width: int) -> Parameters:
+    return {"flip": (u[0] < FLIP_PROBABILITY).long()}
+
+
+def _draw_scale(u: Tensor, height: int, width: int) -> Parameters:
+    low = 1 / SCALE
+    return {"scale_x": low + u[0] * (SCALE - low), "scale_y": low + u[1] * (SCALE - low)}
+
+
+def _draw_rotate(u: Tensor, height: int, width: int) -> Parameters:
+    return {"angle": (2 * u[0] - 1) * ROTATION}
+
+
+Apply = Callable[[Tensor, Parameters], Tensor]
+DrawParameters = Callable[[Tensor, int, int], Parameters]
+OPERATIONS: Mapping[str, tuple[Apply, DrawParameters]] = {
+    "color": (color, _draw_color),
+    "crop": (crop, _draw_crop),
+    "cutout": (cutout, _draw_cutout),
+    "flip": (flip, _draw_flip),
+    "scale": (scale, _draw_scale),
+    "rotate": (rotate, _draw_rotate),
+}
+
+
+@dataclass(frozen=True)
+class Draw:
+    """For each slot the name of its operation, and the parameters [slots] of each operation that occurs."""
+
+    operation: tuple[str, ...]
+    parameters: Mapping[str, Parameters]
+
+    def apply(self, images: Tensor, slot: Tensor) -> Tensor:
+        """`images` [n, C, H, W] augmented, each by the draw of its `slot` (int64 [n], on the host)."""
+        if not self.operation:
+            return images
+        by_operation: dict[str, list[int]] = {}
+        for position, index in enumerate(slot.tolist()):
+            by_operation.setdefault(self.operation[index], []).append(position)
+        if len(by_operation) == 1:
+            (name,) = by_operation
+            return self._apply(name, images, slot)
+        augmented = torch.empty_like(images)
+        for name, positions in by_operation.items():
+            where = torch.tensor(positions)
+            there = where.to(images.device, non_blocking=True)
+            augmented = augmented.index_copy(0, there, self._apply(name, images[there], slot[where]))
+        return augmented
+
+    def _apply(self, name: str, images: Tensor, slot: Tensor) -> Tensor:
+        drawn = {
+            key: value[slot].to(images.device, non_blocking=True) for key, value in self.parameters[name].items()
+        }
+        return OPERATIONS[name][0](images, drawn)
+
+
+def operations(strategy: str) -> tuple[str, ...]:
+    """The operations in `strategy`, names joined by underscores ('' or 'none': none); UsageError for an unknown one."""
+    names = tuple(name for name in strategy.split("_") if name and name != "none")
+    for name in names:
+        if name not in OPERATIONS:
+            raise unknown("augmentation", name, OPERATIONS)
+    return names
+
+
+def draw_siamese(strategy: str, slots: int, size: tuple[int, int], generator: torch.Generator) -> Draw:
+    """A draw with an operation of its own for each of `slots` (classes); `size` is (H, W)."""
+    names = operations(strategy)
+    if not names:
+        return Draw((), {})
+    chosen = torch.randint(len(names), (slots,), generator=generator).tolist()
+    uniform = torch.rand(3, slots, generator=generator)
+    parameters = {names[index]: OPERATIONS[names[index]][1](uniform, *size) for index in sorted(set(chosen))}
+    return Draw(tuple(names[index] for index in chosen), parameters)
+
+
+def draw_single(strategy: str, images: int, size: tuple[int, int], generator: torch.Generator) -> Draw:
+    """A draw with one operation for all of `images`, each with parameters of its own; `size` is (H, W)."""
+    names = operations(strategy)
+    if not names:
+        return Draw((), {})
+    name = names[int(torch.randint(len(names), (1,), generator=generator))]
+    return Draw((name,) * images, {name: OPERATIONS[name][1](torch.rand(3, images, generator=generator), *size)})

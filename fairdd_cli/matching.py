@@ -1,0 +1,140 @@
+"""Signals of images, averaged by target, and the distances between them.
+
+A signal is linear in its images: that of a target is the weighted sum over the images assigned to it, so one pass
+over a batch that is sorted by target gives the signals of all its targets, whatever their number.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fairdd_cli.networks import Classifier
+
+EPSILON = 1e-6  # added to the denominator of a cosine, as in the public implementations
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Images [n] of which each belongs to a `target` (0 … targets - 1, not decreasing) with a `weight`."""
+
+    target: np.ndarray  # int64 [n]
+    weight: np.ndarray  # float32 [n]
+    targets: int
+
+    def __getitem__(self, part: slice) -> "Parts":
+        return Parts(self.target[part], self.weight[part], self.targets)
+
+    def runs(self) -> Iterator[tuple[int, slice]]:
+        """Each target that occurs, with where its images stand."""
+        starts = np.flatnonzero(np.diff(self.target, prepend=-1))
+        for start, stop in zip(starts, [*starts[1:], len(self.target)], strict=True):
+            yield int(self.target[start]), slice(int(start), int(stop))
+
+
+def class_parts(classes: int, per_class: int) -> Parts:
+    """Images of `classes` in order, `per_class` each, with one target a class: its mean."""
+    target = np.repeat(np.arange(classes), per_class)
+    return Parts(target, np.full(len(target), 1 / per_class, np.float32), classes)
+
+
+def embeddings(network: Classifier, images: Tensor, parts: Parts) -> Tensor:
+    """The weighted sum [targets, D] of the embeddings of `images` [n, C, H, W] by target, in fp32."""
+    embedded = network.embed(images).float()
+    weight = torch.from_numpy(parts.weight).to(embedded.device, non_blocking=True)
+    target = torch.from_numpy(parts.target).to(embedded.device, non_blocking=True)
+    sums = embedded.new_zeros(parts.targets, embedded.shape[1])
+    return sums.index_add(0, target, embedded * weight[:, None])
+
+
+def gradients(
+    network: Classifier, images: Tensor, labels: Tensor, parts: Parts, differentiable: bool = False
+) -> list[Tensor]:
+    """The gradient of the weighted cross-entropy of each target with respect to every weight matrix.
+
+    One forward and one backward pass over `images` [n, C, H, W] (with `labels` int64 [n]) give the output
+    gradients of every layer; a target's weight gradient is formed from them and the layer's inputs over its images
+    alone. Biases and normalisation take no part. Returns float32 [targets, rows, columns] for each layer, a row
+    an output; with `differentiable` it can be differentiated with respect to the images.
+    """
+    with _recorded(network) as calls:
+        logits = network(images).float()
+    weight = torch.from_numpy(parts.weight).to(logits.device, non_blocking=True)
+    loss = (F.cross_entropy(logits, labels, reduction="none") * weight).sum()
+    deltas = torch.autograd.grad(loss, [call.output for call in calls], create_graph=differentiable)
+    runs = list(parts.runs())
+    return [_by_target(call, delta, runs, parts.targets) for call, delta in zip(calls, deltas, strict=True)]
+
+
+@dataclass
+class _Call:
+    layer: nn.Module
+    input: Tensor = field(repr=False)
+    output: Tensor = field(repr=False)
+
+
+@contextmanager
+def _recorded(network: nn.Module) -> Iterator[list[_Call]]:
+    """A block in which the input and the output of every layer with a weight matrix is kept."""
+    calls: list[_Call] = []
+
+    def keep(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        calls.append(_Call(layer, inputs[0], output))
+
+    layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    handles = [layer.register_forward_hook(keep) for layer in layers]
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _by_target(call: _Call, delta: Tensor, runs: Sequence[tuple[int, slice]], targets: int) -> Tensor:
+    found = {target: _weight_gradient(call.layer, call.input[run], delta[run]) for target, run in runs}
+    some = next(iter(found.values()))
+    return torch.stack([found[target] if target in found else torch.zeros_like(some) for target in range(targets)])
+
+
+def _weight_gradient(layer: nn.Module, images: Tensor, delta: Tensor) -> Tensor:
+    """The gradient [rows, columns] of a layer's weight from its input and its output gradient."""
+    if isinstance(layer, nn.Conv2d):
+        gradient = torch.ops.aten.convolution_backward(
+            delta,
+            images,
+            layer.weight,
+            None,
+            layer.stride,
+            layer.padding,
+            layer.dilation,
+            False,
+            [0, 0],
+            layer.groups,
+            [False, True, False],
+        )[1]
+        return gradient.flatten(1).float()
+    return (delta.flatten(0, -2).T @ images.flatten(0, -2)).float()
+
+
+def squared(real: Tensor, synthetic: Tensor) -> Tensor:
+    """The sum over targets of the squared Euclidean distance; both [targets, D]."""
+    return (real - synthetic).square().sum()
+
+
+def absolute(real: Tensor, synthetic: Tensor) -> Tensor:
+    """The sum over targets of the L1 distance; both [targets, D]."""
+    return (real - synthetic).abs().sum()
+
+
+def cosine(real: Tensor, synthetic: Tensor) -> Tensor:
+    """The sum over targets and rows of 1 - cosine; both [targets, rows, columns] (DC, ICLR 2021, section 3.3)."""
+    inner = torch.einsum("trc,trc->tr", real, synthetic)
+    norms = real.norm(dim=-1) * synthetic.norm(dim=-1)
+    return (1 - inner / (norms + EPSILON)).sum()
+
+
+DISTANCES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"l2": squared, "l1": absolute, "cosine": cosine}

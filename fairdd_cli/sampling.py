@@ -1,0 +1,40 @@
+"""How a real mini-batch is drawn from the cells of a class. The cost does not depend on the size of the data set."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from fairdd_cli.artifacts import Split
+
+Sampling = Callable[[Split, int, int, np.random.Generator], np.ndarray]
+
+
+def proportional(split: Split, label: int, size: int, generator: np.random.Generator) -> np.ndarray:
+    """Indices int64 [min(size, n)] of images of the class `label` drawn at random without replacement, sorted.
+
+    A minority cell gets few of them or none, as in the public implementations.
+    """
+    start, count = int(split.start[label, 0]), int(split.count[label].sum())
+    return np.sort(start + generator.choice(count, min(size, count), replace=False, shuffle=False))
+
+
+def balanced(split: Split, label: int, size: int, generator: np.random.Generator) -> np.ndarray:
+    """Indices int64 of as many images from every cell of the class `label`, `size` in all, at least one a cell, sorted.
+
+    A cell smaller than its share is drawn from with replacement.
+    """
+    present = np.flatnonzero(split.count[label])
+    share = max(1, size // len(present))
+    drawn = [
+        split.start[label, group]
+        + np.sort(generator.choice(n := int(split.count[label, group]), share, replace=share > n, shuffle=False))
+        for group in present
+    ]
+    return np.concatenate(drawn)
+
+
+SAMPLINGS: Mapping[str, Sampling] = {"proportional": proportional, "balanced": balanced}
+
+# Images of a class in a real batch where neither the method nor the user says otherwise: the paper's number, and
+# the one with which balanced sampling reached the same fairness soonest (recipes/BENCHMARKS.md).
+BATCH_REAL: Mapping[str, int] = {"proportional": 256, "balanced": 20}
