@@ -5,7 +5,7 @@ target. A strategy is therefore one function: from the protected values of the b
 of each image. A method sums its distance over the targets and never asks which strategy it runs.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,11 +13,38 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Assignment:
-    """The `target` (0 … targets - 1, not decreasing) and the `weight` of each image; a target's weights sum to one."""
+    """Images [n] of which each belongs to a `target` (0 … targets - 1, not decreasing) with a `weight`.
 
-    target: np.ndarray  # int64 [B]
-    weight: np.ndarray  # float32 [B]
+    The weights of a target over the whole batch sum to one.
+    """
+
+    target: np.ndarray  # int64 [n]
+    weight: np.ndarray  # float32 [n]
     targets: int
+
+    def __getitem__(self, part: slice) -> "Assignment":
+        return Assignment(self.target[part], self.weight[part], self.targets)
+
+    def runs(self) -> Iterator[tuple[int, slice]]:
+        """Each target that occurs, with where its images stand."""
+        starts = np.flatnonzero(np.diff(self.target, prepend=-1))
+        for start, stop in zip(starts, [*starts[1:], len(self.target)], strict=True):
+            yield int(self.target[start]), slice(int(start), int(stop))
+
+
+def class_means(classes: int, per_class: int) -> Assignment:
+    """Images of `classes` in order, `per_class` each, with one target a class: its mean."""
+    target = np.repeat(np.arange(classes), per_class)
+    return Assignment(target, np.full(len(target), 1 / per_class, np.float32), classes)
+
+
+def joined(assignments: Sequence[Assignment]) -> tuple[Assignment, np.ndarray]:
+    """The assignments of consecutive classes as one, and the position int64 [targets] of the class of each target."""
+    sizes = [assignment.targets for assignment in assignments]
+    first = np.cumsum([0, *sizes[:-1]])
+    target = np.concatenate([a.target + offset for a, offset in zip(assignments, first, strict=True)])
+    weight = np.concatenate([assignment.weight for assignment in assignments])
+    return Assignment(target, weight, sum(sizes)), np.repeat(np.arange(len(sizes)), sizes)
 
 
 @dataclass(frozen=True)

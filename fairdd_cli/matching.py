@@ -8,51 +8,27 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fairdd_cli.fairness import Assignment
 from fairdd_cli.networks import Classifier
 
 EPSILON = 1e-6  # added to the denominator of a cosine, as in the public implementations
 
 
-@dataclass(frozen=True)
-class Parts:
-    """Images [n] of which each belongs to a `target` (0 … targets - 1, not decreasing) with a `weight`."""
-
-    target: np.ndarray  # int64 [n]
-    weight: np.ndarray  # float32 [n]
-    targets: int
-
-    def __getitem__(self, part: slice) -> "Parts":
-        return Parts(self.target[part], self.weight[part], self.targets)
-
-    def runs(self) -> Iterator[tuple[int, slice]]:
-        """Each target that occurs, with where its images stand."""
-        starts = np.flatnonzero(np.diff(self.target, prepend=-1))
-        for start, stop in zip(starts, [*starts[1:], len(self.target)], strict=True):
-            yield int(self.target[start]), slice(int(start), int(stop))
-
-
-def class_parts(classes: int, per_class: int) -> Parts:
-    """Images of `classes` in order, `per_class` each, with one target a class: its mean."""
-    target = np.repeat(np.arange(classes), per_class)
-    return Parts(target, np.full(len(target), 1 / per_class, np.float32), classes)
-
-
-def embeddings(network: Classifier, images: Tensor, parts: Parts) -> Tensor:
+def embeddings(network: Classifier, images: Tensor, assignment: Assignment) -> Tensor:
     """The weighted sum [targets, D] of the embeddings of `images` [n, C, H, W] by target, in fp32."""
     embedded = network.embed(images).float()
-    weight = torch.from_numpy(parts.weight).to(embedded.device, non_blocking=True)
-    target = torch.from_numpy(parts.target).to(embedded.device, non_blocking=True)
-    sums = embedded.new_zeros(parts.targets, embedded.shape[1])
+    weight = torch.from_numpy(assignment.weight).to(embedded.device, non_blocking=True)
+    target = torch.from_numpy(assignment.target).to(embedded.device, non_blocking=True)
+    sums = embedded.new_zeros(assignment.targets, embedded.shape[1])
     return sums.index_add(0, target, embedded * weight[:, None])
 
 
 def gradients(
-    network: Classifier, images: Tensor, labels: Tensor, parts: Parts, differentiable: bool = False
+    network: Classifier, images: Tensor, labels: Tensor, assignment: Assignment, differentiable: bool = False
 ) -> list[Tensor]:
     """The gradient of the weighted cross-entropy of each target with respect to every weight matrix.
 
@@ -63,11 +39,12 @@ def gradients(
     """
     with _recorded(network) as calls:
         logits = network(images).float()
-    weight = torch.from_numpy(parts.weight).to(logits.device, non_blocking=True)
+    weight = torch.from_numpy(assignment.weight).to(logits.device, non_blocking=True)
     loss = (F.cross_entropy(logits, labels, reduction="none") * weight).sum()
     deltas = torch.autograd.grad(loss, [call.output for call in calls], create_graph=differentiable)
-    runs = list(parts.runs())
-    return [_by_target(call, delta, runs, parts.targets) for call, delta in zip(calls, deltas, strict=True)]
+    runs = list(assignment.runs())
+    with torch.set_grad_enabled(differentiable):
+        return [_by_target(call, delta, runs, assignment.targets) for call, delta in zip(calls, deltas, strict=True)]
 
 
 @dataclass

@@ -1,0 +1,186 @@
+"""What a method is given, and what it must say of itself."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fairdd_cli import augment
+from fairdd_cli.artifacts import Split
+from fairdd_cli.errors import UsageError, unknown
+from fairdd_cli.fairness import Assignment, Strategy, joined
+from fairdd_cli.networks import Classifier, NetworkSpec, freeze_statistics, has_batch_statistics
+from fairdd_cli.runtime import ImageStore, Progress, Runtime, Streams
+from fairdd_cli.sampling import Sampling
+from fairdd_cli.synthetic import Synthetic
+from fairdd_cli.train import Training
+
+
+@dataclass(frozen=True)
+class RealBatch:
+    """Real images of consecutive classes, sorted by class and cell, each assigned to a target.
+
+    `class_of` int64 [targets] is the position, among these classes, of the class that a target belongs to.
+    """
+
+    indices: np.ndarray  # int64 [B]
+    labels: Tensor  # int64 [B], on the host
+    assignment: Assignment
+    class_of: Tensor  # int64 [targets], on the device
+
+
+@dataclass
+class Problem:
+    """A distillation in progress: the data, the synthetic set, and every choice that is not the method's own."""
+
+    runtime: Runtime
+    streams: Streams
+    split: Split
+    store: ImageStore
+    synthetic: Synthetic
+    strategy: Strategy
+    sampling: Sampling
+    batch_real: int
+    network: NetworkSpec
+    progress: Progress
+    flips: bool  # whether a mirrored image keeps its class; digits don't
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return self.synthetic.classes
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of an image."""
+        return self.store.shape[2], self.store.shape[3]
+
+    def pieces(self) -> Iterator[slice]:
+        """The classes that are matched at a time: all of them on a GPU, one after another on a CPU."""
+        step = self.classes if self.runtime.whole else 1
+        for start in range(0, self.classes, step):
+            yield slice(start, start + step)
+
+    def real(self, classes: slice, *key: int) -> RealBatch:
+        """The real batch of `classes` for this `key` (iteration, step …)."""
+        drawn, assignments = [], []
+        for label in range(classes.start, classes.stop):
+            generator = self.streams.numpy("real", label, *key)
+            drawn.append(self.sampling(self.split, label, self.batch_real, generator))
+            assignments.append(self.strategy.assign(self.split.protected[drawn[-1]]))
+        indices = np.concatenate(drawn)
+        assignment, class_of = joined(assignments)
+        labels = torch.from_numpy(self.split.labels[indices])
+        return RealBatch(indices, labels, assignment, self.runtime.to_device(class_of))
+
+    def parts(self, real: RealBatch, draw: augment.Draw) -> Iterator[tuple[slice, Tensor]]:
+        """The augmented images of `real`, as many at a time as the device is quickest with."""
+        for part in self.runtime.pieces(len(real.indices)):
+            yield part, draw.apply(self.store.take(real.indices[part]), real.labels[part])
+
+    def draw(self, operations: str, *key: int) -> augment.Draw:
+        """The Siamese augmentation of this `key`: for each class one operation and one set of parameters."""
+        return augment.draw_siamese(operations, self.classes, self.size, self.streams.torch("augment", *key))
+
+    def fresh_network(self, *key: int) -> Classifier:
+        """A network initialised for this `key`, on the device, with statistics of real images where it needs any."""
+        channels, height, width = self.store.shape[1:]
+        with self.streams.ambient("network", *key):
+            network = self.network.build((channels, height, width), self.classes)
+        self.runtime.place(network)
+        self.take_statistics(network, *key)
+        return network
+
+    def take_statistics(self, network: Classifier, *key: int) -> None:
+        """Fixes the batch statistics of `network`, where it has any, at those of real images of every class."""
+        if has_batch_statistics(network):
+            per_class = max(1, 256 // self.classes)
+            indices = [
+                self.sampling(self.split, label, per_class, self.streams.numpy("statistics", label, *key))
+                for label in range(self.classes)
+            ]
+            freeze_statistics(network, self.store.take(np.concatenate(indices)))
+
+    def operations(self, strategy: str) -> str:
+        """The augmentation `strategy` without what would change an image's class."""
+        names = [name for name in augment.operations(strategy) if name != "flip" or self.flips]
+        return "_".join(names)
+
+    @cached_property
+    def optimizer(self) -> torch.optim.SGD:
+        """The optimiser of the synthetic images; the method sets learning rate and momentum by `optimise`."""
+        return torch.optim.SGD([self.synthetic.images], lr=1.0)
+
+    def optimise(self, learning_rate: float, momentum: float) -> None:
+        """Sets what `update` uses."""
+        for group in self.optimizer.param_groups:
+            group["lr"], group["momentum"] = learning_rate, momentum
+
+    @cached_property
+    def real_images(self) -> int:
+        """Images of a real batch over all classes."""
+        return len(self.real(slice(0, self.classes)).indices)
+
+    def gather(self, loss: Tensor) -> Tensor:
+        """Adds the gradient of `loss` to that of the synthetic images; returns the loss as a plain value."""
+        images = self.synthetic.images
+        (gradient,) = torch.autograd.grad(loss, [images])
+        images.grad = gradient if images.grad is None else images.grad + gradient
+        return loss.detach()
+
+    def update(self) -> None:
+        """Moves the synthetic images along the gradient gathered in them since the last update."""
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+
+@dataclass(frozen=True)
+class MethodBase(ABC):
+    """A method: its hyper-parameters as fields (the paper's values are the defaults) and its step."""
+
+    evaluation: ClassVar[Training] = Training()
+    iterations: ClassVar[int]
+    matches: ClassVar[bool] = True  # whether real and synthetic signals are matched, so that a strategy matters
+
+    @classmethod
+    def for_ipc(cls, ipc: int) -> Self:
+        """The paper's values for `ipc` images per class."""
+        return cls()
+
+    @abstractmethod
+    def prepare(self, problem: Problem) -> None:
+        """Sets up the optimisation before the first iteration."""
+
+    @abstractmethod
+    def work(self, problem: Problem) -> float:
+        """Image passes (one image forward and backward) of an iteration; its progress must add up to this."""
+
+    @abstractmethod
+    def step(self, problem: Problem, iteration: int) -> Tensor:
+        """One iteration: updates the synthetic images and returns the loss, on the device."""
+
+    def with_options(self, options: dict[str, str]) -> Self:
+        """The method with the hyper-parameters in `options` set; raises UsageError for a wrong name or value."""
+        known: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        values: dict[str, Any] = {}
+        for name, text in options.items():
+            if name not in known:
+                raise unknown("option -O of this method", name, known)
+            kind = type(known[name])
+            try:
+                values[name] = kind(text)
+            except ValueError as error:
+                raise UsageError(f"-O {name}={text}: expected {kind.__name__}, for example {known[name]}") from error
+            if kind in (int, float) and not (0 <= values[name] < float("inf")):
+                raise UsageError(f"-O {name}={text}: expected a number of at least 0")
+        return replace(self, **values)
+
+
+def interpolated(table: dict[int, int], ipc: int) -> int:
+    """The entry of `table` for `ipc`, linear between its keys and constant beyond them."""
+    return int(np.rint(np.interp(ipc, list(table), list(table.values()))))

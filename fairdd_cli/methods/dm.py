@@ -1,0 +1,58 @@
+"""DM: distribution matching (Zhao & Bilen, Dataset Condensation with Distribution Matching, WACV 2023)."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from fairdd_cli import augment
+from fairdd_cli.fairness import class_means
+from fairdd_cli.matching import embeddings, squared
+from fairdd_cli.methods._base import MethodBase, Problem
+from fairdd_cli.train import Training
+
+
+@dataclass(frozen=True)
+class Method(MethodBase):
+    """Mean embeddings under a fresh random network each iteration; squared distance to each target."""
+
+    learning_rate: float = 1.0  # of the pixels; 10 above 50 images per class
+    momentum: float = 0.5
+    augmentation: str = augment.FULL
+
+    evaluation = Training(epochs=1000)
+    iterations = 20_000
+
+    @classmethod
+    def for_ipc(cls, ipc: int) -> Self:
+        """The paper's learning rate."""
+        return cls(learning_rate=1.0 if ipc <= 50 else 10.0)
+
+    def prepare(self, problem: Problem) -> None:
+        """SGD with momentum on the pixels."""
+        problem.optimise(self.learning_rate, self.momentum)
+
+    def work(self, problem: Problem) -> float:
+        """Real images forward only, synthetic ones forward and backward."""
+        return problem.real_images / 3 + problem.classes * problem.synthetic.per_class
+
+    def step(self, problem: Problem, iteration: int) -> Tensor:
+        """Moves the mean embedding of each class towards its targets."""
+        network = problem.fresh_network(iteration).requires_grad_(False)
+        draw = problem.draw(problem.operations(self.augmentation), iteration)
+        total = torch.zeros((), device=problem.runtime.device)
+        for classes in problem.pieces():
+            real = problem.real(classes, iteration)
+            goal = torch.zeros((), device=problem.runtime.device)
+            with torch.no_grad(), problem.runtime.arithmetic():
+                for part, images in problem.parts(real, draw):
+                    goal = goal + embeddings(network, images, real.assignment[part])
+            images, labels = problem.synthetic.training_images(classes)
+            means = class_means(classes.stop - classes.start, problem.synthetic.per_class)
+            with problem.runtime.arithmetic():
+                found = embeddings(network, draw.apply(images, labels), means)
+            total += problem.gather(squared(goal, found[real.class_of]))
+            problem.progress.advance(len(real.indices) / 3 + len(labels))
+        problem.update()
+        return total

@@ -1,0 +1,27 @@
+"""Random real images: the baseline that learns nothing."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fairdd_cli.methods._base import MethodBase, Problem
+
+
+@dataclass(frozen=True)
+class Method(MethodBase):
+    """The initial images as they are."""
+
+    iterations = 0
+    matches = False
+
+    def prepare(self, problem: Problem) -> None:
+        """Needs nothing."""
+
+    def work(self, problem: Problem) -> float:
+        """None."""
+        return 0
+
+    def step(self, problem: Problem, iteration: int) -> Tensor:
+        """Changes nothing."""
+        return torch.zeros(())

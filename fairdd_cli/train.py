@@ -1,0 +1,153 @@
+"""Fits classifiers to images, and counts what they predict."""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fairdd_cli import augment
+from fairdd_cli.errors import UsageError
+from fairdd_cli.networks import Classifier, has_batch_statistics
+from fairdd_cli.runtime import Progress, Runtime, Streams
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a network is trained: SGD whose learning rate is multiplied by `drop_factor` at each of `drops`.
+
+    `drops` are shares of the epochs; `augmentation` names the operations of which each batch draws one ('' none).
+    The defaults are those of DM and DSA for evaluation.
+    """
+
+    epochs: int = 1000
+    learning_rate: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    batch: int = 256
+    augmentation: str = augment.FULL
+    drops: tuple[float, ...] = (0.5,)
+    drop_factor: float = 0.1
+
+    def rate(self, epoch: int) -> float:
+        """The learning rate of `epoch` (counted from 0)."""
+        return self.learning_rate * self.drop_factor ** sum(epoch >= drop * self.epochs for drop in self.drops)
+
+    def to_json(self) -> dict[str, Any]:
+        """The protocol as it is stored in files."""
+        return {**asdict(self), "drops": list(self.drops)}
+
+    @staticmethod
+    def from_json(stored: dict[str, Any], where: str) -> "Training":
+        """The protocol stored in the file `where`; raises UsageError where it is not one."""
+        default = Training()
+        unknown = set(stored) - set(asdict(default))
+        drops = stored.get("drops", [])
+        numbers = [stored.get(name, 0) for name in ("learning_rate", "momentum", "weight_decay", "drop_factor")]
+        sound = (
+            not unknown
+            and isinstance(drops, list)
+            and all(isinstance(v, int | float) and math.isfinite(v) and v >= 0 for v in [*numbers, *drops])
+            and all(type(stored.get(name, 1)) is int and stored.get(name, 1) >= 1 for name in ("epochs", "batch"))
+            and isinstance(stored.get("augmentation", ""), str)
+        )
+        if not sound:
+            raise UsageError(f"'{where}': its evaluation protocol is not one that this fairdd knows")
+        augment.operations(stored.get("augmentation", ""))
+        return Training(**{**stored, "drops": tuple(drops)})
+
+
+class TrainingImages(Protocol):
+    """Images that are taken by index, normalised and on the device."""
+
+    def take(self, indices: np.ndarray) -> Tensor:
+        """float32 [len(indices), C, H, W]."""
+        ...
+
+
+@dataclass(frozen=True)
+class TensorImages:
+    """Images that are a tensor on the device already."""
+
+    tensor: Tensor
+
+    def take(self, indices: np.ndarray) -> Tensor:
+        """The images at `indices`."""
+        return self.tensor[torch.from_numpy(indices).to(self.tensor.device, non_blocking=True)]
+
+
+def fit(
+    network: Classifier,
+    images: TrainingImages,
+    labels: Tensor,
+    training: Training,
+    runtime: Runtime,
+    streams: Streams,
+    key: tuple[int, ...],
+    progress: Progress,
+) -> None:
+    """Trains `network` in place on `images` with `labels` (int64 [N], on the device).
+
+    The order of the images and the augmentation are drawn from `streams` at `key` and the epoch.
+    """
+    optimizer = torch.optim.SGD(
+        network.parameters(), training.learning_rate, training.momentum, weight_decay=training.weight_decay
+    )
+    # Batch normalisation sees its whole batch; any other network may see it piece by piece, with the same gradient.
+    pieces = Runtime(runtime.device).pieces if has_batch_statistics(network) else runtime.pieces
+    network.train()
+    for epoch in range(training.epochs):
+        for group in optimizer.param_groups:
+            group["lr"] = training.rate(epoch)
+        order = streams.numpy("train/order", *key, epoch).permutation(len(labels))
+        for number, start in enumerate(range(0, len(order), training.batch)):
+            batch = order[start : start + training.batch]
+            taken = images.take(batch)
+            draw = augment.draw_single(
+                training.augmentation,
+                len(batch),
+                (taken.shape[2], taken.shape[3]),
+                streams.torch("train/augment", *key, epoch, number),
+            )
+            optimizer.zero_grad(set_to_none=True)
+            answers = labels[torch.from_numpy(batch).to(labels.device, non_blocking=True)]
+            loss = torch.zeros((), device=runtime.device)
+            for piece in pieces(len(batch)):
+                with runtime.arithmetic():
+                    logits = network(draw.apply(taken[piece], torch.arange(piece.start, piece.stop)))
+                part = F.cross_entropy(logits.float(), answers[piece], reduction="sum") / len(batch)
+                part.backward()  # type: ignore[no-untyped-call]
+                loss += part.detach()
+            optimizer.step()
+            progress.advance(len(batch))
+    network.eval()
+
+
+def confusion(
+    network: Classifier,
+    images: TrainingImages,
+    labels: np.ndarray,
+    protected: np.ndarray,
+    shape: tuple[int, int],
+    runtime: Runtime,
+    progress: Progress,
+) -> np.ndarray:
+    """Counts int64 [classes, groups, classes] of test images by label, protected value and prediction.
+
+    `shape` is (classes, groups). Ties and networks gone astray (not a number) count as the first class.
+    """
+    classes, groups = shape
+    predictions = []
+    network.eval()
+    step = runtime.micro_batch or 2000
+    with torch.no_grad(), runtime.arithmetic():
+        for start in range(0, len(labels), step):
+            taken = images.take(np.arange(start, min(start + step, len(labels))))
+            predictions.append(network(taken).argmax(dim=1))
+            progress.advance(len(taken) / 3)  # forward only: a third of the work of a training pass
+    predicted = torch.cat(predictions).cpu().numpy()
+    flat = np.bincount((labels * groups + protected) * classes + predicted, minlength=classes * groups * classes)
+    return flat.reshape(classes, groups, classes).astype(np.int64)
