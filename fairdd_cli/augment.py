@@ -170,9 +170,7 @@ class Draw:
         return augmented
 
     def _apply(self, name: str, images: Tensor, slot: Tensor) -> Tensor:
-        drawn = {
-            key: value[slot].to(images.device, non_blocking=True) for key, value in self.parameters[name].items()
-        }
+        drawn = {key: value[slot].to(images.device, non_blocking=True) for key, value in self.parameters[name].items()}
         return OPERATIONS[name][0](images, drawn)
 
 

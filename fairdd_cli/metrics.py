@@ -154,7 +154,9 @@ def summarise(confusion: np.ndarray, empty_cells: str = "skip") -> dict[str, dic
 
 
 def _share(part: np.ndarray, whole: np.ndarray, empty: float = np.nan) -> np.ndarray:
-    return np.asarray(np.divide(part, whole, out=np.full(np.shape(whole), empty), where=whole > 0))
+    shares = np.full(np.shape(whole), empty)
+    np.divide(part, whole, out=shares, where=whole > 0)
+    return shares
 
 
 def _max(values: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:
