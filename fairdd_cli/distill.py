@@ -101,7 +101,7 @@ def check_plan(plan: Plan, dataset: BiasedDataset) -> None:
     images = plan.ipc * plan.factor**2
     if images > smallest:
         raise UsageError(
-            f"--ipc {plan.ipc}{f' --factor {plan.factor}' if plan.factor > 1 else ''} needs {images} images a class, but "
+            f"--ipc {plan.ipc} with --factor {plan.factor} needs {images} images of each class, but "
             f"class '{dataset.class_names[label]}' of '{dataset.path}' has {smallest}; lower it"
         )
     if plan.factor > min(dataset.shape[1:]) // 4:

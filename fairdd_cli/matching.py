@@ -80,7 +80,7 @@ def _by_target(call: _Call, delta: Tensor, runs: Sequence[tuple[int, slice]], ta
 def _weight_gradient(layer: nn.Module, images: Tensor, delta: Tensor) -> Tensor:
     """The gradient [rows, columns] of a layer's weight from its input and its output gradient."""
     if isinstance(layer, nn.Conv2d):
-        gradient = torch.ops.aten.convolution_backward(
+        gradient: Tensor = torch.ops.aten.convolution_backward(
             delta,
             images,
             layer.weight,
@@ -94,7 +94,8 @@ def _weight_gradient(layer: nn.Module, images: Tensor, delta: Tensor) -> Tensor:
             [False, True, False],
         )[1]
         return gradient.flatten(1).float()
-    return (delta.flatten(0, -2).T @ images.flatten(0, -2)).float()
+    product: Tensor = delta.flatten(0, -2).mT @ images.flatten(0, -2)
+    return product.float()
 
 
 def squared(real: Tensor, synthetic: Tensor) -> Tensor:

@@ -15,7 +15,6 @@ from fairdd_cli.cli.distill import distill
 from fairdd_cli.cli.evaluate import evaluate
 from fairdd_cli.cli.inspect import inspect
 from fairdd_cli.cli.make_dataset import make_dataset
-from fairdd_cli.cli.report import report
 from fairdd_cli.errors import FairddError, UsageError
 
 app = typer.Typer(
@@ -29,7 +28,6 @@ for name, command in (
     ("make-dataset", make_dataset),
     ("distill", distill),
     ("evaluate", evaluate),
-    ("report", report),
     ("inspect", inspect),
 ):
     app.command(name)(command)
@@ -69,11 +67,11 @@ def main() -> NoReturn:
     except FairddError as error:
         _fail(str(error), error.exit_code)
     except PARSER_ERROR as error:
-        message = getattr(error, "format_message", lambda: str(error))()
+        message = error.format_message() if hasattr(error, "format_message") else str(error)
         context = getattr(error, "ctx", None)
         hint = f"\nSee '{context.command_path} --help'." if context else ""
         _fail(" ".join(message.split()) + hint, UsageError.exit_code)
-    except Exception as error:  # noqa: BLE001  # the last resort: a line for the user, the traceback on request
+    except Exception as error:  # the last resort: a line for the user, the traceback on request
         _fail(f"unexpected {type(error).__name__}: {error} (please report this; --verbose shows where)", 1)
 
 

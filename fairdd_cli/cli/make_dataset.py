@@ -1,7 +1,7 @@
 """fairdd make-dataset: a biased data set out of a source of images."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,7 +17,7 @@ def make_dataset(
         typer.Argument(
             metavar="NAME",
             help=f"Which data set: {listing(DATASETS)}.",
-            autocompletion=lambda: DATASETS.names(),
+            autocompletion=DATASETS.names,
             show_default=False,
         ),
     ],
@@ -56,7 +56,7 @@ def make_dataset(
     """
     name = DATASETS.canonical(name)
     module = DATASETS.load(name)
-    given = {"root": root, "download": download, "embedded": embedded, "bias_ratio": bias_ratio}
+    given: dict[str, Any] = {"root": root, "download": download, "embedded": embedded, "bias_ratio": bias_ratio}
     for option, value in given.items():
         if value not in (None, False) and option not in module.OPTIONS:
             raise UsageError(f"--{option.replace('_', '-')} does not apply to data set '{name}'")

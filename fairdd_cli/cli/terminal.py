@@ -1,4 +1,4 @@
-"""What people see on standard error: messages, errors, progress. Text from files is shown literally, never as markup."""
+"""What people see on standard error: messages, errors, progress. Text from files is shown as it is, never as markup."""
 
 import sys
 import time
@@ -54,11 +54,6 @@ class Terminal:
             from rich.text import Text
 
             console().print(Text(message), soft_wrap=True)
-
-    def show(self, thing: "RenderableType") -> None:
-        """Renders a table or the like on standard error."""
-        if not self.quiet:
-            console().print(thing)
 
     def start(self, what: str, total: float) -> None:
         """A piece of work of `total` units begins; the one before is over."""
@@ -137,3 +132,10 @@ def out(line: str) -> None:
     """Writes a line for the next program on standard output."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
+
+
+def product(thing: "RenderableType") -> None:
+    """Renders a table that is the command's product on standard output."""
+    from rich.console import Console
+
+    Console(highlight=False).print(thing)

@@ -1,0 +1,165 @@
+"""fairdd distill: a few synthetic images per class out of a biased data set."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fairdd_cli.cli.options import (
+    Device,
+    Force,
+    Precision,
+    Quiet,
+    Recipe,
+    Residency,
+    Seed,
+    Verbose,
+    assignments,
+    listing,
+)
+from fairdd_cli.cli.terminal import Terminal, out
+from fairdd_cli.errors import UsageError
+from fairdd_cli.methods import METHODS
+
+
+def distill(
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="Data set file from make-dataset; - is stdin.", show_default=False)
+    ],
+    method: Annotated[
+        str,
+        typer.Option(
+            "--method",
+            "-m",
+            metavar="NAME",
+            help=f"What is matched: {listing(METHODS)} (dc is gm).",
+            autocompletion=METHODS.names,
+            show_default=False,
+        ),
+    ],
+    ipc: Annotated[int, typer.Option("--ipc", min=1, metavar="N", help="Synthetic images per class.")],
+    fair: Annotated[bool, typer.Option("--fair", help="Short for --fairness fairdd.")] = False,
+    fairness: Annotated[
+        str | None,
+        typer.Option(
+            "--fairness",
+            metavar="NAME",
+            help="Group targets to match: vanilla, fairdd or barycenter.  [default: vanilla]",
+        ),
+    ] = None,
+    sampling: Annotated[
+        str | None,
+        typer.Option(
+            "--sampling",
+            metavar="NAME",
+            help="How real batches are drawn: proportional or balanced over the groups.  "
+            "[default: balanced with a fairness strategy that uses groups, else proportional]",
+        ),
+    ] = None,
+    batch_real: Annotated[
+        int | None,
+        typer.Option(
+            "--batch-real",
+            min=1,
+            metavar="N",
+            help="Real images of a class in a batch.  [default: 256 proportional, 20 balanced]",
+        ),
+    ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            "--init",
+            metavar="NAME",
+            help="First images: real, balanced (real, even over the groups) or noise.  "
+            "[default: balanced with a fairness strategy that uses groups, else real]",
+        ),
+    ] = None,
+    factor: Annotated[
+        int,
+        typer.Option(
+            "--factor", min=1, metavar="N", help="Multi-formation: N x N training images inside each stored one."
+        ),
+    ] = 1,
+    iterations: Annotated[
+        int | None,
+        typer.Option(
+            "--iterations", min=0, metavar="N", help="Optimisation steps.  [default: the paper's: dm 20000, gm 1000]"
+        ),
+    ] = None,
+    network: Annotated[
+        str,
+        typer.Option("--network", metavar="NAME[:KEY=VALUE,…]", help="Network to match in: convnet:width=32,depth=3."),
+    ] = "convnet",
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", "-O", metavar="KEY=VALUE", help="Set a hyper-parameter of the method; repeatable."),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Where to write; - is stdout.  [default: DATA.METHOD-FAIRNESS-ipcN.h5]",
+        ),
+    ] = None,
+    seed: Seed = 0,
+    residency: Residency = "auto",
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    recipe: Recipe = None,
+    force: Force = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Distil a data set into N synthetic images per class.
+
+    Prints the path written. Example: fairdd distill --method gm --fair --ipc 10 data.h5
+    """
+    if fair and fairness not in (None, "fairdd"):
+        raise UsageError(f"--fair means --fairness fairdd, but --fairness {fairness} was given too")
+    fairness = fairness or ("fairdd" if fair else "vanilla")
+    method = METHODS.canonical(method)
+    if data == "-" and output is None:
+        raise UsageError("give -o FILE (or -o -) when the data set comes from standard input")
+    target = output or str(Path(data).with_suffix(f".{method}-{fairness}-ipc{ipc}.h5"))
+
+    from fairdd_cli.artifacts import check_readable, check_target, read_dataset, write_synthetic
+
+    check_target(target, force)
+    if data != "-":
+        check_readable(data)
+
+    from fairdd_cli.distill import distill as run
+    from fairdd_cli.distill import make_plan
+    from fairdd_cli.networks import parse_network
+    from fairdd_cli.runtime import open_runtime
+
+    plan = make_plan(
+        method,
+        fairness=fairness,
+        sampling=sampling,
+        init=init,
+        ipc=ipc,
+        factor=factor,
+        batch_real=batch_real,
+        iterations=iterations,
+        network=parse_network(network),
+        seed=seed,
+        options=assignments(option or []),
+    )
+    runtime = open_runtime(device, precision)
+    with Terminal(quiet, verbose) as terminal:
+        dataset = read_dataset(data)
+        terminal.say(
+            f"{method} {fairness}: {ipc} images for each of {dataset.classes} classes of {dataset.name}; "
+            f"{plan.sampling} batches of {plan.batch_real} a class, {plan.iterations:,} iterations"
+        )
+        synthetic = run(plan, dataset, runtime, terminal, residency, log=lambda line: terminal.say(line, detail=True))
+        write_synthetic(target, synthetic, force)
+        terminal.stop()
+        if len(synthetic.history.loss):
+            first, last = synthetic.history.loss[0], synthetic.history.loss[-1]
+            terminal.say(f"loss {first:.4g} -> {last:.4g} in {synthetic.history.seconds[-1]:.0f} s")
+    if target != "-":
+        out(target)

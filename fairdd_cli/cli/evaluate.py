@@ -1,0 +1,153 @@
+"""fairdd evaluate: what networks trained on a synthetic set are worth, in accuracy and fairness."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fairdd_cli.cli.options import Device, Force, Precision, Quiet, Recipe, Residency, Seed, Verbose
+from fairdd_cli.cli.terminal import Terminal, out
+from fairdd_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from fairdd_cli.artifacts import SyntheticSet
+
+
+def evaluate(
+    synthetic: Annotated[
+        str,
+        typer.Argument(
+            metavar="SYN",
+            help="Synthetic set from distill, or a data set for the whole-data baseline; - is stdin.",
+            show_default=False,
+        ),
+    ],
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="DATA", help="Data set with the test split.  [default: where SYN says]"),
+    ] = None,
+    network: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--network",
+            metavar="NAME[:KEY=VALUE,…]",
+            help="Network to train; repeatable.  [default: the one that SYN was distilled with]",
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, metavar="N", help="Networks trained of each kind.")] = 10,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            "--epochs",
+            min=1,
+            metavar="N",
+            help="Epochs of training.  [default: the method's: dm, dsa 1000, gm 300, whole data 30]",
+        ),
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option("--learning-rate", min=0, metavar="RATE", help="Learning rate.  [default: the method's: 0.01]"),
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch", min=1, metavar="N", help="Images of a step.  [default: the method's: 256]")
+    ] = None,
+    augmentation: Annotated[
+        str | None,
+        typer.Option(
+            "--augmentation",
+            metavar="NAMES",
+            help="Operations joined by _, or none.  [default: the method's: color_crop_cutout_flip_scale_rotate]",
+        ),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Where to write, .json or .h5; - is stdout.  [default: runs/SYN.json]",
+        ),
+    ] = None,
+    seed: Seed = 0,
+    residency: Residency = "auto",
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    recipe: Recipe = None,
+    force: Force = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train networks on a synthetic set and count what they predict on the test split, group by group.
+
+    Prints the path written. Example: fairdd evaluate data.gm-fairdd-ipc10.h5 --network convnet --seeds 3
+    """
+    if synthetic == "-" and output is None:
+        raise UsageError("give -o FILE (or -o -) when the synthetic set comes from standard input")
+    target = output or str(Path("runs") / f"{Path(synthetic).stem}.json")
+    if target != "-" and Path(target).suffix not in (".json", ".h5"):
+        raise UsageError(f"-o {target}: an evaluation is written as .json or .h5")
+
+    from dataclasses import replace
+
+    from fairdd_cli.artifacts import check_target, kind_of, read_dataset, read_synthetic, write_evaluation
+
+    check_target(target, force)
+    whole = synthetic != "-" and kind_of(synthetic) == "fairdd/dataset"
+
+    from fairdd_cli import augment
+    from fairdd_cli.evaluate import check_match, synthetic_data, whole_data
+    from fairdd_cli.evaluate import evaluate as run
+    from fairdd_cli.metrics import summarise
+    from fairdd_cli.networks import parse_network
+    from fairdd_cli.runtime import open_runtime
+
+    runtime = open_runtime(device, precision)
+    networks = [parse_network(text) for text in network or []]
+    with Terminal(quiet, verbose) as terminal:
+        if whole:
+            if data is not None:
+                raise UsageError(f"'{synthetic}' is a data set and brings its own test split; leave out --data")
+            dataset = read_dataset(synthetic)
+            chosen = whole_data(dataset, runtime, residency)
+        else:
+            distilled = read_synthetic(synthetic)
+            dataset = read_dataset(data or _remembered(distilled))
+            check_match(distilled, dataset)
+            chosen = synthetic_data(distilled, runtime)
+        given: dict[str, Any] = {"epochs": epochs, "learning_rate": learning_rate, "batch": batch}
+        training = replace(chosen.training, **{name: value for name, value in given.items() if value is not None})
+        if augmentation is not None:
+            training = replace(training, augmentation="_".join(augment.operations(augmentation)))
+        evaluation = run(
+            replace(chosen, training=training),
+            dataset,
+            networks or [parse_network(chosen.network)],
+            seeds,
+            seed,
+            runtime,
+            terminal,
+            residency,
+        )
+        metrics = {name: summarise(table) for name, table in evaluation.confusion.items()}
+        write_evaluation(target, evaluation, metrics, force)
+        terminal.stop()
+        for name, values in metrics.items():
+            words = ", ".join(
+                f"{label} {values[key]['mean']:.1f}"
+                for label, key in (("accuracy", "accuracy"), ("DEO_M", "deo_max"), ("DEO_A", "deo_mean"))
+                if values[key]["mean"] is not None
+            )
+            terminal.say(f"{name}: {words} ({seeds} seeds, {evaluation.seconds:.0f} s)")
+    if target != "-":
+        out(target)
+
+
+def _remembered(synthetic: "SyntheticSet") -> str:
+    """The path of the data set that `synthetic` was made from, where it was or beside the synthetic set."""
+    remembered = synthetic.dataset_path
+    beside = Path(synthetic.path).with_name(Path(remembered).name) if remembered and synthetic.path != "-" else None
+    for path in (Path(remembered), beside):
+        if path is not None and path.is_file():
+            return str(path)
+    where = f"'{remembered}' is not there" if remembered else "it does not say where that is"
+    raise UsageError(f"'{synthetic.path}' needs its data set {synthetic.dataset}, but {where}; give it with --data")

@@ -1,0 +1,196 @@
+"""fairdd inspect: what a file is, where it comes from, and what is in it."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fairdd_cli.cli.options import Force, Quiet, Verbose
+from fairdd_cli.cli.terminal import Terminal, product
+from fairdd_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from fairdd_cli.artifacts import Artifact, BiasedDataset, Evaluation, SyntheticSet
+
+
+def inspect(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Any file of fairdd.", show_default=False)],
+    images: Annotated[
+        str | None,
+        typer.Option(
+            "--images",
+            metavar="FILE.png",
+            help="Save a grid of images, a row for each class (data set: a column for each group).  [default: none]",
+        ),
+    ] = None,
+    force: Force = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Show what a file is, its provenance, and its cells or counts.
+
+    Example: fairdd inspect data.h5 --images data.png
+    """
+    from fairdd_cli.artifacts import BiasedDataset, Evaluation, SyntheticSet, check_target, read_any
+
+    if images is not None:
+        if Path(images).suffix.lower() != ".png":
+            raise UsageError(f"--images {images}: the grid is written as .png")
+        check_target(images, force)
+    artifact = read_any(file)
+    with Terminal(quiet, verbose) as terminal:
+        product(_facts(artifact))
+        if isinstance(artifact, BiasedDataset):
+            product(_cell_table(artifact))
+        elif isinstance(artifact, Evaluation):
+            product(_metric_table(artifact))
+        if images is not None:
+            if isinstance(artifact, Evaluation):
+                raise UsageError(f"'{file}' is an evaluation and holds no images")
+            _save_grid(artifact, images, force)
+            terminal.say(f"wrote {images}")
+        elif isinstance(artifact, SyntheticSet):
+            terminal.say("See the images with --images FILE.png", detail=True)
+
+
+def _facts(artifact: "Artifact") -> "Table":
+    """Attribute and value, one a line."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, show_header=False, title=Text(Path(artifact.path).name))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in _described(artifact).items():
+        table.add_row(Text(name), Text(str(value)))
+    return table
+
+
+def _described(artifact: "Artifact") -> dict[str, Any]:
+    from fairdd_cli.artifacts import BiasedDataset, SyntheticSet
+
+    if isinstance(artifact, BiasedDataset):
+        shape = "x".join(map(str, artifact.shape))
+        facts: dict[str, Any] = {
+            "kind": "data set",
+            "name": artifact.name,
+            "images": f"{len(artifact.train):,} training, {len(artifact.test):,} test, {shape}",
+            "bias ratio": f"{artifact.bias_ratio:.4g}",
+            "mean, std": f"{_numbers(artifact.mean)}; {_numbers(artifact.std)}",
+        }
+        origin = artifact.history
+    elif isinstance(artifact, SyntheticSet):
+        shape = "x".join(map(str, artifact.images.shape[1:]))
+        facts = {
+            "kind": "synthetic set",
+            "images": f"{len(artifact.images)}, {artifact.ipc} per class, factor {artifact.factor}, {shape}",
+            "classes": ", ".join(artifact.class_names),
+            "method": f"{artifact.method}, fairness {artifact.fairness}, {artifact.sampling} sampling",
+            "network": artifact.network,
+            "iterations": f"{artifact.iterations:,}",
+            "evaluation": json.dumps(dict(artifact.evaluation)),
+            "distilled from": f"{artifact.dataset} ({artifact.dataset_path or 'a pipe'})",
+            "its digest": artifact.dataset_digest,
+        }
+        if len(artifact.history.loss):
+            facts["loss"] = f"{artifact.history.loss[0]:.4g} -> {artifact.history.loss[-1]:.4g}"
+            facts["time"] = f"{artifact.history.seconds[-1]:.1f} s"
+        origin = artifact.origin
+    else:
+        facts = {
+            "kind": "evaluation",
+            "of": f"{artifact.method}, fairness {artifact.fairness}, ipc {artifact.ipc}, on {artifact.dataset}",
+            "networks": ", ".join(artifact.confusion),
+            "protocol": json.dumps(dict(artifact.protocol)),
+            "time": f"{artifact.seconds:.1f} s, peak memory {artifact.peak_memory / 2**20:,.0f} MiB",
+            "synthetic set": artifact.synthetic_digest or "none, trained on the whole data set",
+            "data set": artifact.dataset_digest,
+        }
+        origin = artifact.origin
+    made = f"{origin['generated_by']}, {origin['created']}"
+    options = json.dumps(dict(artifact.options))
+    return {**facts, "seed": artifact.seed, "options": options, "made by": made, "digest": artifact.digest}
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return " ".join(f"{value:.4g}" for value in values)
+
+
+def _cell_table(dataset: "BiasedDataset") -> "Table":
+    """Training images of each cell, with the bias ratio of each class."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, title="Training images of each class and group")
+    table.add_column("class")
+    for name in dataset.protected_names:
+        table.add_column(Text(name), justify="right")
+    table.add_column("bias", justify="right")
+    for name, counts in zip(dataset.class_names, dataset.train.count, strict=True):
+        share = counts.max() / max(1, counts.sum())
+        table.add_row(Text(name), *(f"{count:,}" for count in counts), f"{share:.3f}")
+    return table
+
+
+def _metric_table(evaluation: "Evaluation") -> "Table":
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from fairdd_cli.metrics import summarise
+
+    metrics = {name: summarise(table) for name, table in evaluation.confusion.items()}
+    table = Table(box=box.SIMPLE_HEAD, title="Mean ± std over seeds, in percent")
+    table.add_column("network")
+    keys = list(next(iter(metrics.values())))
+    for key in keys:
+        table.add_column(key.replace("_", " "), justify="right")
+    for name, values in metrics.items():
+        cells = [values[key] for key in keys]
+        words = ["-" if v["mean"] is None else f"{v['mean']:.1f} ± {v['std']:.1f}" for v in cells]
+        table.add_row(Text(name), *words)
+    return table
+
+
+def _save_grid(artifact: "BiasedDataset | SyntheticSet", path: str, force: bool) -> None:
+    """Writes the grid as PNG: small images are enlarged so that a side has at least 64 pixels."""
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    from fairdd_cli.artifacts import BiasedDataset, write_bytes
+
+    if isinstance(artifact, BiasedDataset):
+        rows = [
+            [
+                artifact.train.images.take(np.array([start]))[0] if count else None
+                for start, count in zip(*row, strict=True)
+            ]
+            for row in zip(artifact.train.start, artifact.train.count, strict=True)
+        ]
+    else:
+        mean, std = (np.array(values)[:, None, None] for values in (artifact.mean, artifact.std))
+        pixels = np.rint(np.clip(artifact.images * std + mean, 0, 1) * 255).astype(np.uint8)
+        rows = [list(pixels[artifact.labels == label]) for label in range(len(artifact.class_names))]
+    channels, height, width = next(image.shape for row in rows for image in row if image is not None)
+    gap = 2
+    sheet = np.full(
+        (len(rows) * (height + gap) + gap, max(map(len, rows)) * (width + gap) + gap, channels), 255, np.uint8
+    )
+    for y, row in enumerate(rows):
+        for x, image in enumerate(row):
+            if image is not None:
+                top, left = gap + y * (height + gap), gap + x * (width + gap)
+                sheet[top : top + height, left : left + width] = image.transpose(1, 2, 0)
+    picture = Image.fromarray(sheet.squeeze() if channels == 1 else sheet[..., :3])
+    enlarge = max(1, 64 // min(height, width))
+    picture = picture.resize((picture.width * enlarge, picture.height * enlarge), Image.Resampling.NEAREST)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    write_bytes(path, buffer.getvalue(), force)

@@ -1,0 +1,125 @@
+"""Networks x seeds, trained on a synthetic set (or on a whole data set) and counted on the test split."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from fairdd_cli.artifacts import BiasedDataset, Evaluation, SyntheticSet
+from fairdd_cli.errors import UsageError
+from fairdd_cli.networks import NetworkSpec
+from fairdd_cli.runtime import ImageStore, Progress, Runtime, Stopwatch, Streams
+from fairdd_cli.synthetic import decode
+from fairdd_cli.train import TensorImages, Training, TrainingImages, confusion, fit
+
+WHOLE = Training(epochs=30)  # for a whole data set: as many image passes as 1,000 epochs of a set of 1,800
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What networks are trained on, and what is known of where it came from."""
+
+    images: TrainingImages
+    labels: np.ndarray  # int64 [N]
+    training: Training
+    network: str
+    origin: Mapping[str, Any]  # the attributes of Evaluation that describe it
+
+
+def synthetic_data(synthetic: SyntheticSet, runtime: Runtime) -> TrainingData:
+    """The decoded images of `synthetic` and its own protocol."""
+    images = decode(runtime.to_device(synthetic.images), synthetic.factor)
+    training = Training.from_json(dict(synthetic.evaluation), synthetic.path)
+    if synthetic.learning_rate:
+        training = replace(training, learning_rate=synthetic.learning_rate)
+    origin = {name: getattr(synthetic, name) for name in ("method", "fairness", "sampling", "ipc", "iterations")}
+    return TrainingData(
+        images=TensorImages(images.contiguous(memory_format=torch.channels_last)),
+        labels=np.repeat(synthetic.labels, synthetic.factor**2),
+        training=training,
+        network=synthetic.network,
+        origin={**origin, "synthetic_digest": synthetic.digest},
+    )
+
+
+def whole_data(dataset: BiasedDataset, runtime: Runtime, residency: str = "auto") -> TrainingData:
+    """The training split itself: the baseline that nothing was distilled for."""
+    operations = Training().augmentation if dataset.options.get("mirror", True) else "color_crop_cutout_scale_rotate"
+    return TrainingData(
+        images=ImageStore(dataset.train.images, dataset.mean, dataset.std, runtime, residency),
+        labels=dataset.train.labels,
+        training=replace(WHOLE, augmentation=operations),
+        network="convnet",
+        origin={
+            "method": "whole",
+            "fairness": "vanilla",
+            "sampling": "proportional",
+            "ipc": 0,
+            "iterations": 0,
+            "synthetic_digest": "",
+        },
+    )
+
+
+def check_match(synthetic: SyntheticSet, dataset: BiasedDataset) -> None:
+    """Raises UsageError unless `dataset` is the one that `synthetic` was distilled from."""
+    if synthetic.dataset_digest != dataset.digest:
+        raise UsageError(
+            f"'{synthetic.path}' was distilled from {synthetic.dataset} ({synthetic.dataset_digest[:19]}…), but "
+            f"'{dataset.path}' is {dataset.name} ({dataset.digest[:19]}…); give the right one with --data"
+        )
+    if synthetic.images.shape[1:] != dataset.shape or synthetic.class_names != dataset.class_names:
+        raise UsageError(f"'{synthetic.path}' and '{dataset.path}' differ in image size or classes")
+
+
+def evaluate(
+    data: TrainingData,
+    dataset: BiasedDataset,
+    networks: Sequence[NetworkSpec],
+    seeds: int,
+    seed: int,
+    runtime: Runtime,
+    progress: Progress,
+    residency: str = "auto",
+) -> Evaluation:
+    """Trains each network afresh for each seed and tests it once, at the end.
+
+    The stored protocol is that of `data.training`; `seed` keys initialisation, order and augmentation.
+    """
+    streams = Streams(seed)
+    test = ImageStore(dataset.test.images, dataset.mean, dataset.std, runtime, residency)
+    labels = runtime.to_device(data.labels)
+    passes = data.training.epochs * len(data.labels) + len(dataset.test) / 3
+    watch = Stopwatch()
+    progress.start(
+        f"{len(networks)} networks x {seeds} seeds" if len(networks) > 1 else f"{networks[0]}, {seeds} seeds",
+        len(networks) * seeds * passes,
+    )
+    tables = {}
+    for spec in networks:
+        counts = []
+        for number in range(seeds):
+            with streams.ambient("evaluate/network", number):
+                network = spec.build(dataset.shape, dataset.classes)
+            runtime.place(network)
+            fit(network, data.images, labels, data.training, runtime, streams, (number,), progress)
+            shape = (dataset.classes, dataset.groups)
+            counts.append(
+                confusion(network, test, dataset.test.labels, dataset.test.protected, shape, runtime, progress)
+            )
+        tables[str(spec)] = np.stack(counts)
+    return Evaluation(
+        confusion=tables,
+        dataset=dataset.name,
+        class_names=dataset.class_names,
+        protected_names=dataset.protected_names,
+        dataset_digest=dataset.digest,
+        protocol=data.training.to_json(),
+        seconds=watch.seconds(),
+        peak_memory=runtime.peak_memory(),
+        options={"networks": [str(spec) for spec in networks], "seeds": seeds},
+        seed=seed,
+        **data.origin,
+    )
