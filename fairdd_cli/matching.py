@@ -93,9 +93,9 @@ def _weight_gradient(layer: nn.Module, images: Tensor, delta: Tensor) -> Tensor:
             layer.groups,
             [False, True, False],
         )[1]
-        return gradient.flatten(1).float()
-    product: Tensor = delta.flatten(0, -2).mT @ images.flatten(0, -2)
-    return product.float()
+    else:
+        gradient = delta.flatten(0, -2).mT @ images.flatten(0, -2)
+    return gradient.flatten(1).float()
 
 
 def squared(real: Tensor, synthetic: Tensor) -> Tensor:

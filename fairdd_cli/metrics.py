@@ -175,4 +175,4 @@ def _mean(values: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:
 
 def _spread(values: np.ndarray) -> np.ndarray:
     """The largest difference along the last axis, the groups; 0 where a single group is there."""
-    return _max(values, axis=-1) - _min(values, axis=-1)
+    return np.asarray(_max(values, axis=-1) - _min(values, axis=-1))

@@ -44,7 +44,7 @@ def distill(
         typer.Option(
             "--fairness",
             metavar="NAME",
-            help="Group targets to match: vanilla, fairdd or barycenter.  [default: vanilla]",
+            help="Group targets to match: vanilla, fairdd or barycenter. (default: vanilla)",
         ),
     ] = None,
     sampling: Annotated[
@@ -53,7 +53,7 @@ def distill(
             "--sampling",
             metavar="NAME",
             help="How real batches are drawn: proportional or balanced over the groups.  "
-            "[default: balanced with a fairness strategy that uses groups, else proportional]",
+            "(default: balanced with a fairness strategy that uses groups, else proportional)",
         ),
     ] = None,
     batch_real: Annotated[
@@ -62,7 +62,7 @@ def distill(
             "--batch-real",
             min=1,
             metavar="N",
-            help="Real images of a class in a batch.  [default: 256 proportional, 20 balanced]",
+            help="Real images of a class in a batch. (default: 256 proportional, 20 balanced)",
         ),
     ] = None,
     init: Annotated[
@@ -71,7 +71,7 @@ def distill(
             "--init",
             metavar="NAME",
             help="First images: real, balanced (real, even over the groups) or noise.  "
-            "[default: balanced with a fairness strategy that uses groups, else real]",
+            "(default: balanced with a fairness strategy that uses groups, else real)",
         ),
     ] = None,
     factor: Annotated[
@@ -83,7 +83,7 @@ def distill(
     iterations: Annotated[
         int | None,
         typer.Option(
-            "--iterations", min=0, metavar="N", help="Optimisation steps.  [default: the paper's: dm 20000, gm 1000]"
+            "--iterations", min=0, metavar="N", help="Optimisation steps. (default: the paper's: dm 20000, gm 1000)"
         ),
     ] = None,
     network: Annotated[
@@ -100,7 +100,7 @@ def distill(
             "--output",
             "-o",
             metavar="FILE",
-            help="Where to write; - is stdout.  [default: DATA.METHOD-FAIRNESS-ipcN.h5]",
+            help="Where to write; - is stdout. (default: DATA.METHOD-FAIRNESS-ipcN.h5)",
         ),
     ] = None,
     seed: Seed = 0,

@@ -24,14 +24,14 @@ def evaluate(
     ],
     data: Annotated[
         str | None,
-        typer.Option("--data", metavar="DATA", help="Data set with the test split.  [default: where SYN says]"),
+        typer.Option("--data", metavar="DATA", help="Data set with the test split. (default: where SYN says)"),
     ] = None,
     network: Annotated[
         list[str] | None,
         typer.Option(
             "--network",
             metavar="NAME[:KEY=VALUE,…]",
-            help="Network to train; repeatable.  [default: the one that SYN was distilled with]",
+            help="Network to train; repeatable. (default: the one that SYN was distilled with)",
         ),
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, metavar="N", help="Networks trained of each kind.")] = 10,
@@ -41,22 +41,22 @@ def evaluate(
             "--epochs",
             min=1,
             metavar="N",
-            help="Epochs of training.  [default: the method's: dm, dsa 1000, gm 300, whole data 30]",
+            help="Epochs of training. (default: the method's: dm, dsa 1000, gm 300, whole data 30)",
         ),
     ] = None,
     learning_rate: Annotated[
         float | None,
-        typer.Option("--learning-rate", min=0, metavar="RATE", help="Learning rate.  [default: the method's: 0.01]"),
+        typer.Option("--learning-rate", min=0, metavar="RATE", help="Learning rate. (default: the method's: 0.01)"),
     ] = None,
     batch: Annotated[
-        int | None, typer.Option("--batch", min=1, metavar="N", help="Images of a step.  [default: the method's: 256]")
+        int | None, typer.Option("--batch", min=1, metavar="N", help="Images of a step. (default: the method's: 256)")
     ] = None,
     augmentation: Annotated[
         str | None,
         typer.Option(
             "--augmentation",
             metavar="NAMES",
-            help="Operations joined by _, or none.  [default: the method's: color_crop_cutout_flip_scale_rotate]",
+            help="Operations joined by _, or none. (default: the method's: color_crop_cutout_flip_scale_rotate)",
         ),
     ] = None,
     output: Annotated[
@@ -65,7 +65,7 @@ def evaluate(
             "--output",
             "-o",
             metavar="FILE",
-            help="Where to write, .json or .h5; - is stdout.  [default: runs/SYN.json]",
+            help="Where to write, .json or .h5; - is stdout. (default: runs/SYN.json)",
         ),
     ] = None,
     seed: Seed = 0,

@@ -23,7 +23,7 @@ def inspect(
         typer.Option(
             "--images",
             metavar="FILE.png",
-            help="Save a grid of images, a row for each class (data set: a column for each group).  [default: none]",
+            help="Save a grid of images, a row for each class (data set: a column for each group). (default: none)",
         ),
     ] = None,
     force: Force = False,

@@ -23,10 +23,10 @@ def make_dataset(
     ],
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Where to write; - is stdout.  [default: NAME.h5]"),
+        typer.Option("--output", "-o", metavar="FILE", help="Where to write; - is stdout. (default: NAME.h5)"),
     ] = None,
     root: Annotated[
-        Path | None, typer.Option("--root", metavar="DIR", help="Folder with the source's files.  [default: data]")
+        Path | None, typer.Option("--root", metavar="DIR", help="Folder with the source's files. (default: data)")
     ] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch the source into --root where it may be.")] = False,
     embedded: Annotated[
@@ -37,12 +37,12 @@ def make_dataset(
         typer.Option(
             "--bias-ratio",
             metavar="SHARE",
-            help="Share of a class held by its majority group, from 1/classes to 1.  [default: 0.9]",
+            help="Share of a class held by its majority group, from 1/classes to 1. (default: 0.9)",
         ),
     ] = None,
     limit: Annotated[
         int | None,
-        typer.Option("--limit", min=1, metavar="N", help="Keep N training images, same bias ratio.  [default: all]"),
+        typer.Option("--limit", min=1, metavar="N", help="Keep N training images, same bias ratio. (default: all)"),
     ] = None,
     seed: Seed = 0,
     recipe: Recipe = None,

@@ -83,7 +83,7 @@ Recipe = Annotated[
         metavar="FILE.yaml",
         callback=_load_recipe,
         is_eager=True,
-        help="Take defaults from this command's section of a YAML file.  [default: none]",
+        help="Take defaults from this command's section of a YAML file. (default: none)",
         show_default=False,
     ),
 ]

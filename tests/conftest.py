@@ -1,0 +1,80 @@
+"""What the tests share: small data sets written as files, and the installed program."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fairdd_cli.artifacts import BiasedDataset, Blocks, MemoryImages, Split, majority_share, read_dataset, write_dataset
+from fairdd_cli.runtime import Streams
+
+# Many small matrices: threads cost more than they bring, and processes of the tests would fight for the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def write_toy(path: Path, cells: np.ndarray, side: int = 8, channels: int = 3, seed: int = 0) -> BiasedDataset:
+    """A data set at `path` with `cells` [classes, groups] training images, drawn at random but told apart by cell."""
+    classes, groups = cells.shape
+    generator = Streams(seed).numpy("toy")
+    splits, blocks = {}, {}
+    for name, count in (("train", cells), ("test", np.full_like(cells, 2))):
+        labels = np.repeat(np.repeat(np.arange(classes), groups), count.ravel())
+        protected = np.repeat(np.tile(np.arange(groups), classes), count.ravel())
+        images = generator.integers(0, 256, (len(labels), channels, side, side), dtype=np.uint8)
+        images[np.arange(len(labels)), labels % channels, protected % side] = 255
+        splits[name] = Split.sorted_by_cell(MemoryImages(images), labels, protected, classes, groups)
+        blocks[name] = Blocks(images.shape, "uint8", [images])
+    dataset = BiasedDataset(
+        name="toy",
+        class_names=tuple(f"class {i}" for i in range(classes)),
+        protected_names=tuple(f"group {i}" for i in range(groups)),
+        mean=(0.5,) * channels,
+        std=(0.25,) * channels,
+        bias_ratio=majority_share(cells),
+        train=splits["train"],
+        test=splits["test"],
+        options={},
+        seed=seed,
+    )
+    write_dataset(str(path), dataset, blocks)
+    return read_dataset(str(path))
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> BiasedDataset:
+    """Three classes and four groups, with an absent cell and a cell of one image."""
+    return write_toy(tmp_path / "toy.h5", np.array([[9, 3, 0, 2], [2, 9, 1, 3], [4, 3, 2, 9]]))
+
+
+Fairdd = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def fairdd(tmp_path: Path) -> Fairdd:
+    """Runs the installed `fairdd` with some words in `tmp_path`."""
+    program = Path(sys.executable).with_name("fairdd")
+
+    def run(*words: object, check: bool = True, **options: object) -> subprocess.CompletedProcess[str]:
+        command = [str(program), *map(str, words)]
+        done = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300, **options
+        )
+        if check and done.returncode:
+            pytest.fail(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr}")
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded sample as a data set file, cut to 1,000 training images."""
+    path = tmp_path_factory.mktemp("sample") / "data.h5"
+    program = Path(sys.executable).with_name("fairdd")
+    words = ["make-dataset", "c-fmnist-fg", "--embedded", "--limit", "1000", "-o", str(path)]
+    subprocess.run([str(program), *words], check=True, capture_output=True)
+    return path
