@@ -47,11 +47,17 @@ def parse_network(text: str) -> NetworkSpec:
     }
     options: dict[str, Any] = {}
     for item in filter(None, rest.split(",")):
-        key, equals, value = item.partition("=")
+        key, _, value = item.partition("=")
+        if not known:
+            raise UsageError(f"network '{name}' takes no options; found '{item}'")
         if key not in known:
             raise unknown(f"option of network '{name}'", key, known)
         kind = type(known[key].default)
-        if not equals or (kind is int and not value.isdecimal()):
-            raise UsageError(f"network '{name}': '{item}' should read {key}={'NUMBER' if kind is int else 'WORD'}")
-        options[key] = kind(value)
+        try:
+            if not value:
+                raise ValueError(item)
+            options[key] = kind(value)
+        except ValueError as error:
+            form = "WORD" if kind is str else "NUMBER"
+            raise UsageError(f"network '{name}': '{item}' should read {key}={form}") from error
     return NetworkSpec(NETWORKS.canonical(name), options)

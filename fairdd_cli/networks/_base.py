@@ -1,5 +1,6 @@
 """What every network shares: the classifier on top of an embedding, and the choices of its layers."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import TypeVar
@@ -48,7 +49,7 @@ NORMS: Mapping[str, Callable[[int], nn.Module]] = {
     "batch": nn.BatchNorm2d,
     "layer": lambda channels: nn.GroupNorm(1, channels),
     "instance": instance_norm,
-    "group": lambda channels: nn.GroupNorm(min(4, channels), channels),
+    "group": lambda channels: nn.GroupNorm(math.gcd(4, channels), channels),  # as near to 4 as divides
 }
 ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -61,6 +62,12 @@ POOLINGS: Mapping[str, Callable[[], nn.Module]] = {
     "max": lambda: nn.MaxPool2d(2),
     "average": lambda: nn.AvgPool2d(2),
 }
+
+
+def check_range(network: str, option: str, value: int, most: int) -> None:
+    """Raises UsageError where the `option` of a `network` lies outside 1…`most`."""
+    if not 1 <= value <= most:
+        raise UsageError(f"network '{network}' needs {option} 1…{most}; found {option}={value}")
 
 
 def has_batch_statistics(network: nn.Module) -> bool:

@@ -2,8 +2,7 @@
 
 from torch import Tensor, nn
 
-from fairdd_cli.errors import UsageError
-from fairdd_cli.networks._base import ACTIVATIONS, NORMS, POOLINGS, Classifier, check_size, choose
+from fairdd_cli.networks._base import ACTIVATIONS, NORMS, POOLINGS, Classifier, check_range, check_size, choose
 
 
 class Network(Classifier):
@@ -24,8 +23,8 @@ class Network(Classifier):
         pooling: str = "average",
     ) -> None:
         super().__init__()
-        if width < 1 or not 1 <= depth <= 8:
-            raise UsageError(f"network 'convnet' needs width >= 1 and depth 1…8; found width={width}, depth={depth}")
+        check_range("convnet", "width", width, 4096)
+        check_range("convnet", "depth", depth, 8)
         channels, height, side = shape
         pool = choose("pooling", pooling, POOLINGS)
         if pooling != "none":
