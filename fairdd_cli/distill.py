@@ -117,8 +117,7 @@ def distill(
     residency: str = "auto",
     log: Callable[[str], None] = lambda line: None,
 ) -> SyntheticSet:
-    """Runs `plan` on `dataset`; raises WorkError when it diverges."""
-    check_plan(plan, dataset)
+    """Runs `plan`, which `check_plan` accepted, on `dataset`; raises WorkError when it diverges."""
     streams = Streams(plan.seed)
     store = ImageStore(dataset.train.images, dataset.mean, dataset.std, runtime, residency)
     log(f"{runtime.describe()}; images in {store.residency}; {plan.options()}")

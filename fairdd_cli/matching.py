@@ -95,7 +95,8 @@ def _weight_gradient(layer: nn.Module, images: Tensor, delta: Tensor) -> Tensor:
         )[1]
     else:
         gradient = delta.flatten(0, -2).mT @ images.flatten(0, -2)
-    return gradient.flatten(1).float()
+    rows: Tensor = gradient.flatten(1).float()
+    return rows
 
 
 def squared(real: Tensor, synthetic: Tensor) -> Tensor:

@@ -83,7 +83,7 @@ def test_agrees_with_the_textbook(method: str, fairness: str, problem: str, spec
         network = parse_network(spec).build((3, 8, 8), classes)
     real, protected = [], []
     for label, sizes in enumerate(cells):
-        groups = torch.tensor(sum(([group] * size for group, size in enumerate(sizes)), []))
+        groups = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
         shuffled = groups[torch.randperm(len(groups), generator=streams.torch("order", label))]
         protected.append(shuffled)
         real.append(torch.randn(len(groups), 3, 8, 8, generator=streams.torch("real", label)))

@@ -130,8 +130,8 @@ def distill(
     if data != "-":
         check_readable(data)
 
+    from fairdd_cli.distill import check_plan, make_plan
     from fairdd_cli.distill import distill as run
-    from fairdd_cli.distill import make_plan
     from fairdd_cli.networks import parse_network
     from fairdd_cli.runtime import open_runtime
 
@@ -151,6 +151,7 @@ def distill(
     runtime = open_runtime(device, precision)
     with Terminal(quiet, verbose) as terminal:
         dataset = read_dataset(data)
+        check_plan(plan, dataset)
         terminal.say(
             f"{method} {fairness}: {ipc} images for each of {dataset.classes} classes of {dataset.name}; "
             f"{plan.sampling} batches of {plan.batch_real} a class, {plan.iterations:,} iterations"

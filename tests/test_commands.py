@@ -1,0 +1,325 @@
+"""What a user sees: the installed program, from data to table, and what it says when something is wrong."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from conftest import Fairdd, write_toy
+
+from fairdd_cli.artifacts import read_dataset, read_evaluation, read_synthetic
+
+SMALL = ["--network", "convnet:width=8", "--quiet"]
+
+
+@pytest.fixture
+def data(sample: Path, tmp_path: Path) -> Path:
+    """The sample as `data.h5` in the working folder."""
+    path = tmp_path / "data.h5"
+    path.write_bytes(sample.read_bytes())
+    return path
+
+
+def test_the_main_job_from_data_to_table(fairdd: Fairdd, data: Path, tmp_path: Path) -> None:
+    for words in ([], ["--fair"]):
+        done = fairdd(
+            "distill",
+            "--method",
+            "gm",
+            *words,
+            "--ipc",
+            2,
+            "data.h5",
+            "--iterations",
+            1,
+            "-O",
+            "outer=2",
+            "-O",
+            "inner=1",
+            *SMALL,
+        )
+        name = f"data.gm-{'fairdd' if words else 'vanilla'}-ipc2.h5"
+        assert done.stdout == f"{name}\n"
+        done = fairdd("evaluate", name, "--seeds", 2, "--epochs", 2, "--quiet")
+        assert done.stdout == f"runs/{Path(name).stem}.json\n"
+    done = fairdd("report", *sorted((tmp_path / "runs").glob("*.json")), "--format", "csv")
+    rows = done.stdout.splitlines()
+    assert len(rows) == 3
+    assert "fairdd" in done.stdout
+    synthetic = read_synthetic(str(tmp_path / "data.gm-fairdd-ipc2.h5"))
+    assert synthetic.images.shape == (20, 3, 32, 32)
+    assert (synthetic.method, synthetic.fairness, synthetic.sampling) == ("gm", "fairdd", "balanced")
+    assert synthetic.options["hyper"]["outer"] == 2
+    evaluation = read_evaluation(str(tmp_path / "runs" / "data.gm-fairdd-ipc2.json"))
+    assert evaluation.confusion["convnet:width=8"].shape == (2, 10, 10, 10)
+    assert evaluation.confusion["convnet:width=8"].sum() == 2 * 3000
+    assert evaluation.synthetic_digest == synthetic.digest
+    assert evaluation.dataset_digest == synthetic.dataset_digest == read_dataset(str(data)).digest
+
+
+def test_a_pipeline_passes_files_through_standard_streams(fairdd: Fairdd, tmp_path: Path) -> None:
+    program = Path(sys.executable).with_name("fairdd")
+    line = (
+        f"{program} make-dataset c-fmnist-fg --embedded --limit 500 -o - -q"
+        f" | tee data.h5"
+        f" | {program} distill - --method dm --fair --ipc 2 --iterations 2 -o - {' '.join(SMALL)}"
+        f" | {program} evaluate - --data data.h5 --seeds 1 --epochs 1 -o - -q"
+        f" | {program} report - --format json"
+    )
+    done = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S602
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)
+    assert done.stderr == ""
+
+
+def test_the_path_on_standard_output_feeds_the_next_command(fairdd: Fairdd, data: Path, tmp_path: Path) -> None:
+    program = Path(sys.executable).with_name("fairdd")
+    line = (
+        f"{program} evaluate $({program} distill --method dm --fair --ipc 1 data.h5 --iterations 1 {' '.join(SMALL)})"
+        " --seeds 1 --epochs 1"
+    )
+    done = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S602
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "runs/data.dm-fairdd-ipc1.json\n"
+
+
+def test_the_same_seed_gives_the_same_file_and_another_seed_another(fairdd: Fairdd, data: Path, tmp_path: Path) -> None:
+    digests = []
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        fairdd(
+            "distill",
+            "data.h5",
+            "--method",
+            "dsa",
+            "--fair",
+            "--ipc",
+            1,
+            "--iterations",
+            2,
+            "--seed",
+            seed,
+            "-O",
+            "outer=2",
+            "-O",
+            "inner=2",
+            "-o",
+            f"{name}.h5",
+            *SMALL,
+        )
+        fairdd("evaluate", f"{name}.h5", "--seeds", 1, "--epochs", 2, "-o", f"{name}.json", "--quiet")
+        digests.append(
+            (
+                read_synthetic(str(tmp_path / f"{name}.h5")).digest,
+                read_evaluation(str(tmp_path / f"{name}.json")).digest,
+            )
+        )
+    assert digests[0] == digests[1]
+    assert digests[0] != digests[2]
+    assert digests[0][1] != digests[2][1]
+
+
+def test_an_evaluation_in_hdf5_is_the_one_in_json(fairdd: Fairdd, data: Path, tmp_path: Path) -> None:
+    fairdd("distill", "data.h5", "--method", "random", "--ipc", 2, "-o", "s.h5", *SMALL)
+    for name in ("e.json", "e.h5"):
+        fairdd("evaluate", "s.h5", "--seeds", 1, "--epochs", 1, "-o", name, "--quiet")
+    one, other = (read_evaluation(str(tmp_path / name)) for name in ("e.json", "e.h5"))
+    assert one.digest == other.digest
+    assert json.loads((tmp_path / "e.json").read_text())["metrics"]["convnet:width=8"]["accuracy"]["mean"] > 0
+    assert "e.json" in fairdd("inspect", "e.json").stdout
+
+
+def test_a_data_set_is_evaluated_as_the_whole_data_baseline(fairdd: Fairdd, tmp_path: Path) -> None:
+    write_toy(tmp_path / "toy.h5", np.full((2, 2), 20), side=16)
+    fairdd("evaluate", "toy.h5", "--network", "convnet:width=8,depth=2", "--seeds", 1, "--epochs", 3, "--quiet")
+    evaluation = read_evaluation(str(tmp_path / "runs" / "toy.json"))
+    assert (evaluation.method, evaluation.ipc, evaluation.synthetic_digest) == ("whole", 0, "")
+
+
+def test_several_networks_are_evaluated_in_one_call(fairdd: Fairdd, data: Path, tmp_path: Path) -> None:
+    fairdd("distill", "data.h5", "--method", "random", "--ipc", 1, "-o", "s.h5", *SMALL)
+    fairdd(
+        "evaluate",
+        "s.h5",
+        "--network",
+        "convnet:width=4",
+        "--network",
+        "convnet:width=4,norm=batch",
+        "--seeds",
+        1,
+        "--epochs",
+        1,
+        "-o",
+        "e.json",
+        "--quiet",
+    )
+    assert set(read_evaluation(str(tmp_path / "e.json")).confusion) == {"convnet:width=4", "convnet:width=4,norm=batch"}
+
+
+def test_inspect_shows_the_cells_and_saves_a_grid(fairdd: Fairdd, data: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    shown = fairdd("inspect", "data.h5", "--images", "grid.png").stdout
+    assert "c-fmnist-fg" in shown
+    assert "bias" in shown
+    with Image.open(tmp_path / "grid.png") as picture:
+        assert picture.width >= 640
+    fairdd("distill", "data.h5", "--method", "random", "--ipc", 3, "-o", "s.h5", *SMALL)
+    shown = fairdd("inspect", "s.h5", "--images", "s.png").stdout
+    assert "random" in shown
+    with Image.open(tmp_path / "s.png") as picture:
+        assert picture.height > 3 * picture.width
+
+
+def test_a_recipe_sets_defaults_that_the_command_line_overrides(fairdd: Fairdd, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(
+        "distill:\n  method: gm\n  ipc: 2\n  iterations: 1\n  network: convnet:width=8\n"
+        "  option: {outer: 1, inner: 1}\n"
+        "evaluate:\n  epochs: 1\n  seeds: 1\n  network: [convnet:width=4]\n"
+    )
+    fairdd("distill", "data.h5", "--recipe", "recipe.yaml", "--ipc", 1, "-o", "s.h5", "--quiet")
+    synthetic = read_synthetic(str(tmp_path / "s.h5"))
+    assert (synthetic.method, synthetic.ipc, synthetic.options["hyper"]["outer"]) == ("gm", 1, 1)
+    fairdd("evaluate", "s.h5", "--recipe", "recipe.yaml", "-o", "e.json", "--quiet")
+    assert list(read_evaluation(str(tmp_path / "e.json")).confusion) == ["convnet:width=4"]
+
+
+def test_help_answers_at_once_and_every_option_is_explained(fairdd: Fairdd) -> None:
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        fairdd("--help")
+        times.append(time.perf_counter() - start)
+    assert min(times) < 0.3
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "fairdd_cli", "distill", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert " torch" not in done.stderr
+
+
+def test_a_long_run_says_early_how_long_it_will_take(fairdd: Fairdd, data: Path) -> None:
+    program = Path(sys.executable).with_name("fairdd")
+    start = time.monotonic()
+    with subprocess.Popen(
+        [str(program), "distill", "data.h5", "--method", "dm", "--ipc", "10", "-o", "long.h5"],
+        cwd=data.parent,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "about" in line:
+                break
+        process.terminate()
+        assert "on this machine" in line
+        assert time.monotonic() - start < 40
+        process.stderr.read()
+        assert process.wait() == 130
+    assert not (data.parent / "long.h5").exists()
+
+
+BAD = [
+    (["distill", "absent.h5", "--method", "dm", "--ipc", 1], "does not exist"),
+    (["distill", "data.h5", "--method", "dn", "--ipc", 1], "did you mean 'dm'"),
+    (["distill", "data.h5", "--method", "dm", "--ipc", 0], "ipc"),
+    (["distill", "data.h5", "--method", "dm", "--ipc", 101], "needs 101 images"),
+    (["distill", "data.h5", "--method", "dm", "--ipc", 1, "--fairness", "faird"], "did you mean 'fairdd'"),
+    (["distill", "data.h5", "--method", "dm", "--ipc", 1, "--fair", "--fairness", "barycenter"], "--fair means"),
+    (["distill", "data.h5", "--method", "random", "--ipc", 1, "--fair"], "matches nothing"),
+    (["distill", "data.h5", "--method", "dm", "--ipc", 1, "--network", "convet"], "did you mean 'convnet'"),
+    (["distill", "data.h5", "--method", "dm", "--ipc", 1, "--network", "convnet:widht=3"], "did you mean 'width'"),
+    (["distill", "data.h5", "--method", "dm", "--ipc", 1, "--sampling", "even"], "unknown sampling 'even'"),
+    (["distill", "data.h5", "--method", "dm", "--ipc", 1, "--init", "noisy"], "did you mean 'noise'"),
+    (["distill", "data.h5", "--method", "dm", "--ipc", 1, "-O", "momentun=1"], "did you mean 'momentum'"),
+    (["distill", "data.h5", "--method", "dm", "--ipc", 1, "-O", "momentum=x"], "expected float"),
+    (["distill", "data.h5", "--method", "dm", "--ipc", 1, "--device", "cuda:7"], "is not there"),
+    (["distill", "data.h5", "--method", "dm", "--ipc", 1, "--device", "gpu"], "unknown device"),
+    (["distill", "data.h5", "--method", "dm", "--ipc", 1, "--precision", "fp8"], "unknown precision"),
+    (["distill", "data.h5", "--method", "dm", "--ipc", 1, "--residency", "moon"], "unknown residency"),
+    (["distill", "data.h5", "--method", "dm", "--ipc", 1, "--recipe", "bad.yaml"], "did you mean 'iterations'"),
+    (["distill", "data.h5", "--method", "dm", "--ipc", 1, "--recipe", "absent.yaml"], "absent.yaml"),
+    (["distill", "data.h5", "--method", "dm", "--ipc", 1, "-o", "data.h5"], "exists already"),
+    (["distill", "data.h5", "--method", "dm", "--ipc", 1, "-o", "."], "is a folder"),
+    (["distill", "data.h5", "--method", "dm"], "--ipc"),
+    (["distill", "foreign.h5", "--method", "dm", "--ipc", 1], "not a fairdd file"),
+    (["distill", "truncated.h5", "--method", "dm", "--ipc", 1], "truncated"),
+    (["distill", "text.h5", "--method", "dm", "--ipc", 1], "cannot be read"),
+    (["distill", "s.h5", "--method", "dm", "--ipc", 1], "fairdd/dataset"),
+    (["evaluate", "absent.h5"], "does not exist"),
+    (["evaluate", "text.h5"], "fairdd/synthetic"),
+    (["evaluate", "s.h5", "--data", "toy.h5"], "was distilled from"),
+    (["evaluate", "s.h5", "--data", "s.h5"], "fairdd/dataset"),
+    (["evaluate", "s.h5", "--seeds", 0], "seeds"),
+    (["evaluate", "s.h5", "--augmentation", "rotat"], "did you mean 'rotate'"),
+    (["evaluate", "s.h5", "-o", "e.txt"], ".json or .h5"),
+    (["evaluate", "truncated.h5"], "truncated"),
+    (["report", "absent.json"], "does not exist"),
+    (["report", "text.h5"], "text.h5"),
+    (["report", "data.h5"], "fairdd/evaluation"),
+    (["inspect", "absent.h5"], "does not exist"),
+    (["inspect", "truncated.h5"], "truncated"),
+    (["inspect", "foreign.h5"], "not one of fairdd's"),
+    (["inspect", "data.h5", "--images", "grid.jpg"], ".png"),
+    (["make-dataset", "c-fmnist", "--embedded"], "did you mean 'c-fmnist-"),
+    (["make-dataset", "c-fmnist-fg", "--embedded", "--bias-ratio", 1.5], "out of range"),
+    (["make-dataset", "c-fmnist-fg", "--embedded", "--bias-ratio", 0.05], "out of range"),
+    (["make-dataset", "c-fmnist-fg", "--embedded", "--limit", 10**6], "out of range"),
+    (["make-dataset", "c-fmnist-fg", "--root", "nowhere"], "--embedded"),
+    (["make-dataset", "c-mnist-fg", "--embedded"], "no sample of MNIST"),
+    (["frobnicate"], "frobnicate"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def faulty(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a good data set and synthetic set and with files that are wrong in every way."""
+    folder = tmp_path_factory.mktemp("faulty")
+    content = sample.read_bytes()
+    (folder / "data.h5").write_bytes(content)
+    (folder / "truncated.h5").write_bytes(content[: len(content) // 2])
+    (folder / "text.h5").write_text("not HDF5\n")
+    with h5py.File(folder / "foreign.h5", "w") as file:
+        file["numbers"] = np.arange(3)
+    write_toy(folder / "toy.h5", np.full((2, 2), 5))
+    (folder / "bad.yaml").write_text("distill:\n  iteration: 3\n")
+    program = Path(sys.executable).with_name("fairdd")
+    words = ["distill", "data.h5", "--method", "random", "--ipc", "1", "-o", "s.h5", *SMALL]
+    subprocess.run([str(program), *words], cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+@pytest.mark.parametrize(("words", "expected"), BAD, ids=lambda value: " ".join(map(str, value))[:60])
+def test_bad_input_gets_a_line_and_leaves_nothing_behind(
+    faulty: Path, words: list[object], expected: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from fairdd_cli.cli import main
+
+    monkeypatch.chdir(faulty)
+    before = sorted(path.name for path in faulty.rglob("*"))
+    monkeypatch.setattr(sys, "argv", ["fairdd", *map(str, words)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    out, err = capfd.readouterr()
+    assert ended.value.code == 2, err
+    assert out == ""
+    assert expected in " ".join(err.split())
+    assert len(err.splitlines()) <= 3
+    assert "Traceback" not in err
+    assert sorted(path.name for path in faulty.rglob("*")) == before
+
+
+def test_a_folder_that_is_not_writable_is_said_before_the_work(
+    fairdd: Fairdd, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fairdd_cli.artifacts import _files
+    from fairdd_cli.errors import UsageError
+
+    monkeypatch.setattr(_files.os, "access", lambda path, mode: False)
+    with pytest.raises(UsageError, match="is not writable"):
+        _files.check_target(str(tmp_path / "new.h5"), force=False)
