@@ -113,7 +113,8 @@ def cosine(real: Tensor, synthetic: Tensor) -> Tensor:
     """The sum over targets and rows of 1 - cosine; both [targets, rows, columns] (DC, ICLR 2021, section 3.3)."""
     inner = torch.einsum("trc,trc->tr", real, synthetic)
     norms = real.norm(dim=-1) * synthetic.norm(dim=-1)
-    return (1 - inner / (norms + EPSILON)).sum()
+    distance: Tensor = (1 - inner / (norms + EPSILON)).sum()
+    return distance
 
 
 DISTANCES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"l2": squared, "l1": absolute, "cosine": cosine}

@@ -17,7 +17,7 @@ from fairdd_cli.cli.options import (
     assignments,
     listing,
 )
-from fairdd_cli.cli.terminal import Terminal, out
+from fairdd_cli.cli.terminal import Terminal, duration, out
 from fairdd_cli.errors import UsageError
 from fairdd_cli.methods import METHODS
 
@@ -159,8 +159,10 @@ def distill(
         synthetic = run(plan, dataset, runtime, terminal, residency, log=lambda line: terminal.say(line, detail=True))
         write_synthetic(target, synthetic, force)
         terminal.stop()
-        if len(synthetic.history.loss):
-            first, last = synthetic.history.loss[0], synthetic.history.loss[-1]
-            terminal.say(f"loss {first:.4g} -> {last:.4g} in {synthetic.history.seconds[-1]:.0f} s")
+        losses = synthetic.history.loss
+        if len(losses):
+            tenth = max(1, len(losses) // 10)  # single losses scatter: each belongs to another network
+            first, last, seconds = losses[:tenth].mean(), losses[-tenth:].mean(), synthetic.history.seconds[-1]
+            terminal.say(f"loss {first:.4g} -> {last:.4g} (first and last tenth) in {duration(seconds)}")
     if target != "-":
         out(target)
