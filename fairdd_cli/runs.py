@@ -92,12 +92,19 @@ def _read_one(path: str) -> list[Run]:
 
 def _details(evaluation: Evaluation) -> dict[str, str]:
     """What the result of `evaluation` depends on besides its setting, by name."""
-    distill = evaluation.options.get("distill")
     found = {
-        **(distill if isinstance(distill, dict) else {}),
+        **flat(evaluation.options.get("distill")),
         **{f"evaluation {key}": value for key, value in evaluation.protocol.items()},
         "iterations": evaluation.iterations,
         "data": evaluation.dataset_digest.removeprefix("sha256:")[:8],
     }
     kept = {key: value for key, value in found.items() if key == "data" or key not in INCIDENTAL | IN_SETTING}
     return {clean(key): clean(v if isinstance(v, str) else json.dumps(v, sort_keys=True)) for key, v in kept.items()}
+
+
+def flat(options: object) -> dict[str, object]:
+    """Stored options with the members of nested ones among them; none where there are none."""
+    found: dict[str, object] = {}
+    for key, value in options.items() if isinstance(options, dict) else ():
+        found.update(value if isinstance(value, dict) else {key: value})
+    return found
