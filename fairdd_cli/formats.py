@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,10 @@ class Sheet:
     metrics: tuple[str, ...]
     lines: tuple[Line, ...]
     notes: tuple[str, ...]
+
+    def numbered_notes(self) -> list[str]:
+        """The notes, the footnotes among them with their numbers."""
+        return [self.notes[0], *(f"[{number}] {note}" for number, note in enumerate(self.notes[1:], 1))]
 
     def widths(self) -> list[int]:
         """The characters that each column needs."""
@@ -160,7 +165,7 @@ def _plain(sheet: Sheet) -> str:
     none = (False,) * len(sheet.metrics)
     body = [line((*entry.words, *entry.values), entry.best) for entry in sheet.lines]
     rule = "-" * max(map(len, body))
-    notes = [sheet.notes[0], *(f"[{number}] {note}" for number, note in enumerate(sheet.notes[1:], 1))]
+    notes = [textwrap.fill(note, max(80, len(rule))) for note in sheet.numbered_notes()]
     return "\n".join([sheet.title, line((*sheet.words, *sheet.metrics), none), rule, *body, rule, *notes]) + "\n"
 
 

@@ -15,13 +15,10 @@ import numpy as np
 
 from fairdd_cli.artifacts import SyntheticSet
 from fairdd_cli.errors import UsageError
-from fairdd_cli.formats import signed
-from fairdd_cli.metrics import METRICS
 from fairdd_cli.report import Row
 from fairdd_cli.runs import clean
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 INK = "#1a1d21"  # text and frames; on a page the colour of its text
@@ -29,11 +26,9 @@ INK = "#1a1d21"  # text and frames; on a page the colour of its text
 COLOURS = ("#2a7fd4", "#d9660b", "#0f9d72", "#c0569b", "#8a6fd1", "#a07c10", "#5f7a8a", "#d43c3c", "#1f95a8", "#7a8f1d")
 MARKERS = "osD^vP*X"
 SUFFIXES = (".png", ".svg", ".pdf")
-PANELS = 6  # data sets in one scatter plot
 COLUMNS = 10  # images of a class in a grid
 CURVES = 10
 NUMBERED = 12  # classes or groups up to which a heat map's cells carry numbers
-LABELLED = 16  # rows up to which every point of a scatter plot is named
 
 STYLE: dict[Any, Any] = {
     "text.parse_math": False,  # names come from files and are text
@@ -100,104 +95,15 @@ def inline_svg(figure: "Figure", name: str) -> str:
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
     text = re.sub(r'<g id="[\w.]+_\d+"', "<g", text[text.index("<svg") :])  # counters, alike in every figure
+    text = re.sub(r"<metadata>.*?</metadata>|<style .*?</style>", "", text, flags=re.DOTALL)  # would style the page
     return text.replace(INK, "currentColor")
 
 
-def _figure(width: float, height: float) -> "Figure":
+def blank(width: float, height: float) -> "Figure":
+    """An empty figure of that many inches whose parts make room for each other."""
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     return Figure(figsize=(width, height), layout="constrained")
-
-
-@picture
-def scatter(rows: Sequence[Row], x: str = "accuracy", y: str = "deo_mean") -> "Figure":
-    """Metric `y` over metric `x`, a panel for each data set: error bars of one standard deviation over seeds.
-
-    Colour is the method, the marker the fairness strategy (vanilla hollow); arrows lead from the vanilla row to
-    those compared with it; the line joins the rows that no other beats in both metrics.
-    """
-    rows = [row for row in rows if row.mean(x) is not None and row.mean(y) is not None]
-    if not rows:
-        raise UsageError(f"no row has both {x} and {y} to draw")
-    panels = list(dict.fromkeys(row.setting.dataset for row in rows))[:PANELS]
-    methods = sorted({row.setting.method for row in rows})
-    strategies = sorted({row.setting.fairness for row in rows}, key=lambda name: (name != "vanilla", name))
-    across = min(len(panels), 2)
-    figure = _figure(4.2 * across + 2.6, 4.2 * -(-len(panels) // across))
-    grid = figure.subplots(-(-len(panels) // across), across, squeeze=False).ravel()
-    for axes, name in zip(grid, panels, strict=False):
-        _panel(axes, [row for row in rows if row.setting.dataset == name], x, y, methods, strategies)
-        axes.set_title(name)
-    for axes in grid[len(panels) :]:
-        axes.set_visible(False)
-    figure.legend(handles=_keys(methods, strategies), loc="outside right upper")
-    return figure
-
-
-def _panel(axes: "Axes", rows: list[Row], x: str, y: str, methods: list[str], strategies: list[str]) -> None:
-    points = np.array([(row.mean(x), row.mean(y)) for row in rows], float)
-    front = pareto(points, METRICS[x].higher_is_better, METRICS[y].higher_is_better)
-    if len(front) > 1:
-        axes.plot(*points[front].T, color=INK, alpha=0.45, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
-    several = len({(row.setting.ipc, row.setting.network, row.variant) for row in rows}) > 1
-    for index, row in enumerate(rows):
-        colour, kind = COLOURS[methods.index(row.setting.method) % len(COLOURS)], strategies.index(row.setting.fairness)
-        hollow = row.setting.fairness == "vanilla"
-        axes.errorbar(
-            points[index, 0],
-            points[index, 1],
-            xerr=row.metrics[x]["std"] if row.seeds > 1 else None,
-            yerr=row.metrics[y]["std"] if row.seeds > 1 else None,
-            fmt=MARKERS[kind % len(MARKERS)],
-            color=colour,
-            markerfacecolor="none" if hollow else colour,
-            markersize=7,
-            elinewidth=1,
-            capsize=2,
-            zorder=3,
-        )
-        if row.vanilla is not None:
-            start = (row.vanilla.mean(x), row.vanilla.mean(y))
-            arrow = {"arrowstyle": "->", "color": colour, "alpha": 0.75, "shrinkA": 6, "shrinkB": 6}
-            axes.annotate("", xy=tuple(points[index]), xytext=start, arrowprops=arrow, zorder=2)
-        if several and (len(rows) <= LABELLED or index in front):
-            text = " ".join(filter(None, (f"IPC {row.setting.ipc}", row.variant if len(row.variant) < 20 else "")))
-            axes.annotate(text, points[index], xytext=(6, 6), textcoords="offset points", fontsize=8)
-    axes.margins(0.14)
-    for axis, metric in ((axes.xaxis, x), (axes.yaxis, y)):
-        better = "higher" if METRICS[metric].higher_is_better else "lower"
-        axis.set_label_text(f"{METRICS[metric].label} (%), {better} is better")
-    axes.grid(color=INK, alpha=0.12, linewidth=0.8)
-
-
-def pareto(points: np.ndarray, x_up: bool, y_up: bool) -> list[int]:
-    """The rows of `points` [N, 2] that no other is better than in both columns, in the order of the first."""
-    signs = np.array([1 if x_up else -1, 1 if y_up else -1])
-    front: list[int] = []
-    best = -np.inf
-    for index in sorted(range(len(points)), key=lambda i: tuple(-points[i] * signs)):
-        if points[index, 1] * signs[1] > best:
-            best = points[index, 1] * signs[1]
-            front.append(index)
-    return front
-
-
-def _keys(methods: list[str], strategies: list[str]) -> list[Any]:
-    from matplotlib.lines import Line2D  # noqa: PLC0415
-
-    plain: dict[str, Any] = {"linestyle": "", "markersize": 7}
-    keys = [
-        Line2D([], [], color=COLOURS[index % len(COLOURS)], marker="s", label=name, **plain)
-        for index, name in enumerate(methods)
-    ]
-    for index, name in enumerate(strategies):
-        face = "none" if name == "vanilla" else INK
-        keys.append(
-            Line2D([], [], color=INK, marker=MARKERS[index % len(MARKERS)], markerfacecolor=face, label=name, **plain)
-        )
-    keys.append(Line2D([], [], color=INK, alpha=0.45, linestyle=(0, (4, 3)), label="Pareto front"))
-    keys.append(Line2D([], [], linestyle="", label="bars: ± 1 std over seeds"))
-    return keys
 
 
 @picture
@@ -209,7 +115,7 @@ def recall_maps(rows: Sequence[Row]) -> "Figure":
     classes, groups = rows[0].cells.total.shape[1:]
     names = rows[0].runs[0].evaluation
     side = 0.42 if max(classes, groups) <= NUMBERED else 5 / max(classes, groups)
-    figure = _figure(len(rows) * max(2.6, side * groups) + 2.6, max(2.4, side * classes + 1.6))
+    figure = blank(len(rows) * max(2.6, side * groups) + 2.6, max(2.4, side * classes + 1.6))
     grid = figure.subplots(1, len(rows), squeeze=False, sharey=True)[0]
     for axes, row in zip(grid, rows, strict=True):
         table = row.recall()
@@ -229,6 +135,19 @@ def recall_maps(rows: Sequence[Row]) -> "Figure":
     return figure
 
 
+def describe_recall(rows: Sequence[Row]) -> str:
+    """The recall maps in words, for those who don't see them."""
+    parts = []
+    for row in rows:
+        table = row.recall()
+        low, high = np.nanmin(table), np.nanmax(table)
+        worst = np.unravel_index(np.nanargmin(table), table.shape)
+        names = row.runs[0].evaluation
+        cell = f"{names.class_names[worst[0]]}, {names.protected_names[worst[1]]}"
+        parts.append(f"{row.name}: recall from {low:.0f} % ({cell}) to {high:.0f} %")
+    return "; ".join(parts) + "."
+
+
 @picture
 def image_grid(synthetic: SyntheticSet) -> "Figure":
     """The synthetic images, a row for each class; the first ten of a class where it has more."""
@@ -243,7 +162,7 @@ def image_grid(synthetic: SyntheticSet) -> "Figure":
         for column, image in enumerate(pixels[synthetic.labels == label][:columns]):
             top, left = label * (height + gap), column * (width + gap)
             sheet[top : top + height, left : left + width] = image[..., :3] if channels >= 3 else image[..., :1]
-    figure = _figure(0.62 * columns + 1.6, 0.62 * classes * height / width + 0.7)
+    figure = blank(0.62 * columns + 1.6, 0.62 * classes * height / width + 0.7)
     axes = figure.subplots()
     axes.imshow(sheet, interpolation="nearest")
     axes.set_xticks([])
@@ -251,11 +170,12 @@ def image_grid(synthetic: SyntheticSet) -> "Figure":
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     shown = "" if columns == synthetic.ipc else f", first {columns}"
-    axes.set_title(f"{_named(synthetic)}{shown}", loc="left")
+    axes.set_title(f"{named(synthetic)}{shown}", loc="left")
     return figure
 
 
-def _named(synthetic: SyntheticSet) -> str:
+def named(synthetic: SyntheticSet) -> str:
+    """The set in a few words."""
     return clean(f"{synthetic.dataset} {synthetic.method} {synthetic.fairness} IPC {synthetic.ipc}")
 
 
@@ -265,18 +185,25 @@ def loss_curves(sets: Sequence[SyntheticSet]) -> "Figure":
 
     The heavy line is the mean over a fiftieth of the run. Raises UsageError where no set has a history.
     """
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter  # noqa: PLC0415
+
     drawn = [s for s in sets if len(s.history.loss) > 1 and s.history.loss[0] > 0][:CURVES]
     if not drawn:
         raise UsageError("none of the synthetic sets has a history of losses to draw")
-    figure = _figure(7.2, 4)
+    figure = blank(7.2, 4)
     axes = figure.subplots()
     for index, synthetic in enumerate(drawn):
         steps, loss = synthetic.history.iteration, synthetic.history.loss / synthetic.history.loss[0]
         colour, window = COLOURS[index % len(COLOURS)], max(1, len(loss) // 50)
         smooth = np.convolve(loss, np.full(window, 1 / window), mode="valid")
         axes.plot(steps, loss, color=colour, linewidth=0.7, alpha=0.3)
-        axes.plot(steps[window - 1 :], smooth, color=colour, linewidth=1.8, label=_named(synthetic))
+        axes.plot(steps[window - 1 :], smooth, color=colour, linewidth=1.8, label=named(synthetic))
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlabel("iteration")
     axes.set_ylabel("loss / first loss")
     axes.grid(color=INK, alpha=0.12, linewidth=0.8)
@@ -290,13 +217,16 @@ def embedding(
 ) -> "Figure":
     """How synthetic images cover the groups: 2-D points of the `real` [N, 2] by group and the `synthetic` [M, 2].
 
-    `groups` int64 [N] index `group_names`; the projection is the caller's.
+    `groups` int64 [N] index `group_names`; the projection is the caller's. Groups named after colours have them.
     """
-    figure = _figure(6.8, 4.6)
+    from matplotlib.colors import is_color_like  # noqa: PLC0415
+
+    colours = group_names if all(map(is_color_like, group_names)) else COLOURS
+    figure = blank(6.8, 4.6)
     axes = figure.subplots()
     for group, name in enumerate(group_names):
-        marker = MARKERS[group // len(COLOURS) % len(MARKERS)]
-        colour = COLOURS[group % len(COLOURS)]
+        marker = MARKERS[group // len(colours) % len(MARKERS)]
+        colour = colours[group % len(colours)]
         x, y = real[groups == group].T
         axes.scatter(x, y, s=14, alpha=0.55, color=colour, marker=marker, label=clean(name), lw=0)
     x, y = synthetic.T
@@ -308,15 +238,3 @@ def embedding(
     axes.set_title(clean(title))
     figure.legend(loc="outside right upper")
     return figure
-
-
-def describe_scatter(rows: Sequence[Row], x: str = "accuracy", y: str = "deo_mean") -> str:
-    """The scatter plot in words, for those who don't see it."""
-    pairs = [row for row in rows if row.vanilla is not None and {x, y} <= set(row.versus)]
-    words = [f"{METRICS[y].label} over {METRICS[x].label}, {len(rows)} rows."]
-    words += [
-        f"{row.setting.dataset} {row.name}, IPC {row.setting.ipc}: {signed(row.versus[x].points)} points of "
-        f"{METRICS[x].label} and {signed(row.versus[y].points)} of {METRICS[y].label} against vanilla."
-        for row in pairs[:PANELS]
-    ]
-    return " ".join(words)
