@@ -90,7 +90,7 @@ def titled(name: str, value: str) -> str:
 
 def heading(metric: str) -> str:
     """A metric's label with the direction that is better."""
-    return f"{METRICS[metric].label} {'↑' if METRICS[metric].higher_is_better else '↓'}"
+    return f"{METRICS[metric].label}{'↑' if METRICS[metric].higher_is_better else '↓'}"
 
 
 def mean_std(mean: float | None, std: float | None) -> str:

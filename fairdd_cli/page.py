@@ -13,7 +13,7 @@ from html import escape
 from importlib import resources
 
 import fairdd_cli
-from fairdd_cli.formats import HEADINGS, WORDS, heading, mean_std, signed, titled, words_of
+from fairdd_cli.formats import ALWAYS, HEADINGS, WORDS, heading, mean_std, signed, titled, words_of
 from fairdd_cli.metrics import METRICS, empty
 from fairdd_cli.report import Row, Section
 from fairdd_cli.runs import Run, clean, flat
@@ -85,8 +85,9 @@ def _verdict(rows: Sequence[Row]) -> str:
 
 def _table(number: int, section: Section, metrics: Sequence[str], names: dict[int, str]) -> str:
     lines = [words_of(row) for row in section.rows]
-    columns = [name for name in WORDS if name != "method" and name not in section.common]
-    columns = [name for name in columns if any(line[name] for line in lines)]
+    used = [name for name in WORDS if any(line[name] for line in lines)]
+    common = [name for name in used if name not in ALWAYS and len({line[name] for line in lines}) == 1]
+    columns = [name for name in used if name != "method" and name not in common]
     heads = ['<th scope="col">method</th>']
     heads += [f'<th scope="col"{_kind(name in NUMBERS)}>{escape(HEADINGS.get(name, name))}</th>' for name in columns]
     heads += [
@@ -96,13 +97,16 @@ def _table(number: int, section: Section, metrics: Sequence[str], names: dict[in
     body = []
     for row, words in zip(section.rows, lines, strict=True):
         cells = [f'<th scope="row"><a href="#{names[id(row)]}">{escape(words["method"])}</a></th>']
-        cells += [f"<td{_kind(name in NUMBERS)}>{escape(words[name])}</td>" for name in columns]
+        cells += [
+            f'<td{_kind(name in NUMBERS)} data-label="{escape(HEADINGS.get(name, name))}">{escape(words[name])}</td>'
+            for name in columns
+        ]
         cells += [_metric(section, row, name) for name in metrics]
         body.append(f"<tr>{''.join(cells)}</tr>")
-    title = ", ".join(titled(name, value) for name, value in section.common.items()) or "All rows"
+    title = ", ".join(titled(name, lines[0][name]) for name in common) or "All rows"
     return (
         f'<h2 id="table-{number}">{escape(title)}</h2>\n'
-        f'<div class="scroll" role="region" aria-labelledby="table-{number}" tabindex="0">'
+        f'<div class="scroll table" role="region" aria-labelledby="table-{number}" tabindex="0">'
         f'<table class="sortable"><caption>Mean ± standard deviation over seeds, in percent</caption>'
         f"<thead><tr>{''.join(heads)}</tr></thead><tbody>\n" + "\n".join(body) + "\n</tbody></table></div>"
     )
@@ -124,7 +128,7 @@ def _metric(section: Section, row: Row, name: str) -> str:
     kind = "best number" if section.is_best(row, name) else "number"
     shown = mean_std(mean, found["std"] if row.seeds > 1 else None)
     value = "" if mean is None else repr(mean)
-    return f'<td class="number" data-value="{value}"><span class="{kind}">{shown}</span>{"".join(lines)}</td>'
+    return f'<td class="number" data-label="{heading(name)}" data-value="{value}"><span class="{kind}">{shown}</span>{"".join(lines)}</td>'
 
 
 def _about(row: Row, name: str) -> Iterator[str]:
@@ -134,7 +138,7 @@ def _about(row: Row, name: str) -> Iterator[str]:
     for reference in row.references:
         value = reference.metrics.get(name)
         if value is not None and row.mean(name) is not None:
-            yield f"published {mean_std(*value)}, {signed((row.mean(name) or 0.0) - value[0])}"
+            yield f"published {mean_std(*value)} ({signed((row.mean(name) or 0.0) - value[0])})"
 
 
 def _legend(rows: Sequence[Row], metrics: Sequence[str]) -> str:
@@ -149,7 +153,9 @@ def _legend(rows: Sequence[Row], metrics: Sequence[str]) -> str:
     if lacking:
         notes.append(f"Up to {lacking} cells of a row have no test image.")
     if any(row.references for row in rows):
-        notes.append("Published values stand with their difference to ours; their sources and settings are below.")
+        notes.append(
+            "Published values are followed by what ours is above or below them; their sources and settings stand below."
+        )
     return "".join(f"<p>{escape(note)}</p>" for note in notes)
 
 
