@@ -37,7 +37,7 @@ def combined(attributes: Sequence[tuple[np.ndarray, Sequence[str]]]) -> tuple[np
     """Several protected attributes as one, their product: (values int64 [N], names such as "female & necktie").
 
     Each attribute is (values [N], names). Combinations that no sample has are no groups. Raises UsageError where
-    all samples belong to one group.
+    all samples belong to one group, or there are none.
     """
     product = np.zeros(len(attributes[0][0]), np.int64)
     names = [""]
@@ -45,6 +45,8 @@ def combined(attributes: Sequence[tuple[np.ndarray, Sequence[str]]]) -> tuple[np
         product = product * len(own) + values
         names = [f"{name} & {more}" if name else more for name in names for more in own]
     present, protected = np.unique(product, return_inverse=True)
+    if not len(present):
+        raise UsageError("not one of the images can be used: all were left out")
     if len(present) == 1:
         raise UsageError(f"all images belong to one group, '{names[present[0]]}'; choose another protected attribute")
     return protected.astype(np.int64), tuple(names[index] for index in present)

@@ -78,14 +78,13 @@ def _squared(image: Image.Image, geometry: Geometry) -> np.ndarray:
     if orientation != 1:
         rgb.getexif()[ORIENTATION] = orientation
         rgb = ImageOps.exif_transpose(rgb)
-    width, height = rgb.size
-    left = top = 0
     if geometry.crop:
+        width, height = rgb.size
         side = min(width, height)
-        left, top, width, height = round((width - side) / 2), round((height - side) / 2), side, side
-    box = (left, top, left + width, top + height)
+        left, top = round((width - side) / 2), round((height - side) / 2)
+        rgb = rgb.crop((left, top, left + side, top + side))
     size = (geometry.size, geometry.size)
-    small = rgb.resize(size, Image.Resampling.BILINEAR, box=box, reducing_gap=REDUCING_GAP)
+    small = rgb.resize(size, Image.Resampling.BILINEAR, reducing_gap=REDUCING_GAP)
     return np.asarray(small).transpose(2, 0, 1)
 
 
