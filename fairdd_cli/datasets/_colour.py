@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fairdd_cli.datasets._cells import tied_groups
 from fairdd_cli.datasets._idx import GreyFamily, load_grey
-from fairdd_cli.datasets._source import Request, Samples, Source, tied_groups
+from fairdd_cli.datasets._source import Request, Samples, Source
 from fairdd_cli.runtime import Streams
 
-OPTIONS = frozenset({"root", "download", "embedded", "bias_ratio"})
+OPTIONS = frozenset({"root", "download", "embedded", "bias_ratio", "test_per_cell"})
 BIAS_RATIO = 0.9
 COLOURS = {
     "red": (255, 0, 0),
