@@ -128,7 +128,8 @@ def _metric(section: Section, row: Row, name: str) -> str:
     kind = "best number" if section.is_best(row, name) else "number"
     shown = mean_std(mean, found["std"] if row.seeds > 1 else None)
     value = "" if mean is None else repr(mean)
-    return f'<td class="number" data-label="{heading(name)}" data-value="{value}"><span class="{kind}">{shown}</span>{"".join(lines)}</td>'
+    opening = f'<td class="number" data-label="{heading(name)}" data-value="{value}">'
+    return f'{opening}<span class="{kind}">{shown}</span>{"".join(lines)}</td>'
 
 
 def _about(row: Row, name: str) -> Iterator[str]:

@@ -41,14 +41,14 @@ def make_dataset(
     ] = None,
     csv: Annotated[
         Path | None,
-        typer.Option("--csv", metavar="FILE", help="Table with a row for each image (folder).  [default: none]"),
+        typer.Option("--csv", metavar="FILE", help="Table with a row for each image (folder). (default: none)"),
     ] = None,
     target: Annotated[
         str | None,
         typer.Option(
             "--target",
             metavar="COLUMN",
-            help="Column (folder) or attribute (celeba) to predict.  [default: celeba: Attractive]",
+            help="Column (folder) or attribute (celeba) to predict. (default: celeba: Attractive)",
         ),
     ] = None,
     protected: Annotated[
@@ -57,7 +57,7 @@ def make_dataset(
             "--protected",
             metavar="COLUMN",
             help="Column or attribute not to be unfair to; repeat it to combine several into one by their product.  "
-            "[default: celeba: Male; utkface: race]",
+            "(default: celeba: Male; utkface: race)",
         ),
     ] = None,
     split: Annotated[
@@ -65,11 +65,11 @@ def make_dataset(
         typer.Option(
             "--split",
             metavar="COLUMN",
-            help="Column that says train, test or val, which is left out (folder).  [default: draw a test split]",
+            help="Column that says train, test or val, which is left out (folder). (default: draw a test split)",
         ),
     ] = None,
     size: Annotated[
-        int | None, typer.Option("--size", metavar="N", help="Side of the images, 8 to 1024 pixels.  [default: 64]")
+        int | None, typer.Option("--size", metavar="N", help="Side of the images, 8 to 1024 pixels. (default: 64)")
     ] = None,
     no_crop: Annotated[
         bool,
@@ -81,8 +81,8 @@ def make_dataset(
             "--test-per-cell",
             min=1,
             metavar="N",
-            help="Test images of each class and group.  [default: as many as the smallest has; utkface: 100; "
-            "folder without --split: a fifth of the smallest]",
+            help="Test images of each class and group. (default: as many as the smallest has; utkface: 100; "
+            "folder without --split: a fifth of the smallest)",
         ),
     ] = None,
     limit: Annotated[
@@ -91,7 +91,7 @@ def make_dataset(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option("--workers", min=1, metavar="N", help="Processes that decode images.  [default: one a core]"),
+        typer.Option("--workers", min=1, metavar="N", help="Processes that decode images. (default: one a core)"),
     ] = None,
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="Leave out and count images that cannot be decoded.")

@@ -40,7 +40,7 @@ def report(
         typer.Option(
             "--sort",
             metavar="COLUMN",
-            help="Column or metric to sort by, best first; repeatable.  [default: network, IPC, method, vanilla first]",
+            help="Column or metric to sort by, best first; repeatable. (default: network, IPC, method, vanilla first)",
         ),
     ] = None,
     reverse: Annotated[bool, typer.Option("--reverse", help="With --sort, the other way round.")] = False,
@@ -50,7 +50,7 @@ def report(
             "--metric",
             metavar="NAME",
             help="Metric to show; repeatable; csv and json have all.  "
-            "[default: accuracy, deo_max, deo_mean, worst_group_accuracy]",
+            "(default: accuracy, deo_max, deo_mean, worst_group_accuracy)",
         ),
     ] = None,
     empty_cells: Annotated[
@@ -73,26 +73,24 @@ def report(
     ] = 95.0,
     against: Annotated[
         str | None,
-        typer.Option("--against", metavar="published", help="Put the published values beside ours.  [default: no]"),
+        typer.Option("--against", metavar="published", help="Put the published values beside ours. (default: no)"),
     ] = None,
     plot: Annotated[
-        str | None, typer.Option("--plot", metavar="FILE", help="Save a picture: .png, .svg or .pdf.  [default: none]")
+        str | None, typer.Option("--plot", metavar="FILE", help="Save a picture: .png, .svg or .pdf. (default: none)")
     ] = None,
     picture: Annotated[
         str, typer.Option("--picture", metavar="NAME", help=f"What --plot shows: {', '.join(PICTURES)}.")
     ] = "scatter",
     html: Annotated[
         str | None,
-        typer.Option(
-            "--html", metavar="FILE", help="Save a page with table, pictures and provenance.  [default: none]"
-        ),
+        typer.Option("--html", metavar="FILE", help="Save a page with table, pictures and provenance. (default: none)"),
     ] = None,
     synthetic: Annotated[
         list[str] | None,
         typer.Option(
             "--synthetic",
             metavar="SYN",
-            help="Synthetic set whose images and loss to show; repeatable.  [default: none]",
+            help="Synthetic set whose images and loss to show; repeatable. (default: none)",
         ),
     ] = None,
     seed: Seed = 0,

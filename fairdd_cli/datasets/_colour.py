@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fairdd_cli.datasets._cells import tied_groups
-from fairdd_cli.datasets._idx import GreyFamily, load_grey
+from fairdd_cli.datasets._idx import MNIST, GreyFamily, load_grey
 from fairdd_cli.datasets._source import Request, Samples, Source
 from fairdd_cli.runtime import Streams
 
@@ -117,5 +117,9 @@ def coloured_source(request: Request, family: GreyFamily, palette: str, class_na
         std=(0.5,) * 3,
         train=splits["train"],
         test=splits["test"],
-        options={"bias_ratio": bias_ratio, "embedded": request.embedded},
+        options={
+            "bias_ratio": bias_ratio,
+            "embedded": request.embedded,
+            "mirror": family is not MNIST,  # a mirrored digit is another digit or none
+        },
     )
