@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from fairdd_cli.artifacts import Artifact, BiasedDataset, Evaluation, SyntheticSet
 
+WIDE = 50  # characters for the heads of the groups
+
 
 def inspect(
     file: Annotated[str, typer.Argument(metavar="FILE", help="Any file of fairdd.", show_default=False)],
@@ -131,11 +133,21 @@ def _cell_table(dataset: "BiasedDataset") -> "Table":
 
     from fairdd_cli.inspect import class_bias
 
-    table = Table(box=box.SIMPLE_HEAD, title="Training images of each class and group")
-    table.add_column("class")
-    for name in dataset.protected_names:
-        table.add_column(Text(name), justify="right")
-    table.add_column("bias", justify="right")
+    # Many groups get numbers for heads and a legend, so that the counts fit a terminal.
+    numbered = sum(len(name) + 2 for name in dataset.protected_names) > WIDE
+    heads = [str(group) if numbered else name for group, name in enumerate(dataset.protected_names)]
+    legend = ", ".join(f"{head} {name}" for head, name in zip(heads, dataset.protected_names, strict=True))
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        title="Training images of each class and group",
+        caption=Text(f"groups: {legend}") if numbered else None,
+        caption_justify="left",
+    )
+    table.add_column("class", no_wrap=True)
+    for head in heads:
+        table.add_column(Text(head), justify="right", no_wrap=True)
+    table.add_column("bias", justify="right", no_wrap=True)
     shares = class_bias(dataset.train.count)
     for name, counts, share in zip(dataset.class_names, dataset.train.count, shares, strict=True):
         table.add_row(Text(name), *(f"{count:,}" for count in counts), f"{share:.3f}")
