@@ -15,6 +15,7 @@ from fairdd_cli.cli.distill import distill
 from fairdd_cli.cli.evaluate import evaluate
 from fairdd_cli.cli.inspect import inspect
 from fairdd_cli.cli.make_dataset import make_dataset
+from fairdd_cli.cli.report import report
 from fairdd_cli.errors import FairddError, UsageError
 
 app = typer.Typer(
@@ -28,6 +29,7 @@ for name, command in (
     ("make-dataset", make_dataset),
     ("distill", distill),
     ("evaluate", evaluate),
+    ("report", report),
     ("inspect", inspect),
 ):
     app.command(name)(command)
