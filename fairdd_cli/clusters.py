@@ -18,14 +18,15 @@ def kmeans(points: Tensor, clusters: int, generator: np.random.Generator) -> tup
     first = torch.from_numpy(generator.choice(len(points), clusters, replace=False, shuffle=False))
     centres = points[first.to(points.device)]
     for _ in range(ROUNDS):
-        nearest = _squared(points, centres).argmin(dim=1)
+        nearest = squared_distances(points, centres).argmin(dim=1)
         sums = torch.zeros_like(centres).index_add(0, nearest, points)
         count = torch.bincount(nearest, minlength=clusters)[:, None]
         centres = torch.where(count > 0, sums / count.clamp(min=1), centres)
-    return centres, _squared(points, centres)
+    return centres, squared_distances(points, centres)
 
 
-def _squared(points: Tensor, centres: Tensor) -> Tensor:
+def squared_distances(points: Tensor, centres: Tensor) -> Tensor:
+    """[n, clusters] between `points` [n, D] and `centres` [clusters, D]."""
     return points.square().sum(1, keepdim=True) - 2 * points @ centres.mT + centres.square().sum(1)
 
 

@@ -46,7 +46,8 @@ class Description:
     def network(self) -> Classifier:
         """The trained network."""
         with self.streams.ambient("describe"):
-            network = self.spec.build(self.store.shape[1:], self.classes)
+            _, *shape = self.store.shape
+            network = self.spec.build((shape[0], shape[1], shape[2]), self.classes)
         self.runtime.place(network)
         indices = self.streams.numpy("describe").permutation(len(self.split))[:IMAGES]
         self.progress.start("describing the images", TRAINING.epochs * len(indices))

@@ -63,16 +63,20 @@ def uniform(split: Split, embed: Embed) -> np.ndarray:
 class Strategy:
     """A strategy by `name`.
 
-    `uses_groups` says whether protected values matter to it. `assign` takes the protected values int64 [n] of a
+    `uses_groups` says whether protected values matter to it. `weigh` takes the protected values int64 [n] of a
     batch, sorted, and the importance [n] of its images, which `importance` computes once for the whole training
     split. `reduce` (sum or max) makes one loss of those of a class's targets.
     """
 
     name: str
     uses_groups: bool
-    assign: Callable[[np.ndarray, np.ndarray], Assignment]
+    weigh: Callable[[np.ndarray, np.ndarray], Assignment]
     importance: Callable[[Split, Embed], np.ndarray] = uniform
     reduce: str = "sum"
+
+    def assign(self, protected: np.ndarray, importance: np.ndarray | None = None) -> Assignment:
+        """The targets of a batch with these `protected` values; without `importance` its images are all alike."""
+        return self.weigh(protected, np.ones(len(protected)) if importance is None else importance)
 
     @property
     def weighs_samples(self) -> bool:
@@ -105,7 +109,8 @@ def _weighted(protected: np.ndarray, importance: np.ndarray) -> Assignment:
 
 def _inverse_cell_size(split: Split, embed: Embed) -> np.ndarray:
     """The importance float64 [N] that lets every cell of a class count alike."""
-    return 1 / split.count[split.labels, split.protected]
+    importance: np.ndarray = 1 / split.count[split.labels, split.protected]
+    return importance
 
 
 def _inverse_density(split: Split, embed: Embed) -> np.ndarray:

@@ -41,9 +41,7 @@ class Training:
 
     def optimizer(self, network: Classifier) -> torch.optim.SGD:
         """A fresh optimiser of the parameters of `network`."""
-        return torch.optim.SGD(
-            network.parameters(), self.learning_rate, self.momentum, weight_decay=self.weight_decay
-        )
+        return torch.optim.SGD(network.parameters(), self.learning_rate, self.momentum, weight_decay=self.weight_decay)
 
     def to_json(self) -> dict[str, Any]:
         """The protocol as it is stored in files."""

@@ -193,8 +193,9 @@ class MethodBase(ABC):
         """The method with what was left open filled in with the paper's values for `dataset`."""
         return self
 
-    def check(self, network: Classifier) -> None:
-        """Raises UsageError where the method can do nothing with `network`."""
+    def objection(self, network: Classifier) -> str:
+        """Why the method can do nothing with `network`; nothing if it can."""
+        return ""
 
     @abstractmethod
     def prepare(self, problem: Problem) -> None:

@@ -1,6 +1,6 @@
 """What the methods that match gradients share: one matching step over all classes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -22,7 +22,7 @@ class GradientMatching(MethodBase):
     distance: str = "cosine"
     augmentation: str = ""
 
-    choices = {"distance": ("cosine", "l2", "l1")}
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {"distance": ("cosine", "l2", "l1")}
     layers: ClassVar[tuple[type[nn.Module], ...]] = WEIGHTED  # whose weights' gradients are matched
 
     def match(self, problem: Problem, network: Classifier, batches: Sequence[RealBatch], *key: int) -> Tensor:

@@ -1,7 +1,8 @@
 """DM: distribution matching (Zhao & Bilen, Dataset Condensation with Distribution Matching, WACV 2023)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -28,7 +29,7 @@ class Method(MethodBase):
 
     evaluation = Training(epochs=1000)
     iterations = 20_000
-    choices = {"distance": ("l2", "l1")}
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {"distance": ("l2", "l1")}
 
     @classmethod
     def for_ipc(cls, ipc: int) -> Self:

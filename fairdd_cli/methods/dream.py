@@ -1,8 +1,9 @@
 """DREAM: dataset distillation by representative matching (Liu et al., ICCV 2023)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 
@@ -25,7 +26,7 @@ class Method(idc.Method):
     pool: int = 0  # images of a cell, or of a class, that are clustered, at most; 0: all
 
     init = "kmeans"
-    batch_real = {"proportional": 128, "balanced": 20}
+    batch_real: ClassVar[Mapping[str, int]] = {"proportional": 128, "balanced": 20}
 
     def batches(self, problem: Problem, network: Classifier, *key: int) -> Iterator[RealBatch]:
         """The real images that represent their classes in the eyes of `network`, for each of the problem's pieces."""

@@ -1,6 +1,6 @@
 """IDC: efficient synthetic-data parameterization (Kim et al., Dataset Condensation via Efficient …, ICML 2022)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from fairdd_cli.artifacts import BiasedDataset
-from fairdd_cli.errors import UsageError
 from fairdd_cli.methods._base import Problem, RealBatch
 from fairdd_cli.methods._gradients import GradientMatching
 from fairdd_cli.networks import Classifier
@@ -38,10 +37,10 @@ class Method(GradientMatching):
     )
     iterations = 2000
     factor = 2
-    batch_real = {"proportional": 64, "balanced": 20}
-    choices = {"distance": ("l2", "l1", "cosine")}
+    batch_real: ClassVar[Mapping[str, int]] = {"proportional": 64, "balanced": 20}
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {"distance": ("l2", "l1", "cosine")}
     layers = (nn.Conv2d,)
-    refresh: ClassVar[int] = 1  # matching steps that share their real images
+    refresh: int = 1  # matching steps that share their real images
     network_training: ClassVar[Training] = Training(epochs=1, batch=64, augmentation="color+crop", drops=(), cutmix=0.5)
 
     def for_data(self, dataset: BiasedDataset, ipc: int) -> Self:
@@ -55,10 +54,10 @@ class Method(GradientMatching):
             network_images=self.network_images or (500 if plain else 2000),
         )
 
-    def check(self, network: Classifier) -> None:
+    def objection(self, network: Classifier) -> str:
         """Refuses a network without convolutions."""
-        if not any(isinstance(module, nn.Conv2d) for module in network.modules()):
-            raise UsageError("this method matches the gradients of convolutions, and the network has none; use gm")
+        found = any(isinstance(module, nn.Conv2d) for module in network.modules())
+        return "" if found else "it matches the gradients of convolutions, and the network has none; use gm"
 
     def prepare(self, problem: Problem) -> None:
         """SGD on the pixels whose joint steps amount to the published ones, class after class.
