@@ -11,6 +11,7 @@ import torch
 from fairdd_cli.artifacts import STREAM, BiasedDataset, History, Split, SyntheticSet
 from fairdd_cli.embedding import Description
 from fairdd_cli.errors import UsageError, WorkError, unknown
+from fairdd_cli.experts import obtained
 from fairdd_cli.fairness import find_strategy
 from fairdd_cli.groups import noisy, parse_groups, pseudo
 from fairdd_cli.methods import METHODS
@@ -40,6 +41,7 @@ class Plan:
     seed: int
     groups: str = "labels"
     group_noise: float = 0.0
+    experts: str = ""  # their file; '' is beside the data set
 
     def options(self) -> dict[str, object]:
         """Every choice, for the file's record."""
@@ -47,6 +49,13 @@ class Plan:
         rest = {"batch_real": self.batch_real, "iterations": self.iterations, "network": str(self.network)}
         rest |= {"groups": self.groups, "group_noise": self.group_noise}
         return {**chosen, **rest, "hyper": asdict(self.hyper)}
+
+    def expert_origin(self, dataset: BiasedDataset) -> dict[str, object]:
+        """What experts depend on beside their training."""
+        origin = {"dataset": dataset.name, "dataset_digest": dataset.digest, "network": str(self.network)}
+        groups = {"groups": self.groups, "group_noise": self.group_noise}
+        drawn = self.group_noise or parse_groups(self.groups)  # by the seed, which other experts don't depend on
+        return {**origin, "fairness": self.fairness, **groups, "groups_seed": self.seed if drawn else None}
 
 
 def make_plan(
@@ -64,6 +73,7 @@ def make_plan(
     options: dict[str, str],
     groups: str = "labels",
     group_noise: float = 0.0,
+    experts: str = "",
 ) -> Plan:
     """The plan with the method's own values for what is None; raises UsageError for what is unknown or senseless.
 
@@ -95,6 +105,8 @@ def make_plan(
         raise UsageError(f"method '{name}' draws no real batches, so --sampling {sampling} has no meaning for it")
     if batch_real and not hyper.samples:
         raise UsageError(f"method '{name}' draws no real batches, so --batch-real has no meaning for it")
+    if experts and not hyper.uses_experts:
+        raise UsageError(f"method '{name}' uses no experts, so --experts has no meaning for it")
     if (parse_groups(groups) or group_noise) and not fair and "balanced" not in (sampling, init):
         raise UsageError(
             f"nothing here looks at groups, so {'--group-noise' if group_noise else '--groups'} has no meaning: "
@@ -114,6 +126,7 @@ def make_plan(
         seed=seed,
         groups=groups,
         group_noise=group_noise,
+        experts=experts,
     )
 
 
@@ -127,6 +140,8 @@ def check_plan(plan: Plan, dataset: BiasedDataset) -> None:
             f"--ipc {plan.ipc} with --factor {plan.factor} needs {images} images of each class, but "
             f"class '{dataset.class_names[label]}' of '{dataset.path}' has {smallest}; lower it"
         )
+    if plan.hyper.uses_experts and dataset.path == STREAM and not plan.experts:
+        raise UsageError("give --experts FILE when the data set comes from standard input")
     if plan.factor > min(dataset.shape[1:]) // 4:
         raise UsageError(f"--factor {plan.factor} leaves tiles under 4 pixels of {dataset.shape[1]}x{dataset.shape[2]}")
     network = plan.network.build(dataset.shape, dataset.classes)  # which refuses images that it cannot take
@@ -173,6 +188,9 @@ def distill(
         flips=bool(dataset.options.get("mirror", True)),
         importance=strategy.importance(split, description),
     )
+    if plan.hyper.uses_experts:
+        path = plan.experts or str(Path(dataset.path).with_suffix(f".experts-{plan.fairness}.h5"))
+        problem.experts = obtained(path, plan.expert_origin(dataset), *plan.hyper.expert_training(problem), problem)
     history = _optimise(plan, problem)
     evaluation = replace(plan.hyper.evaluation, augmentation=problem.operations(plan.hyper.evaluation.augmentation))
     return SyntheticSet(

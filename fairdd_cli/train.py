@@ -182,6 +182,20 @@ def fit(
     network.eval()
 
 
+def parameter_vector(network: Classifier) -> Tensor:
+    """A copy of all parameters of `network`, one after another, [P]."""
+    return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
+
+
+def call_with(network: Classifier, vector: Tensor, images: Tensor) -> Tensor:
+    """The logits of `images` under the parameters in `vector` [P] instead of those of `network`; differentiable."""
+    named = dict(network.named_parameters())
+    parts = torch.split(vector, [parameter.numel() for parameter in named.values()])
+    values = {name: part.view(named[name].shape) for name, part in zip(named, parts, strict=True)}
+    logits: Tensor = torch.func.functional_call(network, values, (images,))
+    return logits
+
+
 def confusion(
     network: Classifier,
     images: TrainingImages,

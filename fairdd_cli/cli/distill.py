@@ -107,6 +107,14 @@ def distill(
             help="Optimisation steps. (default: the paper's: dm 20000, gm 1000, idc 2000)",
         ),
     ] = None,
+    experts: Annotated[
+        str | None,
+        typer.Option(
+            "--experts",
+            metavar="FILE",
+            help="Expert trajectories of mtt; made on first use.  (default: DATA.experts-FAIRNESS.h5)",
+        ),
+    ] = None,
     network: Annotated[
         str,
         typer.Option("--network", metavar="NAME[:KEY=VALUE,…]", help="Network to match in: convnet:width=32,depth=3."),
@@ -170,6 +178,7 @@ def distill(
         options=assignments(option or []),
         groups=groups,
         group_noise=group_noise,
+        experts=experts or "",
     )
     runtime = open_runtime(device, precision)
     with Terminal(quiet, verbose) as terminal:

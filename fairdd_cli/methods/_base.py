@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fairdd_cli import augment
-from fairdd_cli.artifacts import BiasedDataset, Split
+from fairdd_cli.artifacts import BiasedDataset, Experts, Split
 from fairdd_cli.embedding import embed
 from fairdd_cli.errors import UsageError, unknown
 from fairdd_cli.fairness import Assignment, Strategy, joined
@@ -57,6 +57,7 @@ class Problem:
     flips: bool  # whether a mirrored image keeps its class; digits don't
     importance: np.ndarray  # [N], of the training images, from the strategy
     state: dict[str, Tensor] = field(default_factory=dict)
+    experts: Experts = field(init=False)  # set before `prepare` of a method that `uses_experts`
 
     @property
     def classes(self) -> int:
@@ -182,6 +183,7 @@ class MethodBase(ABC):
     batch_real: ClassVar[Mapping[str, int]] = BATCH_REAL
     matches: ClassVar[bool] = True  # whether real and synthetic signals are matched, so that a strategy matters
     samples: ClassVar[bool] = True  # whether real mini-batches are drawn, so that a sampling matters
+    uses_experts: ClassVar[bool] = False  # whether it needs networks trained on real images beforehand
     choices: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # the values that an option in words may have
 
     @classmethod
@@ -196,6 +198,10 @@ class MethodBase(ABC):
     def objection(self, network: Classifier) -> str:
         """Why the method can do nothing with `network`; nothing if it can."""
         return ""
+
+    def expert_training(self, problem: Problem) -> tuple[int, Training]:
+        """How many experts of each target a method that `uses_experts` needs, and how they are trained."""
+        return 0, Training()
 
     @abstractmethod
     def prepare(self, problem: Problem) -> None:
