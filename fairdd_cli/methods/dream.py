@@ -22,7 +22,7 @@ class Method(idc.Method):
     the sampling says how many images of a cell take part, k-means says which.
     """
 
-    refresh: int = 10  # matching steps that share their real images
+    refresh: int = 10  # matching steps that share their real images; 0: all of an iteration
     pool: int = 0  # images of a cell, or of a class, that are clustered, at most; 0: all
 
     init = "kmeans"
@@ -42,7 +42,7 @@ class Method(idc.Method):
 
     def work(self, problem: Problem) -> float:
         """That of IDC, and every image to cluster forward only."""
-        return super().work(problem) + -(-self.inner // self.refresh) * self.clustered(problem) / 3
+        return super().work(problem) + -(-self.inner // (self.refresh or self.inner)) * self.clustered(problem) / 3
 
     def clustered(self, problem: Problem) -> int:
         """How many real images are looked at to choose from them."""

@@ -14,23 +14,23 @@ from fairdd_cli.methods._gradients import GradientMatching
 from fairdd_cli.networks import Classifier
 from fairdd_cli.train import Selection, Training, fit
 
-OPEN = 0  # for the published value, which depends on the data
-
 
 @dataclass(frozen=True)
 class Method(GradientMatching):
     """Multi-formation, and gradients of the convolutions matched while a network is trained on real images.
 
+    Options that are 0 or empty stand for the published values, which depend on the data.
+
     The published code visits class after class with one momentum for all of them, so that the momentum of a class's
     step moves it on while the others are visited. Here all classes step together, by as much: see `prepare`.
     """
 
-    learning_rate: float = OPEN  # of pixels in [0, 1]; 5e-3, for (c-)mnist and (c-)fmnist 1e-4, times ipc/10·(side/32)²
+    learning_rate: float = 0.0  # of pixels in [0, 1]; 5e-3, (c-)mnist and (c-)fmnist 1e-4, times ipc/10 and (side/32)²
     distance: str = ""  # l2, for (c-)mnist and (c-)fmnist l1
     augmentation: str = "color+crop+cutout"
     inner: int = 100  # matching steps of an iteration
     synthetic: int = 128  # training images of a class in a matching step, at most
-    network_images: int = OPEN  # real ones between two matching steps: 2000, for (c-)mnist and (c-)fmnist 500
+    network_images: int = 0  # real ones between two matching steps: 2000, for (c-)mnist and (c-)fmnist 500
 
     evaluation = Training(
         batch=64, augmentation="flip+color+crop_scale_rotate", drops=(2 / 3, 5 / 6), drop_factor=0.2, cutmix=0.5
@@ -40,7 +40,7 @@ class Method(GradientMatching):
     batch_real: ClassVar[Mapping[str, int]] = {"proportional": 64, "balanced": 20}
     choices: ClassVar[Mapping[str, tuple[str, ...]]] = {"distance": ("l2", "l1", "cosine")}
     layers = (nn.Conv2d,)
-    refresh: int = 1  # matching steps that share their real images
+    refresh: int = 1  # matching steps that share their real images; 0: all of an iteration
     network_training: ClassVar[Training] = Training(epochs=1, batch=64, augmentation="color+crop", drops=(), cutmix=0.5)
 
     def for_data(self, dataset: BiasedDataset, ipc: int) -> Self:
@@ -83,7 +83,7 @@ class Method(GradientMatching):
         batches: list[RealBatch] = []
         total = torch.zeros((), device=problem.runtime.device)
         for inner in range(self.inner):
-            if inner % self.refresh == 0:
+            if not batches or (self.refresh and inner % self.refresh == 0):
                 batches = list(self.batches(problem, network, iteration, inner))
             total += self.match(problem, network, batches, iteration, inner)
             problem.update()

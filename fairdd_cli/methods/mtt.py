@@ -17,6 +17,7 @@ from fairdd_cli.runtime import Runtime
 from fairdd_cli.train import Training, call_with
 
 SOFTPLUS = math.log1p(math.e)  # softplus(1)
+LEAST = -10.0  # of x: softplus keeps all below it so close to 0 that it would round to it in the end
 SLOPE = 1 / (1 + math.exp(-1)) / SOFTPLUS  # of softplus(x) / softplus(1) at 1
 
 # By the most images per class that they are for: the published values for 1, 10 and 50 images of 10 classes.
@@ -122,7 +123,7 @@ class Method(MethodBase):
         problem.update()
         with torch.no_grad():
             velocity = problem.state["step_momentum"].mul_(self.momentum).add_(slope)
-            step.sub_(self.step_rate / (self.first_step * SLOPE) ** 2 * velocity)
+            step.sub_(self.step_rate / (self.first_step * SLOPE) ** 2 * velocity).clamp_(min=LEAST)
         step.requires_grad_(False)
         return total.detach()
 
