@@ -1,7 +1,7 @@
 """Networks x seeds, trained on a synthetic set (or on a whole data set) and counted on the test split."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ class TrainingData:
     training: Training
     network: str
     origin: Mapping[str, Any]  # the attributes of Evaluation that describe it
+    options: Mapping[str, Any] = field(default_factory=dict)  # under `distill`, how a synthetic set was made
 
 
 def synthetic_data(synthetic: SyntheticSet, runtime: Runtime) -> TrainingData:
@@ -42,6 +43,7 @@ def synthetic_data(synthetic: SyntheticSet, runtime: Runtime) -> TrainingData:
         training=training,
         network=synthetic.network,
         origin={**origin, "synthetic_digest": synthetic.digest},
+        options={"distill": {**synthetic.options, "seed": synthetic.seed}},
     )
 
 
@@ -120,7 +122,7 @@ def evaluate(
         protocol=data.training.to_json(),
         seconds=watch.seconds(),
         peak_memory=runtime.peak_memory(),
-        options={"networks": [str(spec) for spec in networks], "seeds": seeds},
+        options={"networks": [str(spec) for spec in networks], "seeds": seeds, **data.options},
         seed=seed,
         **data.origin,
     )

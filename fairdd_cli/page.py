@@ -11,13 +11,20 @@ from dataclasses import dataclass
 from functools import cache
 from html import escape
 from importlib import resources
+from typing import TYPE_CHECKING
 
 import fairdd_cli
+from fairdd_cli import plots, scatter
+from fairdd_cli.artifacts import SyntheticSet
 from fairdd_cli.formats import ALWAYS, HEADINGS, WORDS, heading, mean_std, signed, titled, words_of
 from fairdd_cli.metrics import METRICS, empty
-from fairdd_cli.report import Row, Section
+from fairdd_cli.report import Row, Section, pairs
 from fairdd_cli.runs import Run, clean, flat
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SHOWN = 6  # recall maps, and synthetic sets, of a page
 NUMBERS = ("ipc", "seeds")  # columns that sort as numbers
 PROTOCOL_OPTIONS = ("epochs", "learning_rate", "batch", "augmentation")
 DISTILL_OPTIONS = ("method", "fairness", "sampling", "init", "ipc", "factor", "batch_real", "iterations", "network")
@@ -31,6 +38,37 @@ class Picture:
     title: str
     alternative: str
     caption: str = ""
+
+
+def pictures(sections: Sequence[Section], sets: Sequence[SyntheticSet]) -> list[Picture]:
+    """The pictures of a page: the scatter plot, recall maps of the first pairs, images and losses of the sets."""
+    rows = [row for section in sections for row in section.rows]
+    found: list[Picture] = []
+
+    def add(figure: "Figure", title: str, words: str, caption: str) -> None:
+        found.append(Picture(plots.inline_svg(figure, f"picture{len(found)}"), title, words, caption))
+
+    if any(row.mean("accuracy") is not None for row in rows):
+        caption = "To the right is more accurate, down is fairer. Arrows lead from vanilla to the compared strategy."
+        add(scatter.scatter(rows), "Fairness and accuracy", scatter.describe(rows), caption)
+    for pair in pairs(rows)[:SHOWN]:
+        setting = pair[-1].setting
+        title = f"Recall on {setting.dataset}, {setting.method}, IPC {setting.ipc}, {setting.network}"
+        caption = "Share of a cell's test images classified correctly, mean over seeds. A fair row has one colour."
+        add(plots.recall_maps(pair), title, plots.describe_recall(pair), caption)
+    for one in sets[:SHOWN]:
+        name = plots.named(one)
+        words = f"Synthetic images of {name}, a row for each of {len(one.class_names)} classes"
+        add(plots.image_grid(one), f"Synthetic images: {name}", words, "A row for each class.")
+    if any(len(one.history.loss) > 1 for one in sets):
+        words = "Matching loss of " + ", ".join(map(plots.named, sets))
+        add(
+            plots.loss_curves(sets),
+            "Loss",
+            words,
+            "Each run's loss divided by its first one; the scale is logarithmic.",
+        )
+    return found
 
 
 def page(sections: Sequence[Section], metrics: Sequence[str], pictures: Sequence[Picture] = ()) -> str:
@@ -128,7 +166,8 @@ def _metric(section: Section, row: Row, name: str) -> str:
     kind = "best number" if section.is_best(row, name) else "number"
     shown = mean_std(mean, found["std"] if row.seeds > 1 else None)
     value = "" if mean is None else repr(mean)
-    return f'<td class="number" data-label="{heading(name)}" data-value="{value}"><span class="{kind}">{shown}</span>{"".join(lines)}</td>'
+    opening = f'<td class="number" data-label="{heading(name)}" data-value="{value}">'
+    return f'{opening}<span class="{kind}">{shown}</span>{"".join(lines)}</td>'
 
 
 def _about(row: Row, name: str) -> Iterator[str]:

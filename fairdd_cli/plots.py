@@ -106,6 +106,11 @@ def blank(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def short(text: str, letters: int = 24) -> str:
+    """`text` for a label, cut where it would push the picture aside."""
+    return text if len(text) <= letters else f"{text[: letters - 1]}…"
+
+
 @picture
 def recall_maps(rows: Sequence[Row]) -> "Figure":
     """The recall of every cell (mean over seeds, percent), classes x groups, a map for each row side by side.
@@ -121,9 +126,11 @@ def recall_maps(rows: Sequence[Row]) -> "Figure":
         table = row.recall()
         image = axes.imshow(table, vmin=0, vmax=100, cmap="viridis", aspect="auto")
         deo = row.mean("deo_mean")
-        axes.set_title(row.name + ("" if deo is None else f"\nDEO_A {deo:.1f} %"))
-        axes.set_xticks(range(groups), names.protected_names, rotation=60, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(classes), names.class_names)
+        axes.set_title(short(row.name, 36) + ("" if deo is None else f"\nDEO_A {deo:.1f} %"))
+        axes.set_xticks(
+            range(groups), [*map(short, names.protected_names)], rotation=60, ha="right", rotation_mode="anchor"
+        )
+        axes.set_yticks(range(classes), [*map(short, names.class_names)])
         axes.tick_params(length=0)
         axes.set_xlabel("group")
         if max(classes, groups) <= NUMBERED:
@@ -166,7 +173,9 @@ def image_grid(synthetic: SyntheticSet) -> "Figure":
     axes = figure.subplots()
     axes.imshow(sheet, interpolation="nearest")
     axes.set_xticks([])
-    axes.set_yticks(np.arange(classes) * (height + gap) + height / 2, [clean(name) for name in synthetic.class_names])
+    axes.set_yticks(
+        np.arange(classes) * (height + gap) + height / 2, [short(clean(name)) for name in synthetic.class_names]
+    )
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     shown = "" if columns == synthetic.ipc else f", first {columns}"
@@ -176,7 +185,7 @@ def image_grid(synthetic: SyntheticSet) -> "Figure":
 
 def named(synthetic: SyntheticSet) -> str:
     """The set in a few words."""
-    return clean(f"{synthetic.dataset} {synthetic.method} {synthetic.fairness} IPC {synthetic.ipc}")
+    return short(clean(f"{synthetic.dataset} {synthetic.method} {synthetic.fairness} IPC {synthetic.ipc}"), 48)
 
 
 @picture
@@ -228,13 +237,13 @@ def embedding(
         marker = MARKERS[group // len(colours) % len(MARKERS)]
         colour = colours[group % len(colours)]
         x, y = real[groups == group].T
-        axes.scatter(x, y, s=14, alpha=0.55, color=colour, marker=marker, label=clean(name), lw=0)
+        axes.scatter(x, y, s=14, alpha=0.55, color=colour, marker=marker, label=short(clean(name)), lw=0)
     x, y = synthetic.T
     axes.scatter(x, y, s=110, marker="*", color="white", edgecolor=INK, label="synthetic", zorder=3)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_xlabel("first direction of the projection")
     axes.set_ylabel("second direction")
-    axes.set_title(clean(title))
+    axes.set_title(short(clean(title), 60))
     figure.legend(loc="outside right upper")
     return figure

@@ -15,7 +15,7 @@ import numpy as np
 
 from fairdd_cli.bootstrap import interval, replicates
 from fairdd_cli.errors import unknown
-from fairdd_cli.metrics import METRICS, Cells, per_seed, recall_table, summary
+from fairdd_cli.metrics import METRICS, Cells, per_seed, recall_table, summaries
 from fairdd_cli.runs import Run, Setting
 
 
@@ -111,12 +111,11 @@ def _rows(groups: list[tuple[Run, ...]], empty_cells: str) -> list[Row]:
     for indices in by_shape.values():
         tables = [Cells(*(np.concatenate(part) for part in _parts(groups[index]))) for index in indices]
         values = per_seed(Cells(*(np.concatenate(part) for part in zip(*tables, strict=True))), empty_cells)
-        start = 0
-        for index, table in zip(indices, tables, strict=True):
-            stop = start + table.total.shape[0]
-            metrics = {name: summary(found[start:stop]) for name, found in values.items()}
+        lengths = [table.total.shape[0] for table in tables]
+        found = {name: summaries(part, lengths) for name, part in values.items()}
+        for place, (index, table) in enumerate(zip(indices, tables, strict=True)):
+            metrics = {name: parts[place] for name, parts in found.items()}
             rows[index] = Row(groups[index][0].setting, groups[index], table, metrics)
-            start = stop
     return [rows[index] for index in range(len(groups))]
 
 
@@ -254,6 +253,11 @@ def arrange(
     for row in sorted(ordered, key=lambda row: tuple(_column(row, name) for name in group_by)):
         groups[tuple(_column(row, name) for name in group_by)].append(row)
     return [_section(key, group_by, group) for key, group in groups.items()]
+
+
+def pairs(rows: Sequence[Row]) -> list[tuple[Row, ...]]:
+    """Rows whose recall is worth comparing: each with its vanilla row; without any pair, the first row alone."""
+    return [(row.vanilla, row) for row in rows if row.vanilla is not None] or [tuple(rows[:1])]
 
 
 def _section(key: tuple[object, ...], group_by: Sequence[str], rows: list[Row]) -> Section:

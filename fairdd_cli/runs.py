@@ -40,7 +40,10 @@ class Run:
 
 def clean(text: object) -> str:
     """`text` from a file with its control characters replaced, so that it can only ever be text."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
+    words = str(text)
+    if words.isprintable():
+        return words
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words)
 
 
 def read(paths: Sequence[str]) -> list[Run]:

@@ -1,5 +1,6 @@
 """The picture that decides: fairness over accuracy, for every row of a report."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ import numpy as np
 from fairdd_cli.errors import UsageError
 from fairdd_cli.formats import signed
 from fairdd_cli.metrics import METRICS
-from fairdd_cli.plots import COLOURS, INK, MARKERS, blank, picture
+from fairdd_cli.plots import COLOURS, INK, MARKERS, blank, picture, short
 from fairdd_cli.report import Row
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PANELS = 6  # data sets and networks in one picture; the first ones are drawn
+CROWD = 200  # rows of a panel from which on arrows and bars would only hide the points
 DASHED = (0, (4, 3))
 
 
@@ -40,7 +42,7 @@ def scatter(rows: Sequence[Row], x: str = "accuracy", y: str = "deo_mean") -> "F
     grid = figure.subplots(down, across, squeeze=False).ravel()
     for axes, (name, found) in zip(grid, panels.items(), strict=False):
         _panel(axes, found, x, y, key)
-        axes.set_title(", ".join(name))
+        axes.set_title(short(", ".join(name), 36))
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
     figure.legend(handles=key.handles(), loc="outside right upper")
@@ -73,14 +75,14 @@ class Key:
     def size(self, ipc: int) -> float:
         """The size of a marker, in points: from 6 for the smallest IPC to 11 for the largest."""
         steps = len(self.ipcs) - 1
-        return 6 + 5 * self.ipcs.index(ipc) / steps if steps else 7
+        return 6 + 5 * bisect_left(self.ipcs, ipc) / steps if steps else 7
 
     def handles(self) -> list[Any]:
         """The legend."""
         from matplotlib.lines import Line2D  # noqa: PLC0415
 
         def entry(label: str, **look: Any) -> Line2D:
-            return Line2D([], [], label=label, **{"linestyle": "", "color": INK, "markersize": 7, **look})
+            return Line2D([], [], label=short(label), **{"linestyle": "", "color": INK, "markersize": 7, **look})
 
         listed = [entry(name, color=self.colour(name), marker="s") for name in self.methods]
         for name in self.strategies:
@@ -99,25 +101,27 @@ def _panel(axes: "Axes", rows: list[Row], x: str, y: str, key: Key) -> None:
     front = points[pareto(points, METRICS[x].higher_is_better, METRICS[y].higher_is_better)]
     axes.plot(front[:, 0], front[:, 1], color=INK, alpha=0.6, linewidth=1, linestyle=DASHED, zorder=1)
     axes.scatter(front[:, 0], front[:, 1], s=260, facecolor="none", edgecolor=INK, alpha=0.6, linewidth=0.8, zorder=1)
-    for row, (across, up) in zip(rows, points, strict=True):
-        colour = key.colour(row.setting.method)
-        axes.errorbar(
-            across,
-            up,
-            xerr=row.metrics[x]["std"] if row.seeds > 1 else None,
-            yerr=row.metrics[y]["std"] if row.seeds > 1 else None,
-            fmt=key.marker(row.setting.fairness),
-            color=colour,
-            markerfacecolor="none" if row.setting.fairness == "vanilla" else colour,
-            markersize=key.size(row.setting.ipc),
-            elinewidth=1,
-            capsize=2,
-            zorder=3,
-        )
-        if row.vanilla is not None:
+    crowded = len(rows) > CROWD
+    looks: dict[tuple[str, str], list[int]] = {}
+    for index, row in enumerate(rows):
+        looks.setdefault((row.setting.method, row.setting.fairness), []).append(index)
+    for (method, fairness), chosen in looks.items():
+        colour, group = key.colour(method), [rows[index] for index in chosen]
+        across, up = points[chosen].T
+        if not crowded:
+            bars = [[row.metrics[name]["std"] if row.seeds > 1 else np.nan for row in group] for name in (x, y)]
+            look: dict[str, Any] = {"fmt": "none", "ecolor": colour, "elinewidth": 1, "capsize": 2, "zorder": 2}
+            axes.errorbar(across, up, xerr=bars[0], yerr=bars[1], **look)
+        sizes = [key.size(row.setting.ipc) ** 2 for row in group]
+        face = "none" if fairness == "vanilla" else colour
+        marks: dict[str, Any] = {"marker": key.marker(fairness), "facecolor": face, "edgecolor": colour}
+        axes.scatter(across, up, s=sizes, rasterized=crowded, zorder=3, **marks)
+    for row, point in zip(rows, points, strict=True):
+        if row.vanilla is not None and not crowded:
             start = (row.vanilla.mean(x) or 0.0, row.vanilla.mean(y) or 0.0)
+            colour = key.colour(row.setting.method)
             arrow = {"arrowstyle": "->", "color": colour, "alpha": 0.75, "shrinkA": 7, "shrinkB": 8}
-            axes.annotate("", xy=(across, up), xytext=start, arrowprops=arrow, zorder=2)
+            axes.annotate("", xy=(point[0], point[1]), xytext=start, arrowprops=arrow, zorder=2)
     axes.margins(0.1)
     for axis, metric in ((axes.xaxis, x), (axes.yaxis, y)):
         better = "higher" if METRICS[metric].higher_is_better else "lower"

@@ -8,6 +8,7 @@ import h5py
 from fairdd_cli.artifacts._files import (
     STREAM,
     check_readable,
+    check_space,
     check_target,
     read_bytes,
     replacing,
@@ -72,6 +73,7 @@ __all__ = [
     "SyntheticSet",
     "cell_ranges",
     "check_readable",
+    "check_space",
     "check_target",
     "kind_of",
     "majority_share",

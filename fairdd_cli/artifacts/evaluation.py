@@ -74,7 +74,7 @@ def write_evaluation(path: str, evaluation: Evaluation, metrics: Mapping[str, An
         attributes[name] = json.dumps(dict(attributes[name]), sort_keys=True)
     arrays = {f"confusion/{name}": table.astype(np.int64) for name, table in evaluation.confusion.items()}
     if path.endswith(".h5"):
-        return write(path, SCHEMA.kind, attributes, arrays, force)
+        return write(path, SCHEMA.kind, lambda: attributes, arrays, force)
     attributes = stamped(SCHEMA.kind, attributes)
     digest = content_digest(attributes, {name: array_entry(table) for name, table in arrays.items()})
     for name in JSON_ENCODED:

@@ -121,7 +121,12 @@ def distill(
     ] = "convnet",
     option: Annotated[
         list[str] | None,
-        typer.Option("--option", "-O", metavar="KEY=VALUE", help="Set a hyper-parameter of the method; repeatable."),
+        typer.Option(
+            "--option",
+            "-O",
+            metavar="KEY=VALUE",
+            help="Set a hyper-parameter of the method; repeatable. (default: the paper's)",
+        ),
     ] = None,
     output: Annotated[
         str | None,

@@ -12,17 +12,14 @@ from fairdd_cli.cli.terminal import Terminal, product
 from fairdd_cli.errors import UsageError, unknown
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from rich.table import Table
 
     from fairdd_cli.artifacts import SyntheticSet
     from fairdd_cli.formats import Sheet
-    from fairdd_cli.page import Picture
     from fairdd_cli.report import Row, Section
 
 FORMATS = ("table", "markdown", "csv", "latex", "json")
 PICTURES = ("scatter", "recall", "images", "loss")
-PAIRS = 6  # recall maps, and synthetic sets shown, on a page
 NARROWEST = 2  # metrics that a table keeps, however narrow the terminal
 
 
@@ -40,7 +37,7 @@ def report(
         typer.Option(
             "--sort",
             metavar="COLUMN",
-            help="Column or metric to sort by, best first; repeatable.  [default: network, IPC, method, vanilla first]",
+            help="Column or metric to sort by, best first; repeatable. (default: network, IPC, method, vanilla first)",
         ),
     ] = None,
     reverse: Annotated[bool, typer.Option("--reverse", help="With --sort, the other way round.")] = False,
@@ -50,7 +47,7 @@ def report(
             "--metric",
             metavar="NAME",
             help="Metric to show; repeatable; csv and json have all.  "
-            "[default: accuracy, deo_max, deo_mean, worst_group_accuracy]",
+            "(default: accuracy, deo_max, deo_mean, worst_group_accuracy)",
         ),
     ] = None,
     empty_cells: Annotated[
@@ -73,26 +70,24 @@ def report(
     ] = 95.0,
     against: Annotated[
         str | None,
-        typer.Option("--against", metavar="published", help="Put the published values beside ours.  [default: no]"),
+        typer.Option("--against", metavar="published", help="Put the published values beside ours. (default: no)"),
     ] = None,
     plot: Annotated[
-        str | None, typer.Option("--plot", metavar="FILE", help="Save a picture: .png, .svg or .pdf.  [default: none]")
+        str | None, typer.Option("--plot", metavar="FILE", help="Save a picture: .png, .svg or .pdf. (default: none)")
     ] = None,
     picture: Annotated[
         str, typer.Option("--picture", metavar="NAME", help=f"What --plot shows: {', '.join(PICTURES)}.")
     ] = "scatter",
     html: Annotated[
         str | None,
-        typer.Option(
-            "--html", metavar="FILE", help="Save a page with table, pictures and provenance.  [default: none]"
-        ),
+        typer.Option("--html", metavar="FILE", help="Save a page with table, pictures and provenance. (default: none)"),
     ] = None,
     synthetic: Annotated[
         list[str] | None,
         typer.Option(
             "--synthetic",
             metavar="SYN",
-            help="Synthetic set whose images and loss to show; repeatable.  [default: none]",
+            help="Synthetic set whose images and loss to show; repeatable. (default: none)",
         ),
     ] = None,
     seed: Seed = 0,
@@ -233,6 +228,7 @@ def _rich_table(sheet: "Sheet") -> "Table":
 def _save_plot(path: str, name: str, rows: "Sequence[Row]", sets: "Sequence[SyntheticSet]", force: bool) -> None:
     from fairdd_cli import plots
     from fairdd_cli.artifacts import write_bytes
+    from fairdd_cli.report import pairs
     from fairdd_cli.scatter import scatter
 
     if name in ("images", "loss") and not sets:
@@ -242,56 +238,16 @@ def _save_plot(path: str, name: str, rows: "Sequence[Row]", sets: "Sequence[Synt
             raise UsageError("--picture images shows one synthetic set: give --synthetic once")
         figure = plots.image_grid(sets[0])
     elif name == "recall":
-        figure = plots.recall_maps(_pairs(rows)[0])
+        figure = plots.recall_maps(pairs(rows)[0])
     else:
         figure = plots.loss_curves(sets) if name == "loss" else scatter(rows)
     write_bytes(path, plots.render(figure, Path(path).suffix.lower()), force)
-
-
-def _pairs(rows: "Sequence[Row]") -> "list[list[Row]]":
-    """Rows whose recall is compared: each with its vanilla row; without any pair, the first row alone."""
-    pairs = [[row.vanilla, row] for row in rows if row.vanilla is not None]
-    return pairs or [[rows[0]]]
 
 
 def _save_page(
     path: str, sections: "Sequence[Section]", metrics: Sequence[str], sets: "Sequence[SyntheticSet]", force: bool
 ) -> None:
     from fairdd_cli.artifacts import write_bytes
-    from fairdd_cli.page import page
+    from fairdd_cli.page import page, pictures
 
-    rows = [row for section in sections for row in section.rows]
-    write_bytes(path, page(sections, metrics, _pictures(rows, sets)).encode(), force)
-
-
-def _pictures(rows: "Sequence[Row]", sets: "Sequence[SyntheticSet]") -> "list[Picture]":
-    """The pictures of a page: the scatter plot, recall maps of the first pairs, images and losses of the sets."""
-    from fairdd_cli import plots, scatter
-    from fairdd_cli.page import Picture
-
-    found: list[Picture] = []
-
-    def add(figure: "Figure", title: str, words: str, caption: str) -> None:
-        found.append(Picture(plots.inline_svg(figure, f"picture{len(found)}"), title, words, caption))
-
-    if any(row.mean("accuracy") is not None for row in rows):
-        caption = "To the right is more accurate, down is fairer. Arrows lead from vanilla to the compared strategy."
-        add(scatter.scatter(rows), "Fairness and accuracy", scatter.describe(rows), caption)
-    for pair in _pairs(rows)[:PAIRS]:
-        setting = pair[-1].setting
-        title = f"Recall on {setting.dataset}, {setting.method}, IPC {setting.ipc}, {setting.network}"
-        caption = "Share of a cell's test images classified correctly, mean over seeds. A fair row has one colour."
-        add(plots.recall_maps(pair), title, plots.describe_recall(pair), caption)
-    for one in sets[:PAIRS]:
-        name = plots.named(one)
-        words = f"Synthetic images of {name}, a row for each of {len(one.class_names)} classes"
-        add(plots.image_grid(one), f"Synthetic images: {name}", words, "A row for each class.")
-    if any(len(one.history.loss) > 1 for one in sets):
-        words = "Matching loss of " + ", ".join(map(plots.named, sets))
-        add(
-            plots.loss_curves(sets),
-            "Loss",
-            words,
-            "Each run's loss divided by its first one; the scale is logarithmic.",
-        )
-    return found
+    write_bytes(path, page(sections, metrics, pictures(sections, sets)).encode(), force)
