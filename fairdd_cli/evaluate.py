@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fairdd_cli import augment
 from fairdd_cli.artifacts import BiasedDataset, Evaluation, SyntheticSet
 from fairdd_cli.errors import UsageError
 from fairdd_cli.networks import NetworkSpec
@@ -48,11 +49,11 @@ def synthetic_data(synthetic: SyntheticSet, runtime: Runtime) -> TrainingData:
 
 def whole_data(dataset: BiasedDataset, runtime: Runtime, residency: str = "auto") -> TrainingData:
     """The training split itself: the baseline that nothing was distilled for."""
-    operations = Training().augmentation if dataset.options.get("mirror", True) else "color_crop_cutout_scale_rotate"
+    left_out = () if dataset.options.get("mirror", True) else ("flip",)
     return TrainingData(
         images=ImageStore(dataset.train.images, dataset.mean, dataset.std, runtime, residency),
         labels=dataset.train.labels,
-        training=replace(WHOLE, augmentation=operations),
+        training=replace(WHOLE, augmentation=augment.without(WHOLE.augmentation, *left_out)),
         network="convnet",
         origin={
             "method": "whole",

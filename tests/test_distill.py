@@ -52,7 +52,7 @@ def test_the_distance_to_the_group_targets_falls(toy: BiasedDataset) -> None:
         assignment, class_of = joined(targets)
         goal = matching.embeddings(judge, real, assignment)
         own = matching.embeddings(judge, torch.from_numpy(synthetic.images), class_means(toy.classes, 2))
-        return matching.squared(goal, own[torch.from_numpy(class_of)]).item()
+        return matching.squared(goal, own[torch.from_numpy(class_of)]).sum().item()
 
     first = run(toy, plan("dm", fairness="fairdd", init="noise", iterations=0))
     last = run(toy, plan("dm", fairness="fairdd", init="noise", iterations=60, options={"augmentation": ""}))

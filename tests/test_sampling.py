@@ -93,8 +93,12 @@ def test_a_store_gives_normalised_images_wherever_they_are(toy: BiasedDataset, r
 def test_initial_images_are_what_was_asked_for(toy: BiasedDataset) -> None:
     store = ImageStore(toy.train.images, toy.mean, toy.std, open_runtime("cpu"), "memory")
     everything = store.take(np.arange(len(toy.train))).flatten(1)
+
+    def look(indices: np.ndarray) -> np.ndarray:
+        return store.take(indices).flatten(1).numpy()
+
     for init in INITS:
-        images = initialise(init, toy.train, store, toy.classes, 4, 1, Streams(0))
+        images = initialise(init, toy.train, store, toy.classes, 4, 1, Streams(0), look, by_cell=False)
         assert images.shape == (12, 3, 8, 8)
         if init == "noise":
             assert abs(float(images.mean())) < 0.1
@@ -110,7 +114,7 @@ def test_initial_images_are_what_was_asked_for(toy: BiasedDataset) -> None:
 def test_more_images_than_a_class_has_are_refused(toy: BiasedDataset) -> None:
     store = ImageStore(toy.train.images, toy.mean, toy.std, open_runtime("cpu"), "memory")
     with pytest.raises(UsageError, match="class 0, which has 14"):
-        initialise("real", toy.train, store, toy.classes, 15, 1, Streams(0))
+        initialise("real", toy.train, store, toy.classes, 15, 1, Streams(0), len, by_cell=False)
 
 
 @pytest.mark.parametrize(("size", "factor"), [((8, 8), 2), ((9, 12), 3), ((32, 32), 2), ((7, 7), 2)])

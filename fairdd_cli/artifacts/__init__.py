@@ -28,6 +28,7 @@ from fairdd_cli.artifacts.dataset import (
     write_dataset,
 )
 from fairdd_cli.artifacts.evaluation import Evaluation, read_evaluation, write_evaluation
+from fairdd_cli.artifacts.experts import Experts, read_experts, write_experts
 from fairdd_cli.artifacts.synthetic import History, SyntheticSet, read_synthetic, write_synthetic
 from fairdd_cli.errors import UsageError
 
@@ -63,6 +64,7 @@ __all__ = [
     "BiasedDataset",
     "Blocks",
     "Evaluation",
+    "Experts",
     "FileImages",
     "History",
     "Images",
@@ -79,11 +81,13 @@ __all__ = [
     "read_bytes",
     "read_dataset",
     "read_evaluation",
+    "read_experts",
     "read_synthetic",
     "replacing",
     "shown",
     "write_bytes",
     "write_dataset",
     "write_evaluation",
+    "write_experts",
     "write_synthetic",
 ]
