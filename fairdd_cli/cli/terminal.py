@@ -55,6 +55,10 @@ class Terminal:
 
             console().print(Text(message), soft_wrap=True)
 
+    def detail(self, message: str) -> None:
+        """Writes a line with --verbose."""
+        self.say(message, detail=True)
+
     def start(self, what: str, total: float) -> None:
         """A piece of work of `total` units begins; the one before is over."""
         self.stop()

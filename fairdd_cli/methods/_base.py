@@ -1,8 +1,8 @@
 """What a method is given, and what it must say of itself."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
@@ -49,6 +49,7 @@ class Problem:
     network: NetworkSpec
     progress: Progress
     flips: bool  # whether a mirrored image keeps its class; digits don't
+    state: dict[str, Tensor] = field(default_factory=dict)  # what a method carries on besides the images; no slashes
 
     @property
     def classes(self) -> int:
@@ -120,6 +121,26 @@ class Problem:
         """Sets what `update` uses."""
         for group in self.optimizer.param_groups:
             group["lr"], group["momentum"] = learning_rate, momentum
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """Copies of all that the next iterations depend on: the images, their momentum, and `state`."""
+        live = {"images": self.synthetic.images, **{f"state.{name}": tensor for name, tensor in self.state.items()}}
+        momentum = self.optimizer.state[self.synthetic.images].get("momentum_buffer")
+        if momentum is not None:
+            live["momentum"] = momentum
+        return {name: tensor.detach().clone() for name, tensor in live.items()}
+
+    def restore(self, snapshot: Mapping[str, Tensor]) -> None:
+        """Goes back to a `snapshot`. Tensors of `state` are changed in place, so that others may hold them."""
+        with torch.no_grad():
+            self.synthetic.images.copy_(snapshot["images"])
+            for name, tensor in self.state.items():
+                tensor.copy_(snapshot[f"state.{name}"])
+        self.synthetic.images.grad = None
+        self.optimizer.state.clear()
+        if "momentum" in snapshot:
+            momentum = snapshot["momentum"].to(self.synthetic.images.device, copy=True)
+            self.optimizer.state[self.synthetic.images]["momentum_buffer"] = momentum
 
     @cached_property
     def real_images(self) -> int:
