@@ -175,6 +175,8 @@ def task(plan: Plan, dataset: BiasedDataset, runtime: Runtime) -> dict[str, obje
 
 
 def _optimise(plan: Plan, problem: Problem, checkpoints: Checkpoints) -> History:
+    if not plan.iterations:
+        return History(np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
     hyper, progress = plan.hyper, problem.progress
     hyper.prepare(problem)
     label = f"{plan.method} {plan.fairness} ipc {plan.ipc}"
@@ -184,8 +186,7 @@ def _optimise(plan: Plan, problem: Problem, checkpoints: Checkpoints) -> History
     points = state.tensors["history"].shape[1]
     history = torch.zeros(3, plan.iterations // every + 2, dtype=torch.float64)
     history[:, :points] = state.tensors["history"]
-    if plan.iterations:
-        progress.start(f"{label}, {plan.iterations:,} iterations", (plan.iterations - state.done) * hyper.work(problem))
+    progress.start(f"{label}, {plan.iterations:,} iterations", (plan.iterations - state.done) * hyper.work(problem))
     watch = Stopwatch(state.seconds)
     sound = state  # the latest that was looked at and found to be finite
     checkpoints.keep(state)

@@ -52,5 +52,5 @@ def read_checkpoint(path: str) -> Checkpoint:
             seed=attributes["seed"],
             done=attributes["done"],
             seconds=attributes["seconds"],
-            state={name.removeprefix("state/"): container.array(name)[0] for name in container.names()},
+            state={name.removeprefix("state/"): container.array(name)[0, ...] for name in container.names()},
         )
