@@ -61,13 +61,13 @@ def make_dataset(
         if value not in (None, False) and option not in module.OPTIONS:
             raise UsageError(f"--{option.replace('_', '-')} does not apply to data set '{name}'")
 
-    from fairdd_cli.artifacts import check_target
+    from fairdd_cli.artifacts import check_target, claimed
     from fairdd_cli.datasets._build import build
     from fairdd_cli.datasets._source import Request
 
     target = output or f"{name}.h5"
     check_target(target, force)
-    with Terminal(quiet, verbose, unit="images") as terminal:
+    with claimed(target), Terminal(quiet, verbose, unit="images") as terminal:
         source = module.source(Request(seed=seed, **given))
         dataset = build(name, source, target, seed=seed, limit=limit, progress=terminal, force=force)
         terminal.stop()
