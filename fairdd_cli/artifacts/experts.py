@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from fairdd_cli.artifacts._container import opened, parsed
 from fairdd_cli.artifacts._files import STREAM
-from fairdd_cli.artifacts._hdf5 import Blocks, Schema, opened, parsed, write
+from fairdd_cli.artifacts._hdf5 import Blocks, Schema, write
 from fairdd_cli.errors import UsageError
 
 SCHEMA = Schema(
