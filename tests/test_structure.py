@@ -182,7 +182,9 @@ def written(module: str) -> Iterator[str]:
             modes += [word.value.value for word in node.keywords if isinstance(word.value, ast.Constant)]
             if any(isinstance(mode, str) and mode.strip("bt") in ("w", "a", "x", "r+", "w+") for mode in modes):
                 yield name
-        if name in ("torch.save", "torch.load", "np.save", "np.load") or last == "savefig":
+        if name in ("torch.save", "torch.load", "np.save", "np.load"):
+            yield name
+        if last == "savefig" and [dotted(argument) for argument in node.args] != ["buffer"]:  # a picture in memory
             yield name
 
 
