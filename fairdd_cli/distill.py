@@ -3,12 +3,14 @@
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from fairdd_cli.artifacts import STREAM, BiasedDataset, History, Split, SyntheticSet
+from fairdd_cli.checkpoints import Checkpoints, State
 from fairdd_cli.embedding import Description
 from fairdd_cli.errors import UsageError, WorkError, unknown
 from fairdd_cli.experts import obtained
@@ -156,8 +158,12 @@ def distill(
     progress: Progress,
     residency: str = "auto",
     log: Callable[[str], None] = lambda line: None,
+    checkpoints: Checkpoints | None = None,
 ) -> SyntheticSet:
-    """Runs `plan`, which `check_plan` accepted, on `dataset`; raises WorkError when it diverges."""
+    """Runs `plan`, which `check_plan` accepted, on `dataset`, from the state of `checkpoints` if that has one.
+
+    Raises WorkError when it diverges.
+    """
     plan = replace(plan, hyper=plan.hyper.for_data(dataset, plan.ipc))
     streams, strategy = Streams(plan.seed), find_strategy(plan.fairness)
 
@@ -191,7 +197,7 @@ def distill(
     if plan.hyper.uses_experts:
         path = plan.experts or str(Path(dataset.path).with_suffix(f".experts-{plan.fairness}.h5"))
         problem.experts = obtained(path, plan.expert_origin(dataset), *plan.hyper.expert_training(problem), problem)
-    history = _optimise(plan, problem)
+    history = _optimise(plan, problem, checkpoints or Checkpoints())
     evaluation = replace(plan.hyper.evaluation, augmentation=problem.operations(plan.hyper.evaluation.augmentation))
     return SyntheticSet(
         images=problem.synthetic.images.detach().cpu().numpy(),
@@ -217,25 +223,63 @@ def distill(
     )
 
 
-def _optimise(plan: Plan, problem: Problem) -> History:
+def task(plan: Plan, dataset: BiasedDataset, runtime: Runtime) -> dict[str, object]:
+    """All that the outcome of `plan` on `dataset` depends on, but for its seed: what a checkpoint is of."""
+    machine = {"device": runtime.device.type, "precision": runtime.precision}
+    return {"command": "distill", "data set": dataset.digest, **plan.options(), **machine}
+
+
+def _optimise(plan: Plan, problem: Problem, checkpoints: Checkpoints) -> History:
     hyper, progress = plan.hyper, problem.progress
     hyper.prepare(problem)
+    if not plan.iterations:
+        return History(np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
     label = f"{plan.method} {plan.fairness} ipc {plan.ipc}"
-    if plan.iterations:
-        progress.start(f"{label}, {plan.iterations:,} iterations", plan.iterations * hyper.work(problem))
-    watch = Stopwatch()
     every = max(1, plan.iterations // HISTORY_POINTS)
-    points: list[tuple[int, float, float]] = []
-    for iteration in range(plan.iterations):
-        loss = hyper.step(problem, iteration)
-        if iteration % every == 0 or iteration == plan.iterations - 1:
+    state = _start(plan, problem, checkpoints, every)
+    # Points (iteration, loss, seconds) are only ever added: the columns that a state holds never change.
+    points = state.tensors["history"].shape[1]
+    history = torch.zeros(3, plan.iterations // every + 2, dtype=torch.float64)
+    history[:, :points] = state.tensors["history"]
+    progress.start(f"{label}, {plan.iterations:,} iterations", (plan.iterations - state.done) * hyper.work(problem))
+    watch = Stopwatch(state.seconds)
+    sound = state  # the latest that was looked at and found to be finite
+    checkpoints.keep(state)
+    for iteration in range(state.done, plan.iterations):
+        loss = problem.runtime.within_memory(
+            problem.real_images,
+            partial(hyper.step, problem, iteration),
+            partial(problem.restore, state.tensors),
+        )
+        looked_at = iteration % every == 0 or iteration == plan.iterations - 1
+        if looked_at:
             value = float(loss)
             if not math.isfinite(value) or not torch.isfinite(problem.synthetic.images).all():
+                checkpoints.keep(sound)
                 raise WorkError(
-                    f"{label} diverged at iteration {iteration}: the loss is {value}; nothing was written.\n"
+                    f"{label} diverged at iteration {iteration}: the loss is {value}; no output was written.\n"
                     "Lower the step size (-O learning_rate=…) or choose another --seed."
                 )
-            points.append((iteration, value, watch.seconds()))
+            history[:, points] = torch.tensor([iteration, value, watch.seconds()], dtype=torch.float64)
+            points += 1
             progress.advance(0, value)
-    columns = np.array(points, np.float64).reshape(-1, 3).T
+        state = State(iteration + 1, watch.seconds(), {**problem.snapshot(), "history": history[:, :points]})
+        sound = state if looked_at else sound
+        checkpoints.keep(state)
+    columns = history[:, :points].numpy().copy()
     return History(columns[0].astype(np.int64), columns[1], columns[2])
+
+
+def _start(plan: Plan, problem: Problem, checkpoints: Checkpoints, every: int) -> State:
+    """The state to start from: that of `checkpoints`, to which `problem` is brought, or the very first."""
+    first = State(0, 0.0, {**problem.snapshot(), "history": torch.zeros(3, 0, dtype=torch.float64)})
+    if checkpoints.state is None:
+        return first
+    found, last = checkpoints.state, plan.iterations - 1
+    points = -(-found.done // every) + (found.done > last and last % every > 0)
+    expected = {**first.tensors, "history": torch.zeros(3, points, dtype=torch.float64)}
+    if "momentum" in found.tensors:
+        expected["momentum"] = first.tensors["images"]
+    checkpoints.check(expected, plan.iterations)
+    problem.restore(found.tensors)
+    return found

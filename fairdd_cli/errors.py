@@ -23,6 +23,10 @@ class UsageError(FairddError):
     exit_code = 2
 
 
+class Interrupted(BaseException):
+    """A signal asks the process to end (exit code 130). Unlike KeyboardInterrupt it passes through the parser."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """The error for a `name` that is not among the `known` ones, with the nearest of them."""
     names = sorted(known)

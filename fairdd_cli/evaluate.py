@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from fairdd_cli import augment
 from fairdd_cli.artifacts import BiasedDataset, Evaluation, SyntheticSet
+from fairdd_cli.checkpoints import Checkpoints, State
 from fairdd_cli.errors import UsageError
 from fairdd_cli.networks import NetworkSpec
 from fairdd_cli.runtime import ImageStore, Progress, Runtime, Stopwatch, Streams
@@ -86,8 +89,9 @@ def evaluate(
     runtime: Runtime,
     progress: Progress,
     residency: str = "auto",
+    checkpoints: Checkpoints | None = None,
 ) -> Evaluation:
-    """Trains each network afresh for each seed and tests it once, at the end.
+    """Trains each network afresh for each seed and tests it once, at the end; continues from `checkpoints`.
 
     The stored protocol is that of `data.training`; `seed` keys initialisation, order and augmentation.
     """
@@ -95,26 +99,34 @@ def evaluate(
     test = ImageStore(dataset.test.images, dataset.mean, dataset.std, runtime, residency)
     labels = runtime.to_device(data.labels)
     passes = data.training.epochs * len(data.labels) + len(dataset.test) / 3
-    watch = Stopwatch()
+    checkpoints = checkpoints or Checkpoints()
+    counts = torch.zeros(len(networks), seeds, dataset.classes, dataset.groups, dataset.classes, dtype=torch.int64)
+    state = _start(counts, checkpoints)
+    watch = Stopwatch(state.seconds)
     progress.start(
         f"{len(networks)} networks x {seeds} seeds" if len(networks) > 1 else f"{networks[0]}, {seeds} seeds",
-        len(networks) * seeds * passes,
+        (len(networks) * seeds - state.done) * passes,
     )
-    tables = {}
-    for spec in networks:
-        counts = []
-        for number in range(seeds):
-            with streams.ambient("evaluate/network", number):
-                network = spec.build(dataset.shape, dataset.classes)
-            runtime.place(network)
-            fit(network, data.images, labels, data.training, runtime, streams, (number,), progress)
-            shape = (dataset.classes, dataset.groups)
-            counts.append(
-                confusion(network, test, dataset.test.labels, dataset.test.protected, shape, runtime, progress)
-            )
-        tables[str(spec)] = np.stack(counts)
+
+    def trained(spec: NetworkSpec, number: int) -> Tensor:
+        """The counts [classes, groups, classes] of one network."""
+        with streams.ambient("evaluate/network", number):
+            network = spec.build(dataset.shape, dataset.classes)
+        runtime.place(network)
+        fit(network, data.images, labels, data.training, runtime, streams, (number,), progress)
+        shape = (dataset.classes, dataset.groups)
+        table = confusion(network, test, dataset.test.labels, dataset.test.protected, shape, runtime, progress)
+        return torch.from_numpy(table)
+
+    checkpoints.keep(state)
+    for done in range(state.done, len(networks) * seeds):
+        which, number = divmod(done, seeds)
+        counts[which, number] = runtime.within_memory(
+            data.training.batch, partial(trained, networks[which], number), lambda: None
+        )
+        checkpoints.keep(State(done + 1, watch.seconds(), {"counts": counts.clone()}))
     return Evaluation(
-        confusion=tables,
+        confusion={str(spec): table for spec, table in zip(networks, counts.numpy(), strict=True)},
         dataset=dataset.name,
         class_names=dataset.class_names,
         protected_names=dataset.protected_names,
@@ -126,3 +138,28 @@ def evaluate(
         seed=seed,
         **data.origin,
     )
+
+
+def task(
+    data: TrainingData, dataset: BiasedDataset, networks: Sequence[NetworkSpec], seeds: int, runtime: Runtime
+) -> dict[str, object]:
+    """All that an evaluation depends on, but for its seed: what a checkpoint is of."""
+    return {
+        "command": "evaluate",
+        "synthetic set": data.origin["synthetic_digest"],
+        "data set": dataset.digest,
+        "networks": [str(spec) for spec in networks],
+        "seeds": seeds,
+        "protocol": data.training.to_json(),
+        "device": runtime.device.type,
+        "precision": runtime.precision,
+    }
+
+
+def _start(counts: Tensor, checkpoints: Checkpoints) -> State:
+    """The state to start from, its counts written into `counts` [networks, seeds, classes, groups, classes]."""
+    first = State(0, 0.0, {"counts": counts.clone()})
+    checkpoints.check(first.tensors, counts.shape[0] * counts.shape[1])
+    state = checkpoints.state or first
+    counts.copy_(state.tensors["counts"])
+    return state

@@ -133,7 +133,7 @@ def _remarks(row: Row, metrics: Sequence[str], footnotes: list[str]) -> Iterator
 def _notes(section: Section) -> list[str]:
     rows = section.rows
     words = ["Mean ± standard deviation over seeds, in percent"]
-    if len(rows) > 1:
+    if section.best:
         words.append("* best of the column")
     if any(row.versus for row in rows):
         words.append("vs vanilla: points more or less than the vanilla row of the same setting")

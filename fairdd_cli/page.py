@@ -66,7 +66,7 @@ def pictures(sections: Sequence[Section], sets: Sequence[SyntheticSet]) -> list[
             plots.loss_curves(sets),
             "Loss",
             words,
-            "Each run's loss divided by its first one; the scale is logarithmic.",
+            "Each run's loss divided by its first one.",
         )
     return found
 
@@ -199,7 +199,10 @@ def _legend(rows: Sequence[Row], metrics: Sequence[str]) -> str:
 
 
 def _figure(number: int, picture: Picture) -> str:
-    svg = picture.svg.replace("<svg", f'<svg role="img" aria-label="{escape(picture.alternative)}"', 1)
+    natural = float(picture.svg.partition('width="')[2].partition("pt")[0])
+    # Neither too small to read on a phone, where it scrolls, nor blown up on a screen.
+    look = f'style="min-width: {0.75 * natural:.0f}pt; max-width: {1.25 * natural:.0f}pt"'
+    svg = picture.svg.replace("<svg", f'<svg role="img" aria-label="{escape(picture.alternative)}" {look}', 1)
     return (
         f'<figure><h3 id="picture-{number}">{escape(picture.title)}</h3>'
         f'<div class="scroll" role="region" aria-labelledby="picture-{number}" tabindex="0">{svg}</div>'

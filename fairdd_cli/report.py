@@ -224,9 +224,9 @@ class Section:
     best: Mapping[str, float]
 
     def is_best(self, row: Row, metric: str) -> bool:
-        """Whether no row of the section is better, at the precision that is shown."""
+        """Whether no row of the section is better, and some are worse, at the precision that is shown."""
         mean = row.mean(metric)
-        return len(self.rows) > 1 and mean is not None and round(mean, 1) == self.best.get(metric)
+        return mean is not None and round(mean, 1) == self.best.get(metric)
 
 
 def arrange(
@@ -264,7 +264,7 @@ def _section(key: tuple[object, ...], group_by: Sequence[str], rows: list[Row]) 
     best = {}
     for name, metric in METRICS.items():
         means = [round(mean, 1) for row in rows if (mean := row.mean(name)) is not None]
-        if means:
+        if len(set(means)) > 1:
             best[name] = max(means) if metric.higher_is_better else min(means)
     return Section({name: str(value) for name, value in zip(group_by, key, strict=True)}, tuple(rows), best)
 

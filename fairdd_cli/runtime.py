@@ -8,19 +8,22 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 
 from fairdd_cli.artifacts import Images
-from fairdd_cli.errors import UsageError
+from fairdd_cli.errors import UsageError, WorkError
 
+Result = TypeVar("Result")
 PRECISIONS = ("fp32", "tf32", "bf16")
 RESIDENCIES = ("auto", "device", "memory", "disk")
+# What torch and the libraries under it say where they raise a plain RuntimeError.
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory", "STATUS_ALLOC_FAILED")
 
 
 class Progress(Protocol):
@@ -74,12 +77,13 @@ class Streams:
             yield
 
 
-@dataclass(frozen=True)
+@dataclass
 class Runtime:
     """Where and how the arithmetic runs.
 
     `micro_batch` is the number of images that pass through a network at a time where nothing needs more: on a
-    CPU few enough for the activations to stay in the cache, on a GPU, where launches cost, no limit (0).
+    CPU few enough for the activations to stay in the cache, on a GPU, where launches cost, no limit (0). It is
+    halved when memory runs out; no result depends on it but for the rounding of sums.
     """
 
     device: torch.device
@@ -117,6 +121,30 @@ class Runtime:
         for start in range(0, count, step):
             yield slice(start, min(start + step, count))
 
+    def within_memory(self, images: int, work: Callable[[], Result], undo: Callable[[], None]) -> Result:
+        """What `work` returns; while memory runs out, it is undone and repeated with half the images at a time.
+
+        `images` is the most that it passes through a network at a time while that is not limited. Raises WorkError
+        where one image at a time is still too much.
+        """
+        while True:
+            try:
+                return work()
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+                if (self.micro_batch or images) <= 1:
+                    raise WorkError(
+                        "memory ran out even with one image at a time on the "
+                        f"{self.device.type}: {first_line(error)}\n"
+                        "Lower --ipc, --factor or the network's width, or choose another --device or --residency."
+                    ) from error
+            # Outside of the handler, whose traceback would keep alive the tensors that took the memory.
+            self.micro_batch = (self.micro_batch or images) // 2
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            undo()
+
     def describe(self) -> str:
         """The hardware, for a log line."""
         if self.device.type == "cuda":
@@ -131,10 +159,29 @@ class Runtime:
         return peak if sys.platform == "darwin" else peak * 1024
 
 
-def open_runtime(device: str = "auto", precision: str = "fp32") -> Runtime:
-    """The runtime for `device` (auto, cpu, cuda, cuda:N); raises UsageError where it is not there."""
+def out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that the device's or the host's memory is used up."""
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return known or (isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY))
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what `error` says, cut to 200 characters."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def open_runtime(device: str = "auto", precision: str = "fp32", deterministic: bool = False) -> Runtime:
+    """The runtime for `device` (auto, cpu, cuda, cuda:N); raises UsageError where it is not there.
+
+    `deterministic` confines torch to algorithms that give the same bits every time, for the whole process. On a
+    CPU they do so anyway, with the same number of threads.
+    """
     if precision not in PRECISIONS:
         raise UsageError(f"unknown precision '{precision}' (known: {', '.join(PRECISIONS)})")
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with this
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
     name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     kind, _, index = name.partition(":")
     if kind not in ("cpu", "cuda") or (index and (kind == "cpu" or not index.isdecimal())):

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from image_trees import flat, levels, made, table
 from fairdd_cli.artifacts import FileImages, read_dataset
 from fairdd_cli.datasets._build import Levels, make
 from fairdd_cli.datasets._cells import drawn, equal_cells
-from fairdd_cli.datasets._parallel import AHEAD, ordered_map
+from fairdd_cli.datasets._parallel import AHEAD, ordered_fill
 from fairdd_cli.datasets._source import Request
 from fairdd_cli.errors import UsageError, WorkError
 from fairdd_cli.runtime import ImageStore, Silent, open_runtime
@@ -92,13 +93,13 @@ def test_unreadable_images_stop_the_command_with_their_number(tmp_path: Path) ->
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_unreadable_images_are_left_out_and_counted(tmp_path: Path, workers: int) -> None:
-    request = replace(photographs(tmp_path, 300 if workers > 1 else 20), workers=workers)
+    request = replace(photographs(tmp_path, 600 if workers > 1 else 20), workers=workers)
     bad = [0, 1, 2, 3, 13, 22]
     for number in bad:
         (tmp_path / "photos" / f"{number}.png").write_bytes(b"")
     dataset = made("folder", tmp_path / "data.h5", replace(request, skip_unreadable=True))
     assert dataset.options["left_out"] == {"unreadable": 6}
-    assert len(dataset.train) + len(dataset.test) == 4 * (300 if workers > 1 else 20) - 6
+    assert len(dataset.train) + len(dataset.test) == 4 * (600 if workers > 1 else 20) - 6
     assert len(np.unique(dataset.test.count)) == 1
     assert levels(dataset).min() >= 0
     for number in bad:
@@ -114,32 +115,44 @@ def test_unreadable_images_are_left_out_and_counted(tmp_path: Path, workers: int
 
 
 def test_the_file_is_the_same_whatever_the_number_of_processes(tmp_path: Path) -> None:
-    request = photographs(tmp_path, 400)
+    request = photographs(tmp_path, 700)
     digests = {made("folder", tmp_path / "data.h5", replace(request, workers=n)).digest for n in (1, 2, 3)}
     assert len(digests) == 1
 
 
-def test_no_more_than_a_few_pieces_are_under_way() -> None:
+def double(task: int, array: np.ndarray) -> int:
+    array[:] = task
+    return 2 * task
+
+
+def die(task: int, array: np.ndarray) -> None:
+    os._exit(task)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_no_more_than_a_few_arrays_are_under_way(workers: int) -> None:
     taken: list[int] = []
 
-    def tasks() -> object:
+    def tasks() -> Iterator[int]:
         for number in range(40):
             taken.append(number)
             yield number
 
-    for result, number in zip(ordered_map(abs, tasks(), 2), range(40), strict=True):  # type: ignore[arg-type]
-        assert result == number
-        assert len(taken) <= number + 2 + 2 * AHEAD
+    for number, (array, result) in enumerate(ordered_fill(double, tasks(), (2, 3), workers)):
+        assert result == 2 * number
+        assert array.tolist() == [[number] * 3] * 2
+        assert len(taken) <= number + 1 + AHEAD * workers
+    assert len(taken) == 40
 
 
 def test_a_process_that_dies_is_an_error_in_words() -> None:
     with pytest.raises(WorkError, match="one of 2 decoding processes died"):
-        list(ordered_map(os._exit, [1, 1], 2))
+        list(ordered_fill(die, [1, 1], (1,), 2))
 
 
 def test_stopping_half_way_ends_the_processes() -> None:
-    results = ordered_map(abs, iter(range(1000)), 2)
-    assert next(results) == 0
+    results = ordered_fill(double, iter(range(1000)), (1,), 2)
+    next(results)
     assert len(multiprocessing.active_children()) == 2
     results.close()  # type: ignore[attr-defined]
     assert not multiprocessing.active_children()

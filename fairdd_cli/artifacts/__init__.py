@@ -1,21 +1,24 @@
-"""The three kinds of file (format version 1), checked before anything in them is used.
+"""The three kinds of file (format version 1) and checkpoints, checked before anything in them is used.
 
 This package is the only place that opens HDF5 or writes a file.
 """
 
-import h5py
-
+from fairdd_cli.artifacts._container import stated_kind
 from fairdd_cli.artifacts._files import (
+    CHECKPOINT,
     STREAM,
     check_readable,
     check_space,
     check_target,
+    claimed,
     read_bytes,
+    remove,
     replacing,
     shown,
     write_bytes,
 )
 from fairdd_cli.artifacts._hdf5 import Blocks
+from fairdd_cli.artifacts.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from fairdd_cli.artifacts.dataset import (
     BiasedDataset,
     FileImages,
@@ -37,17 +40,14 @@ Artifact = BiasedDataset | SyntheticSet | Evaluation
 
 def kind_of(path: str) -> str:
     """The format that the file at `path` states: fairdd/dataset, fairdd/synthetic or fairdd/evaluation."""
-    check_readable(path)
-    try:
-        if not h5py.is_hdf5(path):
-            return "fairdd/evaluation"  # the one kind that may be JSON; its reader says what is wrong
-        with h5py.File(path, "r") as file:
-            kind = file.attrs.get("format")
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise UsageError(f"'{path}' cannot be read: it is truncated or damaged") from error
+    kind = stated_kind(path)
+    if kind is None:
+        return "fairdd/evaluation"  # the one kind that may be JSON; its reader says what is wrong
+    if kind == "fairdd/checkpoint":
+        raise UsageError(f"'{path}' is a checkpoint: the command that wrote it, run again, continues from it")
     if kind not in ("fairdd/dataset", "fairdd/synthetic", "fairdd/evaluation"):
-        raise UsageError(f"'{path}' is an HDF5 file, but not one of fairdd's: its 'format' is {str(kind)[:40]!r}")
-    return str(kind)
+        raise UsageError(f"'{path}' is an HDF5 file, but not one of fairdd's: its 'format' is {kind!r}")
+    return kind
 
 
 def read_any(path: str) -> Artifact:
@@ -59,10 +59,12 @@ def read_any(path: str) -> Artifact:
 
 
 __all__ = [
+    "CHECKPOINT",
     "STREAM",
     "Artifact",
     "BiasedDataset",
     "Blocks",
+    "Checkpoint",
     "Evaluation",
     "Experts",
     "FileImages",
@@ -75,17 +77,21 @@ __all__ = [
     "check_readable",
     "check_space",
     "check_target",
+    "claimed",
     "kind_of",
     "majority_share",
     "read_any",
     "read_bytes",
+    "read_checkpoint",
     "read_dataset",
     "read_evaluation",
     "read_experts",
     "read_synthetic",
+    "remove",
     "replacing",
     "shown",
     "write_bytes",
+    "write_checkpoint",
     "write_dataset",
     "write_evaluation",
     "write_experts",

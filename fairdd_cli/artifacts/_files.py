@@ -1,16 +1,20 @@
 """Where bytes reach the disk: outputs appear whole or not at all."""
 
+import errno
+import fcntl
+import glob
 import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fairdd_cli.errors import UsageError, WorkError
 
 STREAM = "-"  # stands for standard input or standard output
+CHECKPOINT = ".checkpoint"  # what an output's name is followed by in that of its checkpoint
 
 
 def check_target(path: str, force: bool) -> None:
@@ -65,20 +69,95 @@ def replacing(path: str | Path, force: bool = True) -> Iterator[Path]:
         temporary = Path(name)
         os.close(handle)
         yield temporary
-        with temporary.open("rb+") as stream:
-            os.fsync(stream.fileno())
+        _flush(temporary)
         temporary.chmod(0o666 & ~_umask())
         if force:
             temporary.replace(target)
         else:
             os.link(temporary, target)
+        _flush(target.parent)
     except FileExistsError as error:
         raise UsageError(f"'{path}' exists already; give --force to replace it") from error
     except OSError as error:
         raise WorkError(f"cannot write '{path}': {error.strerror or error}") from error
     finally:
         if temporary is not None:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink()
+
+
+@contextmanager
+def claimed(path: str) -> Iterator[None]:
+    """A block in which no other process that claims `path` may write it: raises UsageError where one does.
+
+    The claim is a lock on a file beside `path`, which the system takes back when the process dies, however that
+    may be. What a killed process left behind is removed, and so is a folder that was made in vain.
+    """
+    if path == STREAM:
+        yield
+        return
+    target = Path(path).absolute()
+    missing = [folder for folder in target.parents if not folder.exists()]  # deepest first
+    lock = target.with_name(f".{target.name}.lock")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle = _locked(lock, path)
+        for name in (target.name, target.name + CHECKPOINT):
+            for leftover in target.parent.glob(f".{glob.escape(name)}.????????.part"):
+                leftover.unlink(missing_ok=True)
+    except OSError as error:
+        raise WorkError(f"cannot write '{path}': {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            lock.unlink()
+        os.close(handle)
+        with suppress(OSError):  # a folder that holds something stays
+            for folder in missing:
+                folder.rmdir()
+
+
+def _locked(lock: Path, path: str) -> int:
+    """A descriptor of the file `lock`, locked. Without effect where the file system knows no locks."""
+    while True:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno == errno.EWOULDBLOCK:
+                owner = os.read(handle, 20).decode(errors="replace")
+                os.close(handle)
+                raise UsageError(
+                    f"'{path}' is being written by another fairdd (process {owner}); "
+                    "wait for it, or give -o for another name"
+                ) from error
+        try:
+            if os.path.samestat(os.fstat(handle), lock.stat()):  # else its last owner has just removed it
+                with suppress(OSError):  # the number is only for the message
+                    os.truncate(handle, 0)
+                    os.write(handle, str(os.getpid()).encode())
+                return handle
+        except FileNotFoundError:
+            pass
+        os.close(handle)
+
+
+def _flush(path: Path) -> None:
+    """Waits until the content of the file, or the names in the folder, at `path` are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove(path: str) -> None:
+    """Removes the file at `path`, if there is one; raises WorkError where that fails."""
+    try:
+        Path(path).unlink(missing_ok=True)
+    except OSError as error:
+        raise WorkError(f"cannot remove '{path}': {error.strerror or error}") from error
 
 
 def _umask() -> int:
@@ -116,7 +195,11 @@ def read_bytes(path: str, limit: int) -> bytes:
 def check_readable(path: str) -> None:
     """Raises UsageError unless `path` is a regular file that may be read."""
     file = Path(path)
-    if not file.exists():
+    try:
+        there = file.exists()
+    except OSError as error:  # a name too long, a loop of links
+        raise UsageError(f"cannot read '{path[:200]}': {error.strerror or error}") from error
+    if not there:
         raise UsageError(f"'{path}' does not exist")
     if not file.is_file():
         raise UsageError(f"'{path}' is not a file")

@@ -1,20 +1,24 @@
 """BiasedDataset: a training split in which a group dominates each class, and a test split with equal cells."""
 
 import json
+import math
 import os
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from fairdd_cli.artifacts._container import Container, opened, parsed
 from fairdd_cli.artifacts._files import STREAM
-from fairdd_cli.artifacts._hdf5 import Attributes, Blocks, Container, Schema, opened, parsed, write
+from fairdd_cli.artifacts._hdf5 import Attributes, Blocks, Schema, write
 from fairdd_cli.errors import WorkError
 
 SPLITS = ("train", "test")
+LARGEST_IMAGE = 2**26  # bytes
+SMALLEST_STD = 1e-6  # a smaller one makes numbers that no network can take
 SCHEMA = Schema(
     kind="fairdd/dataset",
     attributes={
@@ -76,34 +80,42 @@ class MemoryImages:
         return self.array
 
 
-@dataclass(frozen=True)
 class FileImages:
-    """Images that stay in a file, from the byte `offset` on; each is read when it is asked for.
+    """Images that stay in the file at `path`, from the byte `offset` on; each is read when it is asked for.
 
-    Positioned reads rather than a memory map: pages of a map count as the process's memory.
+    The file is opened at once and kept open, so that it may be renamed or removed while it is in use. Positioned
+    reads rather than a memory map: pages of a map count as the process's memory, and a file that shrinks under
+    one ends the process. Raises WorkError where bytes are missing.
     """
 
-    path: str
-    offset: int
-    shape: tuple[int, ...]
-
-    @cached_property
-    def _descriptor(self) -> int:
-        return os.open(self.path, os.O_RDONLY)
+    def __init__(self, path: str, offset: int, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+        self._path, self._offset = path, offset
+        self._descriptor = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._descriptor)
 
     def take(self, indices: np.ndarray) -> np.ndarray:
         """The images at `indices`, read in the order in which they lie; WorkError where the file has lost them."""
         images = np.empty((len(indices), *self.shape[1:]), np.uint8)
         rows = images.reshape(len(indices), -1)
         for row in np.argsort(indices, kind="stable"):
-            start = self.offset + int(indices[row]) * rows.shape[1]
-            if os.preadv(self._descriptor, [memoryview(rows[row])], start) != rows.shape[1]:
-                raise WorkError(f"'{self.path}' ended early: it was changed while it was in use")
+            self._read(rows[row].data, int(indices[row]) * rows.shape[1])
         return images
 
     def all(self) -> np.ndarray:
         """Every image."""
-        return np.fromfile(self.path, np.uint8, int(np.prod(self.shape)), offset=self.offset).reshape(self.shape)
+        images = np.empty(self.shape, np.uint8)
+        self._read(images.reshape(-1).data, 0)
+        return images
+
+    def _read(self, view: memoryview, start: int) -> None:
+        try:
+            while view and (count := os.preadv(self._descriptor, [view], self._offset + start)):
+                view, start = view[count:], start + count
+        except OSError as error:
+            raise WorkError(f"cannot read '{self._path}': {error.strerror or error}") from error
+        if view:
+            raise WorkError(f"'{self._path}' was changed while it was in use: images are missing at its end")
 
 
 @dataclass(frozen=True)
@@ -224,10 +236,14 @@ def read_dataset(path: str) -> BiasedDataset:
         channels = container.shape("train/images")[1]
         for name in ("mean", "std"):
             values = attributes[name]
-            if len(values) != channels or not all(isinstance(v, float) and np.isfinite(v) for v in values):
+            if len(values) != channels or not all(isinstance(value, float) for value in values):
                 raise container.fail(f"attribute '{name}' should be one number for each of {channels} channels")
-        if min(attributes["std"]) <= 0:
-            raise container.fail("attribute 'std' must be positive")
+        if min(attributes["mean"]) < 0 or max(attributes["mean"]) > 1:
+            raise container.fail("attribute 'mean' must lie in 0…1")
+        if min(attributes["std"]) < SMALLEST_STD or max(attributes["std"]) > 1:
+            raise container.fail(f"attribute 'std' must lie in {SMALLEST_STD}…1")
+        if not 0 <= attributes["bias_ratio"] <= 1:
+            raise container.fail("attribute 'bias_ratio' must lie in 0…1")
         splits = {name: _read_split(container, name) for name in SPLITS}
         if splits["train"].images.shape[1:] != splits["test"].images.shape[1:]:
             raise container.fail("training and test images differ in size")
@@ -250,10 +266,13 @@ def read_dataset(path: str) -> BiasedDataset:
 
 def _read_split(container: Container, name: str) -> Split:
     classes, groups = (len(container.attributes[key]) for key in ("class_names", "protected_names"))
-    labels, protected = container.array(f"{name}/labels"), container.array(f"{name}/protected")
+    for key in ("start", "count"):
+        if container.shape(f"{name}/cells/{key}") != (classes, groups):
+            raise container.fail(f"'{name}/cells/{key}' should have shape ({classes}, {groups})")
+    labels, protected = (container.array(f"{name}/{key}") for key in ("labels", "protected"))
     shape = container.shape(f"{name}/images")
-    if min(shape) < 1:
-        raise container.fail(f"'{name}/images' is empty")
+    if min(shape) < 1 or math.prod(shape[1:]) > LARGEST_IMAGE:
+        raise container.fail(f"'{name}/images' has shape {shape}; images have 1 to {LARGEST_IMAGE:,} values")
     if not len(labels) == len(protected) == shape[0]:
         raise container.fail(f"'{name}' has {shape[0]} images, {len(labels)} labels and {len(protected)} protected")
     for array, values, limit in (("labels", labels, classes), ("protected", protected, groups)):
@@ -267,7 +286,7 @@ def _read_split(container: Container, name: str) -> Split:
             raise container.fail(f"'{name}/cells/{array}' disagrees with the labels")
     images: Images
     if container.path == STREAM:
-        images = MemoryImages(container.array(f"{name}/images"))
+        images = MemoryImages(container.array(f"{name}/images", limited=False))
     else:
         images = FileImages(str(Path(container.path).absolute()), container.offset(f"{name}/images"), shape)
     return Split(images, labels, protected, start, count)

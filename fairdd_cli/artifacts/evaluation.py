@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from fairdd_cli.artifacts._container import opened, parsed
 from fairdd_cli.artifacts._files import read_bytes, shown, write_bytes
-from fairdd_cli.artifacts._hdf5 import Schema, array_entry, content_digest, opened, parsed, stamped, write
+from fairdd_cli.artifacts._hdf5 import Schema, array_entry, content_digest, stamped, write
+from fairdd_cli.artifacts._json import strict
 from fairdd_cli.errors import UsageError
 
-JSON_LIMIT = 2**28  # bytes
+JSON_LIMIT = 2**25  # bytes; in memory it can take twenty times that
 SCHEMA = Schema(
     kind="fairdd/evaluation",
     attributes={
@@ -113,18 +115,10 @@ def _read_json(path: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     def fail(reason: str) -> UsageError:
         return UsageError(f"'{shown(path)}' is not a sound {SCHEMA.kind} file: {reason}")
 
-    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len({key for key, _ in pairs}) != len(pairs):
-            raise ValueError("a key occurs twice")
-        return dict(pairs)
-
-    def refuse(constant: str) -> float:
-        raise ValueError(f"{constant} is not a number")
-
     content = read_bytes(path, JSON_LIMIT)
     try:
-        values = json.loads(content.decode(), object_pairs_hook=members, parse_constant=refuse)
-    except (ValueError, RecursionError) as error:  # the parser itself limits the depth
+        values = strict(content.decode())
+    except ValueError as error:
         raise UsageError(f"'{shown(path)}' is neither an HDF5 file nor sound JSON: {str(error)[:100]}") from error
     if not isinstance(values, dict) or values.get("format") != SCHEMA.kind:
         kind = values.get("format") if isinstance(values, dict) else None
@@ -139,11 +133,10 @@ def _read_json(path: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     tables = {}
     for name, counts in values.pop("confusion").items():
         try:
-            tables[name] = np.array(counts)
-        except (ValueError, TypeError, OverflowError) as error:
-            raise fail("'confusion' is not a table of counts") from error
-        if tables[name].ndim != 4 or tables[name].dtype != np.int64:
-            raise fail("'confusion' should hold integers in four dimensions: seed, label, protected, prediction")
+            tables[name] = np.array(_numbers(counts, 4), np.int64)
+        except (ValueError, OverflowError) as error:
+            reason = "'confusion' should hold integers in four dimensions: seed, label, protected, prediction"
+            raise fail(reason) from error
     attributes = {name: values[name] for name in (*SCHEMA.attributes, "options", "seed", "format", "format_version")}
     for name in JSON_ENCODED:
         attributes[name] = json.dumps(attributes[name], sort_keys=True)
@@ -151,6 +144,19 @@ def _read_json(path: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     if found != values["digest"]:
         raise fail("its content does not have the digest that it states")
     return values, tables
+
+
+def _numbers(table: object, dimensions: int) -> object:
+    """`table` itself, if it is lists of whole numbers nested `dimensions` deep; else ValueError."""
+    if dimensions == 0:
+        if type(table) is not int:
+            raise ValueError
+    elif not isinstance(table, list):
+        raise ValueError
+    else:
+        for entry in table:
+            _numbers(entry, dimensions - 1)
+    return table
 
 
 def _checked(path: str, values: dict[str, Any], tables: dict[str, np.ndarray]) -> Evaluation:
@@ -162,6 +168,10 @@ def _checked(path: str, values: dict[str, Any], tables: dict[str, np.ndarray]) -
             raise fail(f"'{name}' should be a list of names")
         values[name] = tuple(values[name])
     classes, groups = len(values["class_names"]), len(values["protected_names"])
+    texts = [*values["class_names"], *values["protected_names"], *tables]
+    texts += [value for value in values.values() if isinstance(value, str)]
+    if not all(text.isprintable() for text in texts):
+        raise fail("a name holds control characters")
     if not tables:
         raise fail("it holds no confusion table")
     for name, table in tables.items():

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from fairdd_cli.artifacts._hdf5 import Blocks, Schema, opened, parsed, write
+from fairdd_cli.artifacts._container import opened, parsed
+from fairdd_cli.artifacts._hdf5 import Blocks, Schema, write
 
+DECODED_LIMIT = 2**30  # bytes
 SCHEMA = Schema(
     kind="fairdd/synthetic",
     attributes={
@@ -119,8 +121,10 @@ def read_synthetic(path: str) -> SyntheticSet:
         values["class_names"] = tuple(values["class_names"])
         if values["ipc"] < 1 or not 1 <= values["factor"] <= min(images.shape[2:]) or values["iterations"] < 0:
             raise container.fail("'ipc', 'factor' or 'iterations' is out of range")
-        if not np.isfinite(values["learning_rate"]) or values["learning_rate"] < 0:
+        if values["learning_rate"] < 0:
             raise container.fail("'learning_rate' must be a number of at least 0")
+        if images.nbytes * values["factor"] ** 2 > DECODED_LIMIT:
+            raise container.fail(f"its images, enlarged by 'factor', would take more than {DECODED_LIMIT:,} bytes")
         values["evaluation"] = parsed(container, "evaluation", lambda value: isinstance(value, dict))
         values["options"] = parsed(container, "options", lambda value: isinstance(value, dict))
         history = History(*(container.array(f"history/{name}") for name in ("iteration", "loss", "seconds")))

@@ -16,7 +16,8 @@ from fairdd_cli.cli.evaluate import evaluate
 from fairdd_cli.cli.inspect import inspect
 from fairdd_cli.cli.make_dataset import make_dataset
 from fairdd_cli.cli.report import report
-from fairdd_cli.errors import FairddError, UsageError
+from fairdd_cli.cli.verify import verify
+from fairdd_cli.errors import FairddError, Interrupted, UsageError
 
 app = typer.Typer(
     name="fairdd",
@@ -31,12 +32,14 @@ for name, command in (
     ("evaluate", evaluate),
     ("report", report),
     ("inspect", inspect),
+    ("verify", verify),
 ):
     app.command(name)(command)
 
 # Typer carries its own copy of Click in some versions and not in others; this is its base error in either.
 PARSER_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 INTERRUPTED = 130
+signals: list[int] = []  # those that were to end the process
 
 
 def _print_version(value: bool) -> None:
@@ -56,33 +59,42 @@ def fairdd(
 
 def main() -> NoReturn:
     """Runs the command line and exits: 0 done, 1 the work failed, 2 bad usage or input, 130 interrupted."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         status = app(standalone_mode=False)
         sys.stdout.flush()
         sys.exit(status if isinstance(status, int) else 0)
-    except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted", INTERRUPTED)
+    except (Interrupted, typer.Abort) as error:
+        _fail("interrupted", INTERRUPTED, error)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader went away: nobody to tell
         sys.exit(1)
     except FairddError as error:
-        _fail(str(error), error.exit_code)
+        _fail(str(error), error.exit_code, error)
     except PARSER_ERROR as error:
         message = error.format_message() if hasattr(error, "format_message") else str(error)
         context = getattr(error, "ctx", None)
         hint = f"\nSee '{context.command_path} --help'." if context else ""
-        _fail(" ".join(message.split()) + hint, UsageError.exit_code)
+        _fail(" ".join(message.split()) + hint, UsageError.exit_code, error)
+    except MemoryError as error:
+        _fail("memory ran out; a smaller --ipc, --limit or network, or --residency disk, needs less", 1, error)
     except Exception as error:  # the last resort: a line for the user, the traceback on request
-        _fail(f"unexpected {type(error).__name__}: {error} (please report this; --verbose shows where)", 1)
+        _fail(f"unexpected {type(error).__name__}: {error} (please report this; --verbose shows where)", 1, error)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    """The first signal lets the run save its state, the second cuts that short, the third ends the process."""
+    signals.append(number)
+    if len(signals) > 2:
+        os._exit(INTERRUPTED)
+    raise Interrupted
 
 
-def _fail(message: str, status: int) -> NoReturn:
+def _fail(message: str, status: int, error: BaseException) -> NoReturn:
     if "--verbose" in sys.argv:
         traceback.print_exc()
-    terminal.error(message)
-    sys.exit(status)
+    # An interrupt in the midst of an import or of a library's own code may come out as another error.
+    interrupted = status == INTERRUPTED or bool(signals)
+    terminal.error("\n".join(["interrupted" if interrupted else message, *getattr(error, "__notes__", ())]))
+    sys.exit(INTERRUPTED if interrupted else status)

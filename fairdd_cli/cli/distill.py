@@ -6,12 +6,15 @@ from typing import Annotated
 import typer
 
 from fairdd_cli.cli.options import (
+    Deterministic,
     Device,
+    Every,
     Force,
     Precision,
     Quiet,
     Recipe,
     Residency,
+    Restart,
     Seed,
     Verbose,
     assignments,
@@ -143,6 +146,9 @@ def distill(
     residency: Residency = "auto",
     device: Device = "auto",
     precision: Precision = "fp32",
+    deterministic: Deterministic = False,
+    checkpoint_every: Every = 60,
+    restart: Restart = False,
     recipe: Recipe = None,
     force: Force = False,
     quiet: Quiet = False,
@@ -160,13 +166,14 @@ def distill(
         raise UsageError("give -o FILE (or -o -) when the data set comes from standard input")
     target = output or str(Path(data).with_suffix(f".{method}-{fairness}-ipc{ipc}.h5"))
 
-    from fairdd_cli.artifacts import check_readable, check_target, read_dataset, write_synthetic
+    from fairdd_cli.artifacts import check_readable, check_target, claimed, read_dataset, write_synthetic
 
     check_target(target, force)
     if data != "-":
         check_readable(data)
 
-    from fairdd_cli.distill import check_plan, make_plan
+    from fairdd_cli.checkpoints import Checkpoints
+    from fairdd_cli.distill import check_plan, make_plan, task
     from fairdd_cli.distill import distill as run
     from fairdd_cli.networks import parse_network
     from fairdd_cli.runtime import open_runtime
@@ -187,16 +194,18 @@ def distill(
         group_noise=group_noise,
         experts=experts or "",
     )
-    runtime = open_runtime(device, precision)
-    with Terminal(quiet, verbose) as terminal:
+    runtime = open_runtime(device, precision, deterministic)
+    with claimed(target), Terminal(quiet, verbose) as terminal:
         dataset = read_dataset(data)
         check_plan(plan, dataset)
         terminal.say(
             f"{method} {fairness}: {ipc} images for each of {dataset.classes} classes of {dataset.name}; "
             f"{plan.sampling} batches of {plan.batch_real} a class, {plan.iterations:,} iterations"
         )
-        synthetic = run(plan, dataset, runtime, terminal, residency, log=lambda line: terminal.say(line, detail=True))
-        write_synthetic(target, synthetic, force)
+        options = task(plan, dataset, runtime)
+        with Checkpoints(target, options, seed, checkpoint_every, restart, terminal.say) as checkpoints:
+            synthetic = run(plan, dataset, runtime, terminal, residency, terminal.detail, checkpoints)
+            write_synthetic(target, synthetic, force)
         terminal.stop()
         losses = synthetic.history.loss
         if len(losses):

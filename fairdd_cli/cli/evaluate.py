@@ -5,7 +5,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fairdd_cli.cli.options import Device, Force, Precision, Quiet, Recipe, Residency, Seed, Verbose
+from fairdd_cli.cli.options import (
+    Deterministic,
+    Device,
+    Every,
+    Force,
+    Precision,
+    Quiet,
+    Recipe,
+    Residency,
+    Restart,
+    Seed,
+    Verbose,
+)
 from fairdd_cli.cli.terminal import Terminal, out
 from fairdd_cli.errors import UsageError
 
@@ -72,6 +84,9 @@ def evaluate(
     residency: Residency = "auto",
     device: Device = "auto",
     precision: Precision = "fp32",
+    deterministic: Deterministic = False,
+    checkpoint_every: Every = 60,
+    restart: Restart = False,
     recipe: Recipe = None,
     force: Force = False,
     quiet: Quiet = False,
@@ -89,21 +104,22 @@ def evaluate(
 
     from dataclasses import replace
 
-    from fairdd_cli.artifacts import check_target, kind_of, read_dataset, read_synthetic, write_evaluation
+    from fairdd_cli.artifacts import check_target, claimed, kind_of, read_dataset, read_synthetic, write_evaluation
 
     check_target(target, force)
     whole = synthetic != "-" and kind_of(synthetic) == "fairdd/dataset"
 
     from fairdd_cli import augment
-    from fairdd_cli.evaluate import check_match, synthetic_data, whole_data
+    from fairdd_cli.checkpoints import Checkpoints
+    from fairdd_cli.evaluate import check_match, synthetic_data, task, whole_data
     from fairdd_cli.evaluate import evaluate as run
     from fairdd_cli.metrics import summarise
     from fairdd_cli.networks import parse_network
     from fairdd_cli.runtime import open_runtime
 
-    runtime = open_runtime(device, precision)
+    runtime = open_runtime(device, precision, deterministic)
     networks = [parse_network(text) for text in network or []]
-    with Terminal(quiet, verbose) as terminal:
+    with claimed(target), Terminal(quiet, verbose) as terminal:
         if whole:
             if data is not None:
                 raise UsageError(f"'{synthetic}' is a data set and brings its own test split; leave out --data")
@@ -118,18 +134,13 @@ def evaluate(
         training = replace(chosen.training, **{name: value for name, value in given.items() if value is not None})
         if augmentation is not None:
             training = replace(training, augmentation=augment.without(augmentation))
-        evaluation = run(
-            replace(chosen, training=training),
-            dataset,
-            networks or [parse_network(chosen.network)],
-            seeds,
-            seed,
-            runtime,
-            terminal,
-            residency,
-        )
-        metrics = {name: summarise(table) for name, table in evaluation.confusion.items()}
-        write_evaluation(target, evaluation, metrics, force)
+        chosen = replace(chosen, training=training)
+        networks = networks or [parse_network(chosen.network)]
+        options = task(chosen, dataset, networks, seeds, runtime)
+        with Checkpoints(target, options, seed, checkpoint_every, restart, terminal.say) as checkpoints:
+            evaluation = run(chosen, dataset, networks, seeds, seed, runtime, terminal, residency, checkpoints)
+            metrics = {name: summarise(table) for name, table in evaluation.confusion.items()}
+            write_evaluation(target, evaluation, metrics, force)
         terminal.stop()
         for name, values in metrics.items():
             words = ", ".join(

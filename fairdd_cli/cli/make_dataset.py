@@ -108,7 +108,7 @@ def make_dataset(
     """
     name = DATASETS.canonical(name)
 
-    from fairdd_cli.artifacts import check_target
+    from fairdd_cli.artifacts import check_target, claimed
     from fairdd_cli.datasets._build import make
     from fairdd_cli.datasets._source import Request
 
@@ -130,7 +130,7 @@ def make_dataset(
         workers=workers,
         skip_unreadable=skip_unreadable,
     )
-    with Terminal(quiet, verbose, unit="images") as terminal:
+    with claimed(path), Terminal(quiet, verbose, unit="images") as terminal:
         dataset = make(name, request, path, limit=limit, progress=terminal, force=force)
         terminal.stop()
         terminal.say(

@@ -91,6 +91,19 @@ Force = Annotated[bool, typer.Option("--force", help="Replace an output that exi
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more; show the traceback of an error.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Key of every random draw: the same seed, the same file.")]
+Every = Annotated[
+    float,
+    typer.Option(
+        "--checkpoint-every",
+        min=0,
+        metavar="SECONDS",
+        help="How often the state is saved beside the output; the same command run again continues from it.",
+    ),
+]
+Restart = Annotated[bool, typer.Option("--restart", help="Discard the checkpoint of an interrupted run.")]
+Deterministic = Annotated[
+    bool, typer.Option("--deterministic", help="On a GPU, use only algorithms that give the same bits every time.")
+]
 Residency = Annotated[
     str, typer.Option("--residency", help="Where the images stay: auto, device, memory or disk (read batch by batch).")
 ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.text import Text
 
 ESTIMATE_AFTER = 2.0  # seconds of work before the first word on how long it will take
 ESTIMATE_EVERY = 60.0  # seconds between two such words where no bar can be drawn
@@ -21,11 +22,18 @@ def console() -> "Console":
     return Console(stderr=True, highlight=False)
 
 
+def literal(text: str) -> "Text":
+    """`text` as it is: no markup, and control characters (which could steer a terminal) as their escapes."""
+    from rich.text import Text
+
+    return Text("".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text))
+
+
 def error(message: str) -> None:
     """Says what went wrong."""
     from rich.text import Text
 
-    console().print(Text("fairdd: ", style="bold red") + Text(message), soft_wrap=True)
+    console().print(Text("fairdd: ", style="bold red") + literal(message), soft_wrap=True)
 
 
 def duration(seconds: float) -> str:
@@ -51,9 +59,11 @@ class Terminal:
     def say(self, message: str, detail: bool = False) -> None:
         """Writes a line; a `detail` only with --verbose."""
         if not self.quiet and (self.verbose or not detail):
-            from rich.text import Text
+            console().print(literal(message), soft_wrap=True)
 
-            console().print(Text(message), soft_wrap=True)
+    def detail(self, message: str) -> None:
+        """Writes a line with --verbose."""
+        self.say(message, detail=True)
 
     def start(self, what: str, total: float) -> None:
         """A piece of work of `total` units begins; the one before is over."""
@@ -89,11 +99,10 @@ class _Bar:
         self._said = False
         self._progress, self._task = None, None
         if console().is_terminal:
-            from rich.markup import escape
             from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
             columns = (
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=None),
                 TaskProgressColumn(),
                 TextColumn("{task.fields[rate]}"),
@@ -102,7 +111,7 @@ class _Bar:
             )
             self._progress = Progress(*columns, console=console(), transient=True)
             self._progress.start()
-            self._task = self._progress.add_task(escape(what), total=total, rate="", loss="")
+            self._task = self._progress.add_task(what, total=total, rate="", loss="")
 
     def advance(self, amount: float, loss: float | None) -> None:
         self._done += amount

@@ -5,7 +5,7 @@ The decoding processes import this module and nothing heavier, so that they star
 
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,17 +53,19 @@ def decode(path: str, geometry: Geometry) -> np.ndarray:
         raise UnreadableError(reason.splitlines()[0][:80]) from error
 
 
-def decode_all(paths: Iterable[str], geometry: Geometry) -> tuple[np.ndarray, dict[int, str]]:
-    """The images at `paths` as uint8 [N, 3, size, size], and the reason by position of each that stayed black."""
-    paths = list(paths)
-    images = np.zeros((len(paths), 3, geometry.size, geometry.size), np.uint8)
+def decode_all(paths: Sequence[str], images: np.ndarray, geometry: Geometry) -> dict[int, str]:
+    """Puts the image at each of the `paths` into `images`, uint8 [N or more, 3, size, size].
+
+    Returns the reason, by position, for each that cannot be decoded; it stays black.
+    """
     faults = {}
     for position, path in enumerate(paths):
         try:
             images[position] = decode(path, geometry)
         except UnreadableError as error:
+            images[position] = 0
             faults[position] = str(error)
-    return images, faults
+    return faults
 
 
 def _squared(image: Image.Image, geometry: Geometry) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 
 from fairdd_cli.datasets._cells import equal_cells
 from fairdd_cli.datasets._decode import Geometry, decode_all
-from fairdd_cli.datasets._parallel import ordered_map, usable_cores
+from fairdd_cli.datasets._parallel import ordered_fill, usable_cores
 from fairdd_cli.datasets._source import Request, Samples, Source
 from fairdd_cli.errors import UsageError
 from fairdd_cli.runtime import Streams
@@ -19,7 +19,7 @@ TRAIN, TEST = 0, 1
 SIZE = 64
 SIZES = range(8, 1025)
 TASK_IMAGES, TASK_BYTES = 64, 2**22  # decoded by a process at a time: at most that many, and that many bytes
-ENOUGH = 512  # images that are worth another process: to start one takes as long as to decode a few hundred
+ENOUGH = 1024  # images that are worth another process: to start one takes as long as to decode several hundred
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,15 @@ class FilePixels:
 
     def blocks(self, indices: np.ndarray) -> Iterator[np.ndarray]:
         """The images at `indices` as uint8 blocks [n, 3, size, size]; those that cannot be read are black."""
-        length = max(1, min(TASK_IMAGES, TASK_BYTES // (3 * self.geometry.size**2)))
+        side = self.geometry.size
+        length = max(1, min(TASK_IMAGES, TASK_BYTES // (3 * side**2)))
         tasks = [indices[start : start + length] for start in range(0, len(indices), length)]
         paths = ([f"{self.folder}/{self.names[index]}" for index in task] for task in tasks)
         workers = min(self.workers, -(-len(indices) // ENOUGH))
-        decoded = ordered_map(partial(decode_all, geometry=self.geometry), paths, workers)
+        decoded = ordered_fill(partial(decode_all, geometry=self.geometry), paths, (length, 3, side, side), workers)
         for task, (images, faults) in zip(tasks, decoded, strict=True):
             self.unreadable.update({self.names[task[position]]: reason for position, reason in faults.items()})
-            yield images
+            yield images[: len(task)]
 
 
 def image_names(folder: Path, *patterns: str) -> list[str]:

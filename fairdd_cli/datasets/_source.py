@@ -51,7 +51,7 @@ class Pixels(Protocol):
     """The images of a split, decoded when they are asked for."""
 
     def blocks(self, indices: np.ndarray) -> Iterator[np.ndarray]:
-        """The images at `indices`, in that order, as uint8 blocks [n, C, H, W]."""
+        """The images at `indices`, in that order, as uint8 blocks [n, C, H, W], each valid until the next."""
         ...
 
 

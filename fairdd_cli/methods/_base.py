@@ -56,7 +56,7 @@ class Problem:
     progress: Progress
     flips: bool  # whether a mirrored image keeps its class; digits don't
     importance: np.ndarray  # [N], of the training images, from the strategy
-    state: dict[str, Tensor] = field(default_factory=dict)
+    state: dict[str, Tensor] = field(default_factory=dict)  # names without slashes
     experts: Experts = field(init=False)  # set before `prepare` of a method that `uses_experts`
 
     @property
@@ -148,6 +148,26 @@ class Problem:
         """Sets what `update` uses."""
         for group in self.optimizer.param_groups:
             group["lr"], group["momentum"] = learning_rate, momentum
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """Copies of all that the next iterations depend on: the images, their momentum, and `state`."""
+        live = {"images": self.synthetic.images, **{f"state.{name}": tensor for name, tensor in self.state.items()}}
+        momentum = self.optimizer.state[self.synthetic.images].get("momentum_buffer")
+        if momentum is not None:
+            live["momentum"] = momentum
+        return {name: tensor.detach().clone() for name, tensor in live.items()}
+
+    def restore(self, snapshot: Mapping[str, Tensor]) -> None:
+        """Goes back to a `snapshot`. Tensors of `state` are changed in place, so that others may hold them."""
+        with torch.no_grad():
+            self.synthetic.images.copy_(snapshot["images"])
+            for name, tensor in self.state.items():
+                tensor.copy_(snapshot[f"state.{name}"])
+        self.synthetic.images.grad = None
+        self.optimizer.state.clear()
+        if "momentum" in snapshot:
+            momentum = snapshot["momentum"].to(self.synthetic.images.device, copy=True)
+            self.optimizer.state[self.synthetic.images]["momentum_buffer"] = momentum
 
     @cached_property
     def real_images(self) -> int:

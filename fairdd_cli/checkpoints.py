@@ -1,0 +1,142 @@
+"""Keeps where a run stands, so that the same command continues it after whatever ended it."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import fairdd_cli
+from fairdd_cli.artifacts import CHECKPOINT, STREAM, Checkpoint, read_checkpoint, remove, write_checkpoint
+from fairdd_cli.errors import UsageError, WorkError
+
+EVERY = 60.0  # seconds between two checkpoints
+
+
+@dataclass(frozen=True)
+class State:
+    """A run after `done` steps and `seconds` of work, with the tensors that it continues from, by name.
+
+    Whoever makes a state gives it tensors that nothing changes any more.
+    """
+
+    done: int
+    seconds: float
+    tensors: Mapping[str, Tensor]
+
+    def finite(self) -> bool:
+        """Whether every number in it is one."""
+        return all(bool(torch.isfinite(tensor).all()) for tensor in self.tensors.values())
+
+
+class Checkpoints:
+    """The checkpoint beside the output `target`, within a `with` block that ends when the output is complete.
+
+    `state` is the one to continue from, None at a fresh start. What ends the block otherwise (an interrupt, an
+    error) first writes the last state that was kept. For the output `-`, or without one, nothing is written.
+
+    `task` holds all that the result depends on, as JSON values by name. Raises UsageError for a checkpoint of
+    another task, naming what differs; with `restart` it is discarded unread. A checkpoint that cannot be written
+    raises WorkError, and the one before stays.
+    """
+
+    def __init__(
+        self,
+        target: str = STREAM,
+        task: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        every: float = EVERY,
+        restart: bool = False,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.path = "" if target == STREAM else target + CHECKPOINT
+        self.state: State | None = None
+        self._task = {**(task or {}), "fairdd": fairdd_cli.__version__}
+        self._seed = seed
+        self._every = every
+        self._latest: State | None = None
+        self._written: State | None = None
+        self._last = time.monotonic()
+        if self.path and restart:
+            remove(self.path)
+        if self.path and Path(self.path).exists():
+            self.state = self._written = self._latest = self._read()
+            say(f"continuing after {self.state.done:,} steps ({self.state.seconds:.0f} s) from '{self.path}'")
+
+    def _read(self) -> State:
+        try:
+            found = read_checkpoint(self.path)
+        except UsageError as error:
+            raise UsageError(f"{error}\nGive --restart to discard it.") from error
+        there, here = _flat({**found.task, "seed": found.seed}), _flat({**self._task, "seed": self._seed})
+        differing = [name for name in sorted({*there, *here}) if there.get(name) != here.get(name)]
+        if differing:
+            listed = ", ".join(f"{name} (there {_shown(there, name)}, here {_shown(here, name)})" for name in differing)
+            raise UsageError(
+                f"'{self.path}' is the checkpoint of a run with other options: {listed}.\n"
+                "Run that command again to continue it, or give --restart to discard it."
+            )
+        return State(found.done, found.seconds, {name: torch.from_numpy(a) for name, a in found.state.items()})
+
+    def check(self, expected: Mapping[str, Tensor], steps: int) -> None:
+        """Raises UsageError unless `state` has tensors like the `expected`, after at most `steps` steps."""
+        if self.state is None:
+            return
+        found, wanted = (
+            {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
+            for tensors in (self.state.tensors, expected)
+        )
+        if found != wanted or self.state.done > steps:
+            raise UsageError(f"'{self.path}' does not hold the state of this run; give --restart to discard it")
+
+    def keep(self, state: State) -> None:
+        """Remembers `state`, and writes it where the last writing is long enough ago."""
+        self._latest = state
+        if time.monotonic() - self._last >= self._every:
+            self._write()
+
+    def _write(self) -> None:
+        state = self._latest
+        if state is None or state is self._written or not self.path or not state.finite():
+            return
+        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in state.tensors.items()}
+        write_checkpoint(self.path, Checkpoint(self._task, self._seed, state.done, state.seconds, arrays))
+        self._written, self._last = state, time.monotonic()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            if self.path:
+                remove(self.path)
+            return
+        try:
+            self._write()
+        except WorkError as failure:
+            if str(failure) != str(error):
+                error.add_note(str(failure))
+        if self._written is not None:
+            error.add_note(
+                f"The state after {self._written.done:,} steps is kept in '{self.path}': "
+                "the same command continues it, --restart discards it."
+            )
+
+
+def _flat(task: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`task` without nesting: {"hyper": {"outer": 1}} becomes {"hyper.outer": 1}."""
+    flat: dict[str, Any] = {}
+    for name, value in task.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
+
+
+def _shown(task: Mapping[str, Any], name: str) -> str:
+    text = str(task.get(name, "nothing"))
+    return text if len(text) <= 40 else text[:39] + "…"

@@ -1,0 +1,64 @@
+"""Whether files are sound, and whether each was made from the files that it says it was made from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fairdd_cli.artifacts import Artifact, BiasedDataset, Evaluation, SyntheticSet, read_any
+from fairdd_cli.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is known of one file: `problem` is '' for a sound one whose chain holds.
+
+    `origin` names the files that it was made from, as far as they were looked at.
+    """
+
+    path: str
+    kind: str
+    digest: str
+    origin: str
+    problem: str
+
+
+def verify(paths: Sequence[str]) -> list[Finding]:
+    """Checks the files at `paths`, each by itself and then against the others, in the order given.
+
+    A chain is followed by digests: data set -> synthetic set -> evaluation. An ancestor that is not among `paths`
+    is named by its digest; one that is, but was made from something else than its descendant says, is a problem.
+    """
+    found: dict[str, Artifact | UsageError] = {}
+    for path in paths:
+        try:
+            found[path] = read_any(path)
+        except UsageError as error:
+            found[path] = error
+    sound = [artifact for artifact in found.values() if not isinstance(artifact, UsageError)]
+    by_digest = {artifact.digest: artifact for artifact in sound}
+    return [_traced(path, entry, by_digest) for path, entry in found.items()]
+
+
+def _traced(path: str, artifact: Artifact | UsageError, by_digest: dict[str, Artifact]) -> Finding:
+    """The finding of an `artifact`, or of what is wrong with it."""
+    if isinstance(artifact, UsageError):
+        return Finding(path, "unknown", "", "", str(artifact))
+    if isinstance(artifact, BiasedDataset):
+        return Finding(path, "data set", artifact.digest, "", "")
+    parents = {"data set": artifact.dataset_digest}
+    if isinstance(artifact, Evaluation) and artifact.synthetic_digest:
+        parents = {"synthetic set": artifact.synthetic_digest, **parents}
+    origin, problems = [], []
+    for what, digest in parents.items():
+        parent = by_digest.get(digest)
+        if parent is None:
+            origin.append(f"{what} {digest[:19]}… (not given)")
+            continue
+        origin.append(parent.path)
+        if isinstance(parent, BiasedDataset) != (what == "data set"):
+            problems.append(f"'{parent.path}' is not a {what}")
+        elif isinstance(parent, SyntheticSet) and parent.dataset_digest != artifact.dataset_digest:
+            problems.append(f"'{parent.path}' was distilled from another data set than it was tested on")
+        elif parent.class_names != artifact.class_names:
+            problems.append(f"'{parent.path}' has other classes")
+    kind = "synthetic set" if isinstance(artifact, SyntheticSet) else "evaluation"
+    return Finding(path, kind, artifact.digest, ", ".join(origin), "; ".join(problems))

@@ -1,0 +1,306 @@
+"""Nothing is lost: a run that was killed or interrupted continues, and ends as if it had not been."""
+
+import os
+import re
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_toy
+from lives import killed_life, start, whole_life
+
+import fairdd_cli
+from fairdd_cli.artifacts import (
+    BiasedDataset,
+    Checkpoint,
+    claimed,
+    read_any,
+    read_checkpoint,
+    read_dataset,
+    write_checkpoint,
+)
+from fairdd_cli.checkpoints import Checkpoints, State
+from fairdd_cli.distill import Plan, distill, make_plan, task
+from fairdd_cli.errors import UsageError, WorkError
+from fairdd_cli.methods._base import MethodBase, Problem
+from fairdd_cli.networks import parse_network
+from fairdd_cli.runtime import Silent, Streams, open_runtime
+
+NETWORK = ["--network", "convnet:width=4,depth=1"]
+SMALL = ["-O", "outer=2", "-O", "inner=2"]
+RUNS: dict[str, list[object]] = {
+    "random": ["distill", "toy.h5", "--method", "random", "--ipc", 2],
+    "dm": ["distill", "toy.h5", "--method", "dm", "--fair", "--ipc", 2, "--iterations", 60, *NETWORK],
+    "gm": ["distill", "toy.h5", "--method", "gm", "--fair", "--ipc", 2, "--iterations", 12, *SMALL, *NETWORK],
+    "dsa": ["distill", "toy.h5", "--method", "dsa", "--fair", "--ipc", 2, "--iterations", 12, *SMALL, *NETWORK],
+    "evaluate": ["evaluate", "toy.h5", "--seeds", 12, "--epochs", 3, *NETWORK],
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a small data set."""
+    write_toy(tmp_path / "toy.h5", np.array([[9, 3, 0, 2], [2, 9, 1, 3], [4, 3, 2, 9]]))
+    return tmp_path
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+KILLS = 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_killed_at_twenty_moments_ends_like_one_that_was_not(folder: Path, name: str) -> None:
+    suffix = "json" if name == "evaluate" else "h5"
+    words = [*RUNS[name], "--checkpoint-every", 0, "--quiet", "-o"]
+    seconds = min(whole_life([*words, f"whole{run}.{suffix}"], folder) for run in range(2))  # the first waits for torch
+    expected = read_any(str(folder / f"whole0.{suffix}")).digest
+    generator, kills, lives = Streams(0).numpy(f"kill/{name}"), 0, 0
+    while kills < KILLS:
+        output = folder / f"life{lives}.{suffix}"
+        kills += killed_life([*words, output.name], folder, seconds, 5, generator)
+        lives += 1
+        assert read_any(str(output)).digest == expected
+        assert lives < 5 * KILLS
+    left = {f"whole{run}.{suffix}" for run in range(2)} | {f"life{life}.{suffix}" for life in range(lives)}
+    assert names(folder) == {"toy.h5", "said", *left}
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Waits until `condition` holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def under_way(folder: Path) -> bool:
+    """Whether the run of s.h5 has completed an iteration."""
+    path = folder / "s.h5.checkpoint"
+    return path.exists() and read_checkpoint(str(path)).done > 0
+
+
+def said(folder: Path) -> str:
+    return (folder / "said").read_text() if (folder / "said").exists() else ""
+
+
+LONG = ["distill", "toy.h5", "--method", "gm", "--fair", "--ipc", 2, "--iterations", 10**6, *NETWORK]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_says_where_its_state_is_and_continues(folder: Path, number: int) -> None:
+    process = start([*LONG, "-o", "s.h5", "--checkpoint-every", 0], folder)
+    wait_for(lambda: under_way(folder))
+    began = time.monotonic()
+    os.kill(process.pid or 0, number)
+    process.join(60)
+    assert time.monotonic() - began < 10
+    assert process.exitcode == 130
+    assert names(folder) == {"toy.h5", "said", "s.h5.checkpoint"}
+    assert "interrupted" in said(folder)
+    assert "the same command continues it" in said(folder)
+    state = read_checkpoint(str(folder / "s.h5.checkpoint"))
+    assert state.done > 0
+    process = start([*LONG, "-o", "s.h5", "--checkpoint-every", 0], folder)
+    wait_for(lambda: f"continuing after {state.done} steps" in said(folder))
+    os.kill(process.pid or 0, number)
+    os.kill(process.pid or 0, number)
+    process.join(60)
+    assert process.exitcode == 130
+    assert read_checkpoint(str(folder / "s.h5.checkpoint")).done >= state.done
+
+
+def test_an_interrupt_before_the_first_checkpoint_is_due_saves_the_state(folder: Path) -> None:
+    process = start([*LONG, "-o", "s.h5"], folder)
+    wait_for(lambda: "about" in said(folder))
+    os.kill(process.pid or 0, signal.SIGINT)
+    process.join(60)
+    assert read_checkpoint(str(folder / "s.h5.checkpoint")).done > 0
+
+
+def test_the_second_run_of_one_output_is_refused_while_the_first_lives(folder: Path) -> None:
+    first = start([*LONG, "-o", "s.h5", "--checkpoint-every", 0], folder)
+    wait_for(lambda: under_way(folder))
+    second = start([*LONG, "-o", "s.h5"], folder)
+    second.join(60)
+    assert second.exitcode == 2
+    assert f"being written by another fairdd (process {first.pid})" in said(folder)
+    os.kill(first.pid or 0, signal.SIGKILL)
+    first.join()
+    with claimed(str(folder / "s.h5")):  # the lock died with its process
+        assert ".s.h5.lock" in names(folder)
+    assert names(folder) == {"toy.h5", "said", "s.h5.checkpoint"}
+
+
+class Stop(BaseException):
+    """Ends a run in the process of the test."""
+
+
+class StopAt(Silent):
+    """Progress that ends the run when it is heard for the `after`th time."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+        self.heard = 0
+
+    def advance(self, amount: float, loss: float | None = None) -> None:
+        self.heard += 1
+        if self.heard == self.after:
+            raise Stop
+
+
+def plan_of(method: str, **options: str) -> Plan:
+    return make_plan(
+        method,
+        fairness="fairdd",
+        sampling=None,
+        init=None,
+        ipc=2,
+        factor=1,
+        batch_real=None,
+        iterations=6,
+        network=parse_network("convnet:width=4,depth=1"),
+        seed=3,
+        options=options,
+    )
+
+
+@pytest.mark.parametrize(("method", "options"), [("dm", {}), ("gm", {"outer": "2", "inner": "2"})])
+def test_stopping_at_any_word_of_progress_changes_nothing(folder: Path, method: str, options: dict[str, str]) -> None:
+    dataset, runtime = read_dataset(str(folder / "toy.h5")), open_runtime("cpu")
+    plan = plan_of(method, **options)
+    whole = distill(plan, dataset, runtime, counting := StopAt(0))
+    output = str(folder / "s.h5")
+    for after in Streams(1).numpy("stop").integers(1, counting.heard, 20):
+        with pytest.raises(Stop), Checkpoints(output, task(plan, dataset, runtime), 3) as checkpoints:
+            distill(plan, dataset, runtime, StopAt(int(after)), checkpoints=checkpoints)
+        with Checkpoints(output, task(plan, dataset, runtime), 3) as checkpoints:
+            assert checkpoints.state is not None
+            found = distill(plan, dataset, runtime, Silent(), checkpoints=checkpoints)
+        assert np.array_equal(found.images, whole.images)
+        assert np.array_equal(found.history.loss, whole.history.loss)
+    assert names(folder) == {"toy.h5"}
+
+
+def test_what_a_method_carries_on_is_part_of_its_state(toy: BiasedDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, runtime = plan_of("dm"), open_runtime("cpu")
+    step, prepare = type(plan.hyper).step, type(plan.hyper).prepare
+
+    def prepared(self: MethodBase, problem: Problem) -> None:
+        prepare(self, problem)
+        problem.state["rate"] = torch.tensor(0.5)  # without dimensions
+        problem.state["seen"] = torch.zeros(3, dtype=torch.int64)
+
+    def stepped(self: MethodBase, problem: Problem, iteration: int) -> torch.Tensor:
+        problem.optimise(float(problem.state["rate"]), 0.5)
+        problem.state["rate"] *= 1.5
+        problem.state["seen"] += iteration
+        return step(self, problem, iteration)
+
+    monkeypatch.setattr(type(plan.hyper), "step", stepped)
+    monkeypatch.setattr(type(plan.hyper), "prepare", prepared)
+    whole = distill(plan, toy, runtime, Silent())
+    output = toy.path + ".out"
+    with pytest.raises(Stop), Checkpoints(output) as checkpoints:
+        distill(plan, toy, runtime, StopAt(15), checkpoints=checkpoints)
+    state = read_checkpoint(output + ".checkpoint").state
+    assert set(state) == {"history", "images", "momentum", "state.rate", "state.seen"}
+    with Checkpoints(output) as checkpoints:
+        found = distill(plan, toy, runtime, Silent(), checkpoints=checkpoints)
+    assert np.array_equal(found.images, whole.images)
+
+
+def test_another_task_is_refused_and_named_and_restart_discards(tmp_path: Path) -> None:
+    output = str(tmp_path / "s.h5")
+    state = State(3, 1.5, {"images": torch.ones(2, 3)})
+    options = {"ipc": 1, "hyper": {"outer": 2, "inner": 5}, "data set": "sha256:aa"}
+
+    def fail(task: dict[str, Any], seed: int) -> None:
+        with Checkpoints(output, task, seed) as checkpoints:
+            checkpoints.keep(state)
+            raise Stop
+
+    with pytest.raises(Stop):
+        fail(options, 0)
+    for other, seed, words in (
+        ({**options, "ipc": 2}, 0, r"ipc \(there 1, here 2\)"),
+        ({**options, "hyper": {"outer": 2}}, 0, r"hyper.inner \(there 5, here nothing\)"),
+        ({**options, "data set": "sha256:bb"}, 0, "data set"),
+        (options, 7, r"seed \(there 0, here 7\)"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            Checkpoints(output, other, seed)
+    assert Checkpoints(output, options).state is not None
+    assert Checkpoints(output, {}, restart=True).state is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_checkpoint_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "s.h5.checkpoint").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    with pytest.raises(UsageError, match="--restart"):
+        Checkpoints(str(tmp_path / "s.h5"))
+    foreign = Checkpoint({"fairdd": fairdd_cli.__version__}, 0, 3, 1.0, {"images": np.ones((2, 2), np.float32)})
+    write_checkpoint(str(tmp_path / "s.h5.checkpoint"), foreign)
+    checkpoints = Checkpoints(str(tmp_path / "s.h5"))
+    with pytest.raises(UsageError, match="does not hold the state of this run"):
+        checkpoints.check({"images": torch.ones(2, 3)}, 10)
+    with pytest.raises(UsageError, match="does not hold the state of this run"):
+        checkpoints.check({"images": torch.ones(2, 2)}, 2)
+
+
+def test_divergence_keeps_the_last_sound_state(folder: Path) -> None:
+    plan, dataset, runtime = plan_of("gm", learning_rate="1e30"), read_dataset(str(folder / "toy.h5")), open_runtime()
+    words = re.compile("diverged at iteration.*Lower the step size", re.DOTALL)
+    with pytest.raises(WorkError, match=words) as failed, Checkpoints(str(folder / "s.h5")) as checkpoints:
+        distill(plan, dataset, runtime, Silent(), checkpoints=checkpoints)
+    assert "is kept in" in failed.value.__notes__[0]
+    assert np.isfinite(read_checkpoint(str(folder / "s.h5.checkpoint")).state["images"]).all()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"),
+    ],
+)
+def test_a_step_that_runs_out_of_memory_is_repeated_in_smaller_pieces(toy: BiasedDataset, error: Exception) -> None:
+    plan = plan_of("dm")
+    whole = distill(plan, toy, open_runtime("cpu"), Silent())
+
+    class Full(Silent):
+        heard = 0
+
+        def advance(self, amount: float, loss: float | None = None) -> None:
+            self.heard += 1
+            if self.heard in (5, 8):
+                raise error
+
+    runtime = open_runtime("cpu")
+    found = distill(plan, toy, runtime, Full())
+    assert runtime.micro_batch == 8
+    np.testing.assert_allclose(found.images, whole.images, rtol=1e-4, atol=1e-5)
+
+    class AlwaysFull(Silent):
+        def advance(self, amount: float, loss: float | None = None) -> None:
+            raise error
+
+    with pytest.raises(WorkError, match="one image at a time"):
+        distill(plan, toy, open_runtime("cpu"), AlwaysFull())
+
+
+def test_another_error_is_not_taken_for_a_lack_of_memory(toy: BiasedDataset) -> None:
+    def fail() -> None:
+        raise RuntimeError("shapes differ")
+
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        open_runtime("cpu").within_memory(8, fail, fail)

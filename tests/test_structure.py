@@ -1,0 +1,191 @@
+"""The rules that keep the package simple and its results repeatable, held by walking its source."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import fairdd_cli
+
+ROOT = Path(fairdd_cli.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+# Top to bottom. A module may import from its own row and from those below. Words of a row are the module's path
+# below the package, or a folder of it.
+ROWS = [
+    {"cli", "__main__"},
+    {"distill", "evaluate", "report", "plots", "inspect", "verify", "page", "formats", "scatter", "runs", "published"},
+    {"methods"},
+    {"train"},
+    {"matching", "synthetic", "augment", "networks", "datasets"},
+    {"checkpoints"},
+    {"sampling", "fairness", "metrics", "bootstrap", "runtime", "artifacts"},
+    {"registry", "errors", ""},
+]
+
+
+def name_of(path: Path) -> str:
+    """The dotted name of the module at `path`."""
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): ast.parse(path.read_text()) for path in FILES}
+
+
+def row_of(module: str) -> int:
+    """The row of `module`; fails for one that has no place yet."""
+    word = module.removeprefix("fairdd_cli").lstrip(".").split(".")[0]
+    rows = [number for number, row in enumerate(ROWS) if word in row]
+    assert rows, f"{module} has no row in the order of imports"
+    return rows[0]
+
+
+def imported(module: str) -> Iterator[str]:
+    """The modules of the package that `module` imports, wherever in its text."""
+    for node in ast.walk(MODULES[module]):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "fairdd_cli")
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports relatively"
+            if node.module and node.module.split(".")[0] == "fairdd_cli":
+                for alias in node.names:
+                    inner = f"{node.module}.{alias.name}"
+                    yield inner if inner in MODULES else node.module
+
+
+def dotted(node: ast.AST) -> str:
+    """The name that an expression such as `np.random.seed` spells."""
+    if isinstance(node, ast.Attribute):
+        return f"{dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_downward(module: str) -> None:
+    for other in imported(module):
+        assert row_of(module) <= row_of(other), f"{module} imports {other}, which stands above it"
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    # A package's __init__ and its own modules count as one; what `methods` loads by name is not an import.
+    pending = {module: set(imported(module)) - {module} for module in MODULES}
+    while pending:
+        free = {module for module, others in pending.items() if not others & set(pending)}
+        assert free, f"in a circle: {sorted(pending)}"
+        pending = {module: others for module, others in pending.items() if module not in free}
+
+
+# Names whose use anywhere but in runtime.py would make a run depend on more than its seed and its options.
+GLOBAL = {
+    "manual_seed",
+    "seed_all",
+    "manual_seed_all",
+    "set_rng_state",
+    "set_state",
+    "default_rng",
+    "RandomState",
+    "SeedSequence",
+    "initial_seed",
+    "fork_rng",
+    "urandom",
+    "getrandbits",
+    "uuid1",
+    "uuid4",
+}
+TORCH_DRAWS = {"rand", "randn", "randint", "randperm", "normal", "bernoulli", "multinomial", "poisson"}
+TORCH_LIKE = {"rand_like", "randn_like", "randint_like"}
+IN_PLACE = {"uniform_", "normal_", "random_", "exponential_", "bernoulli_", "cauchy_", "geometric_", "log_normal_"}
+WALL_CLOCK = {"time.time", "time.time_ns"}
+
+
+def unkeyed(tree: ast.AST) -> Iterator[str]:
+    """Each use in `tree` of randomness that no key determines, or of the wall clock."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+            yield from (f"import {name}" for name in names if name in ("random", "secrets", "uuid", "numpy.random"))
+        if isinstance(node, ast.Attribute | ast.Name):
+            name = dotted(node)
+            if name.split(".")[-1] in GLOBAL | TORCH_LIKE or name in WALL_CLOCK:
+                yield name
+            if name.startswith(("np.random.", "numpy.random.")) and name.split(".")[-1] != "Generator":
+                yield name
+        if isinstance(node, ast.Call):
+            name = dotted(node.func)
+            last = name.split(".")[-1]
+            keyed = any(keyword.arg == "generator" for keyword in node.keywords)
+            if not keyed and (last in IN_PLACE or (name.startswith("torch.") and last in TORCH_DRAWS)):
+                yield name
+
+
+INITIALISERS = {"networks"}  # constructors draw from torch's global state, and run only within Streams.ambient
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - {"fairdd_cli.runtime"}))
+def test_every_draw_has_a_key(module: str) -> None:
+    found = set(unkeyed(MODULES[module]))
+    if module.split(".")[1:2] == ["networks"]:
+        found = {name for name in found if name.split(".")[-1] not in TORCH_DRAWS | IN_PLACE}
+    assert not found
+
+
+def test_the_ban_on_unkeyed_draws_sees_what_it_should() -> None:
+    for line in (
+        "torch.manual_seed(0)",
+        "np.random.seed(1)",
+        "np.random.rand(3)",
+        "np.random.default_rng()",
+        "import random",
+        "torch.randn(3)",
+        "torch.randn_like(x)",
+        "x.uniform_()",
+        "seed = int(time.time())",
+        "from random import choice",
+        "torch.cuda.manual_seed_all(0)",
+    ):
+        assert list(unkeyed(ast.parse(line))), line
+    for line in ("torch.randn(3, generator=g)", "generator.uniform()", "time.perf_counter()", "x: np.random.Generator"):
+        assert not list(unkeyed(ast.parse(line))), line
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - {"fairdd_cli.runtime"}))
+def test_only_the_runtime_names_a_kind_of_device(module: str) -> None:
+    tree = MODULES[module]
+    words = [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("cuda")
+    ]
+    words += [dotted(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == "cuda"]
+    assert not words
+
+
+WRITERS = {"write_text", "write_bytes", "savez", "savez_compressed", "tofile", "NamedTemporaryFile", "mkstemp", "h5py"}
+
+
+def written(module: str) -> Iterator[str]:
+    """Each place in `module` that opens HDF5 or a file for writing."""
+    own = {"write_bytes"}  # of artifacts, called by its bare name
+    for node in ast.walk(MODULES[module]):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+            yield from (name for name in names if name.split(".")[0] in ("h5py", "tempfile", "pickle"))
+        if not isinstance(node, ast.Call):
+            continue
+        name = dotted(node.func)
+        last = name.split(".")[-1] or getattr(node.func, "attr", "")
+        if last in WRITERS - own or (last in own and "." in name):
+            yield name
+        if last in ("open", "fdopen"):
+            modes = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
+            modes += [word.value.value for word in node.keywords if isinstance(word.value, ast.Constant)]
+            if any(isinstance(mode, str) and mode.strip("bt") in ("w", "a", "x", "r+", "w+") for mode in modes):
+                yield name
+        if name in ("torch.save", "torch.load", "np.save", "np.load") or last == "savefig":
+            yield name
+
+
+@pytest.mark.parametrize("module", sorted(name for name in MODULES if not name.startswith("fairdd_cli.artifacts")))
+def test_only_artifacts_open_hdf5_or_write_files(module: str) -> None:
+    assert not list(written(module))
