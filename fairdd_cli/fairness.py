@@ -12,7 +12,7 @@ import numpy as np
 
 from fairdd_cli.artifacts import Split
 from fairdd_cli.errors import unknown
-from fairdd_cli.registry import Registry
+from fairdd_cli.registry import FURTHER_STRATEGIES
 
 Embed = Callable[[np.ndarray], np.ndarray]  # indices int64 [n] of training images -> float32 [n, D]
 REFERENCES = 1000  # images of a class that a density is estimated from: its cost stays linear in the class
@@ -152,19 +152,18 @@ STRATEGIES: Mapping[str, Strategy] = {
         Strategy("kde", False, _weighted, importance=_inverse_density),
     )
 }
-OTHERS = Registry("fairness strategy", "fairdd_cli.fairness")  # modules of other packages that hold a `strategy`
 
 
 def strategy_names() -> list[str]:
     """Every strategy on offer, sorted."""
-    return sorted({*STRATEGIES, *OTHERS.names()})
+    return sorted({*STRATEGIES, *FURTHER_STRATEGIES.names()})
 
 
 def find_strategy(name: str) -> Strategy:
     """The strategy called `name`; raises UsageError, naming the nearest, for an unknown one."""
     if name in STRATEGIES:
         return STRATEGIES[name]
-    if name not in OTHERS.names():
+    if name not in FURTHER_STRATEGIES.names():
         raise unknown("fairness strategy", name, strategy_names())
-    strategy: Strategy = OTHERS.load(name).strategy
+    strategy: Strategy = FURTHER_STRATEGIES.load(name).strategy
     return strategy

@@ -23,6 +23,7 @@ from fairdd_cli.cli.options import (
 from fairdd_cli.cli.terminal import Terminal, duration, out
 from fairdd_cli.errors import UsageError
 from fairdd_cli.methods import METHODS
+from fairdd_cli.registry import FURTHER_STRATEGIES
 
 
 def distill(
@@ -47,7 +48,8 @@ def distill(
         typer.Option(
             "--fairness",
             metavar="NAME",
-            help="What of the groups is matched: vanilla, fairdd, barycenter, groupdro, inverse or kde.  "
+            help="What of the groups is matched: "
+            f"{', '.join(['vanilla, fairdd, barycenter, groupdro, inverse, kde', *FURTHER_STRATEGIES.names()])}.  "
             "(default: vanilla)",
         ),
     ] = None,

@@ -4,7 +4,7 @@ from torch import nn
 from fairdd_cli.extension import Assignment, Classifier, Request, Samples, Source, Strategy
 from fairdd_cli.methods import dm
 
-OPTIONS = ()  # of fairdd make-dataset that the data set takes
+OPTIONS = frozenset()  # of fairdd make-dataset that the data set takes
 
 
 class Method(dm.Method):
@@ -25,7 +25,10 @@ strategy = Strategy("rarest", uses_groups=True, weigh=rarest_group)
 class Network(Classifier):
     def __init__(self, shape, classes):
         super().__init__()
-        self.embed, self.classifier = nn.Flatten(), nn.Linear(int(np.prod(shape)), classes)
+        self.classifier = nn.Linear(int(np.prod(shape)), classes)
+
+    def embed(self, images):
+        return images.flatten(1)
 
 
 def source(request: Request) -> Source:
