@@ -5,6 +5,7 @@ import re
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import write_toy
-from lives import killed_life, start, whole_life
+from kill import NETWORK, RUNS, campaign, start
 
 import fairdd_cli
 from fairdd_cli.artifacts import (
     BiasedDataset,
     Checkpoint,
+    Evaluation,
     claimed,
-    read_any,
     read_checkpoint,
     read_dataset,
     write_checkpoint,
@@ -27,19 +28,11 @@ from fairdd_cli.artifacts import (
 from fairdd_cli.checkpoints import Checkpoints, State
 from fairdd_cli.distill import Plan, distill, make_plan, task
 from fairdd_cli.errors import UsageError, WorkError
+from fairdd_cli.evaluate import evaluate, whole_data
 from fairdd_cli.methods._base import MethodBase, Problem
 from fairdd_cli.networks import parse_network
-from fairdd_cli.runtime import Silent, Streams, open_runtime
-
-NETWORK = ["--network", "convnet:width=4,depth=1"]
-SMALL = ["-O", "outer=2", "-O", "inner=2"]
-RUNS: dict[str, list[object]] = {
-    "random": ["distill", "toy.h5", "--method", "random", "--ipc", 2],
-    "dm": ["distill", "toy.h5", "--method", "dm", "--fair", "--ipc", 2, "--iterations", 60, *NETWORK],
-    "gm": ["distill", "toy.h5", "--method", "gm", "--fair", "--ipc", 2, "--iterations", 12, *SMALL, *NETWORK],
-    "dsa": ["distill", "toy.h5", "--method", "dsa", "--fair", "--ipc", 2, "--iterations", 12, *SMALL, *NETWORK],
-    "evaluate": ["evaluate", "toy.h5", "--seeds", 12, "--epochs", 3, *NETWORK],
-}
+from fairdd_cli.runtime import Progress, Silent, Streams, open_runtime
+from fairdd_cli.train import Training
 
 
 @pytest.fixture
@@ -53,25 +46,10 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-KILLS = 20
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
-def test_a_run_killed_at_twenty_moments_ends_like_one_that_was_not(folder: Path, name: str) -> None:
-    suffix = "json" if name == "evaluate" else "h5"
-    words = [*RUNS[name], "--checkpoint-every", 0, "--quiet", "-o"]
-    seconds = min(whole_life([*words, f"whole{run}.{suffix}"], folder) for run in range(2))  # the first waits for torch
-    expected = read_any(str(folder / f"whole0.{suffix}")).digest
-    generator, kills, lives = Streams(0).numpy(f"kill/{name}"), 0, 0
-    while kills < KILLS:
-        output = folder / f"life{lives}.{suffix}"
-        kills += killed_life([*words, output.name], folder, seconds, 5, generator)
-        lives += 1
-        assert read_any(str(output)).digest == expected
-        assert lives < 5 * KILLS
-    left = {f"whole{run}.{suffix}" for run in range(2)} | {f"life{life}.{suffix}" for life in range(lives)}
-    assert names(folder) == {"toy.h5", "said", *left}
+def test_a_killed_run_ends_like_one_that_was_left_alone(folder: Path, name: str) -> None:
+    campaign(name, folder, kills=3)  # recipes/kill.py does more
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
@@ -173,7 +151,10 @@ def plan_of(method: str, **options: str) -> Plan:
     )
 
 
-@pytest.mark.parametrize(("method", "options"), [("dm", {}), ("gm", {"outer": "2", "inner": "2"})])
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [("dm", {}), ("gm", {"outer": "2", "inner": "2"}), ("dsa", {"outer": "2", "inner": "2"})],
+)
 def test_stopping_at_any_word_of_progress_changes_nothing(folder: Path, method: str, options: dict[str, str]) -> None:
     dataset, runtime = read_dataset(str(folder / "toy.h5")), open_runtime("cpu")
     plan = plan_of(method, **options)
@@ -187,6 +168,26 @@ def test_stopping_at_any_word_of_progress_changes_nothing(folder: Path, method: 
             found = distill(plan, dataset, runtime, Silent(), checkpoints=checkpoints)
         assert np.array_equal(found.images, whole.images)
         assert np.array_equal(found.history.loss, whole.history.loss)
+    assert names(folder) == {"toy.h5"}
+
+
+def test_stopping_an_evaluation_at_any_word_of_progress_changes_nothing(folder: Path) -> None:
+    dataset, runtime = read_dataset(str(folder / "toy.h5")), open_runtime("cpu")
+    data = replace(whole_data(dataset, runtime), training=Training(epochs=3))
+    networks = [parse_network("convnet:width=4,depth=1"), parse_network("mlp:width=8")]
+
+    def run(progress: Progress, checkpoints: Checkpoints) -> Evaluation:
+        return evaluate(data, dataset, networks, 3, 5, runtime, progress, checkpoints=checkpoints)
+
+    whole = run(counting := StopAt(0), Checkpoints())
+    output = str(folder / "e.json")
+    for after in Streams(2).numpy("stop").integers(1, counting.heard, 20):
+        with pytest.raises(Stop), Checkpoints(output) as checkpoints:
+            run(StopAt(int(after)), checkpoints)
+        with Checkpoints(output) as checkpoints:
+            assert checkpoints.state is not None
+            found = run(Silent(), checkpoints)
+        assert all(np.array_equal(found.confusion[name], table) for name, table in whole.confusion.items())
     assert names(folder) == {"toy.h5"}
 
 
