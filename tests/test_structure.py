@@ -15,9 +15,11 @@ FILES = sorted(ROOT.rglob("*.py"))
 ROWS = [
     {"cli", "__main__"},
     {"distill", "evaluate", "report", "plots", "inspect", "verify", "page", "formats", "scatter", "runs", "published"},
+    {"experts", "extension"},
     {"methods"},
+    {"embedding"},
     {"train"},
-    {"matching", "synthetic", "augment", "networks", "datasets"},
+    {"matching", "synthetic", "augment", "networks", "datasets", "clusters", "groups"},
     {"checkpoints"},
     {"sampling", "fairness", "metrics", "bootstrap", "runtime", "artifacts"},
     {"registry", "errors", ""},
@@ -190,4 +192,6 @@ def written(module: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("module", sorted(name for name in MODULES if not name.startswith("fairdd_cli.artifacts")))
 def test_only_artifacts_open_hdf5_or_write_files(module: str) -> None:
-    assert not list(written(module))
+    # CIFAR-10's batches are pickles; the reader there knows no name that one could call, which test_datasets_cifar holds.
+    allowed = {"fairdd_cli.datasets.cifar10_s": ["pickle"]}
+    assert list(written(module)) == allowed.get(module, [])
