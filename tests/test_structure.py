@@ -14,10 +14,11 @@ FILES = sorted(ROOT.rglob("*.py"))
 # below the package, or a folder of it.
 ROWS = [
     {"cli", "__main__"},
-    {"distill", "evaluate", "report", "plots", "inspect", "verify", "page", "formats", "scatter", "runs", "published"},
+    {"distill", "extension"},
+    {"experts", "evaluate", "report", "plots", "inspect", "verify", "page", "formats", "scatter", "runs", "published"},
     {"methods"},
-    {"train"},
-    {"matching", "synthetic", "augment", "networks", "datasets"},
+    {"train", "embedding"},
+    {"matching", "groups", "clusters", "synthetic", "augment", "networks", "datasets"},
     {"checkpoints"},
     {"sampling", "fairness", "metrics", "bootstrap", "runtime", "artifacts"},
     {"registry", "errors", ""},
