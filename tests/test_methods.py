@@ -245,6 +245,30 @@ def test_mtt_s_step_size_stays_positive_and_is_what_evaluation_trains_with(small
         assert found.learning_rate != 0.02
 
 
+@pytest.mark.parametrize("method", ["idc", "dream", "mtt"])
+def test_a_run_goes_on_from_a_snapshot_as_if_it_had_not_stopped(small: BiasedDataset, method: str) -> None:
+    options = {**OPTIONS[method], **({"step_rate": "1e-5"} if method == "mtt" else {})}
+    chosen = plan(method, options=options, init="noise", iterations=3)
+    hyper = chosen.hyper.for_data(small, 2)
+    started = torch.randn(4, 3, 8, 8, generator=Streams(3).torch("images"))
+
+    def fresh() -> Problem:
+        problem = problem_of(chosen, small, started)
+        if hyper.uses_experts:
+            path = str(Path(small.path).with_suffix(".experts-vanilla.h5"))
+            problem.experts = obtained(path, chosen.expert_origin(small), *hyper.expert_training(problem), problem)
+        hyper.prepare(problem)
+        return problem
+
+    one, other = fresh(), fresh()
+    for iteration in range(3):
+        hyper.step(one, iteration)
+        if iteration == 1:
+            other.restore(one.snapshot())
+    hyper.step(other, 2)
+    torch.testing.assert_close(other.snapshot(), one.snapshot(), rtol=0, atol=0)
+
+
 def test_experts_are_made_once_and_refused_for_another_run(small: BiasedDataset, tmp_path: Path) -> None:
     path = tmp_path / "experts.h5"
     first = run(small, plan("mtt", fairness="fairdd", experts=str(path)))

@@ -35,6 +35,5 @@ def source(request: Request) -> Source:
     label, group = np.divmod(np.arange(400) % 4, 2)
     pixels = np.full((400, 1, 16, 16), 40, np.uint8) + 100 * group[:, None, None, None].astype(np.uint8)
     pixels[label == 1, :, ::2] = 200
-    pixels[label == 0, :, :, ::2] = 200
     samples = Samples(label, group, type("Pixels", (), {"blocks": lambda self, order: iter([pixels[order]])})())
-    return Source(["upright", "level"], ["dark", "bright"], (1, 16, 16), [0.5], [0.25], samples, samples)
+    return Source(["plain", "striped"], ["dark", "bright"], (1, 16, 16), [0.5], [0.25], samples, samples)
