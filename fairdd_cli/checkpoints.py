@@ -12,7 +12,7 @@ from torch import Tensor
 
 import fairdd_cli
 from fairdd_cli.artifacts import CHECKPOINT, STREAM, Checkpoint, read_checkpoint, remove, write_checkpoint
-from fairdd_cli.errors import UsageError, WorkError
+from fairdd_cli.errors import FairddError, UsageError
 
 EVERY = 60.0  # seconds between two checkpoints
 
@@ -119,7 +119,7 @@ class Checkpoints:
             return
         try:
             self._write()
-        except WorkError as failure:
+        except FairddError as failure:
             if str(failure) != str(error):
                 error.add_note(str(failure))
         if self._written is not None:

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import glob
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -74,16 +75,28 @@ def replacing(path: str | Path, force: bool = True) -> Iterator[Path]:
         if force:
             temporary.replace(target)
         else:
-            os.link(temporary, target)
+            _name(temporary, target)
         _flush(target.parent)
-    except FileExistsError as error:
-        raise UsageError(f"'{path}' exists already; give --force to replace it") from error
-    except OSError as error:
-        raise WorkError(f"cannot write '{path}': {error.strerror or error}") from error
+    except (OSError, RuntimeError) as error:  # h5py raises either
+        raise WorkError(f"cannot write '{path}': {_reason(error)}") from error
     finally:
         if temporary is not None:
             with suppress(OSError):
                 temporary.unlink()
+
+
+def _reason(error: OSError | RuntimeError) -> str:
+    """What the system said, on one line; h5py hides it in a longer text."""
+    within = re.search(r"error message = '([^']*)'", str(error))
+    return within[1] if within else (getattr(error, "strerror", None) or str(error)).partition("\n")[0]
+
+
+def _name(temporary: Path, target: Path) -> None:
+    """Gives the file `temporary` the name `target`, too, unless that is taken."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError as error:
+        raise UsageError(f"'{target}' exists already; give --force to replace it") from error
 
 
 @contextmanager
