@@ -218,7 +218,7 @@ def distill(
         dataset=dataset.name,
         dataset_path="" if dataset.path == STREAM else str(Path(dataset.path).absolute()),
         dataset_digest=dataset.digest,
-        options=plan.options(),
+        options={**plan.options(), **({"experts": problem.experts.digest} if plan.hyper.uses_experts else {})},
         seed=plan.seed,
     )
 

@@ -11,7 +11,7 @@ import torch
 from conftest import write_toy
 from torch import Tensor
 
-from fairdd_cli.artifacts import BiasedDataset, SyntheticSet, read_experts
+from fairdd_cli.artifacts import BiasedDataset, SyntheticSet, kind_of, read_experts
 from fairdd_cli.distill import Plan, check_plan, distill, make_plan
 from fairdd_cli.errors import UsageError
 from fairdd_cli.experts import expert_targets, obtained, spread
@@ -278,6 +278,9 @@ def test_experts_are_made_once_and_refused_for_another_run(small: BiasedDataset,
     assert path.stat().st_mtime_ns == made
     experts = read_experts(str(path))
     assert (experts.targets, experts.experts, experts.shape[1]) == (2, 1, 4)
+    assert first.options["experts"] == experts.digest
+    with pytest.raises(UsageError, match="holds the experts of mtt"):
+        kind_of(str(path))
     assert not np.array_equal(experts.parameters(0, 0, 0), experts.parameters(0, 0, 1))
     for changes, named in (
         ({"fairness": "vanilla"}, "fairness"),

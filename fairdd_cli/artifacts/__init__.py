@@ -45,6 +45,8 @@ def kind_of(path: str) -> str:
         return "fairdd/evaluation"  # the one kind that may be JSON; its reader says what is wrong
     if kind == "fairdd/checkpoint":
         raise UsageError(f"'{path}' is a checkpoint: the command that wrote it, run again, continues from it")
+    if kind == "fairdd/experts":
+        raise UsageError(f"'{path}' holds the experts of mtt, which only fairdd distill --experts reads")
     if kind not in ("fairdd/dataset", "fairdd/synthetic", "fairdd/evaluation"):
         raise UsageError(f"'{path}' is an HDF5 file, but not one of fairdd's: its 'format' is {kind!r}")
     return kind
