@@ -4,11 +4,14 @@ One operation is drawn out of a strategy such as `color_crop_cutout_flip_scale_r
 each slot. Siamese use has a slot for each class, shared by that class's real and synthetic images; in training a
 network each image is a slot and all have the same operation. The draws are made on the host, so that applying them
 needs no answer from the device.
+
+A `+` separates stages that follow each other, each with a draw of its own: `flip+color+crop_scale_rotate` always flips
+(with its probability) and colours, and then does one of three things.
 """
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -147,15 +150,18 @@ OPERATIONS: Mapping[str, tuple[Apply, DrawParameters]] = {
 
 @dataclass(frozen=True)
 class Draw:
-    """For each slot the name of its operation, and the parameters [slots] of each operation that occurs."""
+    """For each slot the name of its operation, the parameters [slots] of each operation that occurs, what follows."""
 
     operation: tuple[str, ...]
     parameters: Mapping[str, Parameters]
+    then: "Draw | None" = None
 
     def apply(self, images: Tensor, slot: Tensor) -> Tensor:
         """`images` [n, C, H, W] augmented, each by the draw of its `slot` (int64 [n], on the host)."""
-        if not self.operation:
-            return images
+        images = self._apply_first(images, slot) if self.operation else images
+        return images if self.then is None else self.then.apply(images, slot)
+
+    def _apply_first(self, images: Tensor, slot: Tensor) -> Tensor:
         by_operation: dict[str, list[int]] = {}
         for position, index in enumerate(slot.tolist()):
             by_operation.setdefault(self.operation[index], []).append(position)
@@ -174,30 +180,48 @@ class Draw:
         return OPERATIONS[name][0](images, drawn)
 
 
-def operations(strategy: str) -> tuple[str, ...]:
-    """The operations in `strategy`, names joined by underscores ('' or 'none': none); UsageError for an unknown one."""
-    names = tuple(name for name in strategy.split("_") if name and name != "none")
-    for name in names:
-        if name not in OPERATIONS:
-            raise unknown("augmentation", name, OPERATIONS)
-    return names
+def stages(strategy: str) -> list[tuple[str, ...]]:
+    """The operations of each stage of `strategy` ('' or 'none': no stage); raises UsageError for an unknown one."""
+    found = []
+    for stage in strategy.split("+"):
+        names = tuple(name for name in stage.split("_") if name and name != "none")
+        for name in names:
+            if name not in OPERATIONS:
+                raise unknown("augmentation", name, OPERATIONS)
+        if names:
+            found.append(names)
+    return found
+
+
+def without(strategy: str, *left_out: str) -> str:
+    """`strategy` without the operations `left_out`."""
+    kept = ["_".join(name for name in stage if name not in left_out) for stage in stages(strategy)]
+    return "+".join(filter(None, kept))
+
+
+def _chained(draws: list[Draw]) -> Draw:
+    chain: Draw | None = None
+    for draw in reversed(draws):
+        chain = replace(draw, then=chain)
+    return chain or Draw((), {})
 
 
 def draw_siamese(strategy: str, slots: int, size: tuple[int, int], generator: torch.Generator) -> Draw:
     """A draw with an operation of its own for each of `slots` (classes); `size` is (H, W)."""
-    names = operations(strategy)
-    if not names:
-        return Draw((), {})
-    chosen = torch.randint(len(names), (slots,), generator=generator).tolist()
-    uniform = torch.rand(3, slots, generator=generator)
-    parameters = {names[index]: OPERATIONS[names[index]][1](uniform, *size) for index in sorted(set(chosen))}
-    return Draw(tuple(names[index] for index in chosen), parameters)
+    draws = []
+    for names in stages(strategy):
+        chosen = torch.randint(len(names), (slots,), generator=generator).tolist()
+        uniform = torch.rand(3, slots, generator=generator)
+        parameters = {names[index]: OPERATIONS[names[index]][1](uniform, *size) for index in sorted(set(chosen))}
+        draws.append(Draw(tuple(names[index] for index in chosen), parameters))
+    return _chained(draws)
 
 
 def draw_single(strategy: str, images: int, size: tuple[int, int], generator: torch.Generator) -> Draw:
     """A draw with one operation for all of `images`, each with parameters of its own; `size` is (H, W)."""
-    names = operations(strategy)
-    if not names:
-        return Draw((), {})
-    name = names[int(torch.randint(len(names), (1,), generator=generator))]
-    return Draw((name,) * images, {name: OPERATIONS[name][1](torch.rand(3, images, generator=generator), *size)})
+    draws = []
+    for names in stages(strategy):
+        name = names[int(torch.randint(len(names), (1,), generator=generator))]
+        uniform = torch.rand(3, images, generator=generator)
+        draws.append(Draw((name,) * images, {name: OPERATIONS[name][1](uniform, *size)}))
+    return _chained(draws)

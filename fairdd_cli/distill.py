@@ -9,15 +9,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fairdd_cli.artifacts import STREAM, BiasedDataset, History, SyntheticSet
+from fairdd_cli.artifacts import STREAM, BiasedDataset, History, Split, SyntheticSet
 from fairdd_cli.checkpoints import Checkpoints, State
+from fairdd_cli.embedding import Description
 from fairdd_cli.errors import UsageError, WorkError, unknown
-from fairdd_cli.fairness import STRATEGIES
+from fairdd_cli.experts import obtained
+from fairdd_cli.fairness import find_strategy
+from fairdd_cli.groups import noisy, parse_groups, pseudo
 from fairdd_cli.methods import METHODS
 from fairdd_cli.methods._base import MethodBase, Problem
 from fairdd_cli.networks import NetworkSpec
 from fairdd_cli.runtime import ImageStore, Progress, Runtime, Stopwatch, Streams
-from fairdd_cli.sampling import BATCH_REAL, SAMPLINGS
+from fairdd_cli.sampling import SAMPLINGS
 from fairdd_cli.synthetic import INITS, Synthetic, initialise
 
 HISTORY_POINTS = 1000  # losses kept of a run, at most about twice as many
@@ -38,12 +41,23 @@ class Plan:
     iterations: int
     network: NetworkSpec
     seed: int
+    groups: str = "labels"
+    group_noise: float = 0.0
+    experts: str = ""  # their file; '' is beside the data set
 
     def options(self) -> dict[str, object]:
         """Every choice, for the file's record."""
         chosen = {name: getattr(self, name) for name in ("method", "fairness", "sampling", "init", "ipc", "factor")}
         rest = {"batch_real": self.batch_real, "iterations": self.iterations, "network": str(self.network)}
+        rest |= {"groups": self.groups, "group_noise": self.group_noise}
         return {**chosen, **rest, "hyper": asdict(self.hyper)}
+
+    def expert_origin(self, dataset: BiasedDataset) -> dict[str, object]:
+        """What experts depend on beside their training."""
+        origin = {"dataset": dataset.name, "dataset_digest": dataset.digest, "network": str(self.network)}
+        groups = {"groups": self.groups, "group_noise": self.group_noise}
+        drawn = self.group_noise or parse_groups(self.groups)  # by the seed, which other experts don't depend on
+        return {**origin, "fairness": self.fairness, **groups, "groups_seed": self.seed if drawn else None}
 
 
 def make_plan(
@@ -53,12 +67,15 @@ def make_plan(
     sampling: str | None,
     init: str | None,
     ipc: int,
-    factor: int,
+    factor: int | None,
     batch_real: int | None,
     iterations: int | None,
     network: NetworkSpec,
     seed: int,
     options: dict[str, str],
+    groups: str = "labels",
+    group_noise: float = 0.0,
+    experts: str = "",
 ) -> Plan:
     """The plan with the method's own values for what is None; raises UsageError for what is unknown or senseless.
 
@@ -67,20 +84,36 @@ def make_plan(
     """
     name = METHODS.canonical(method)
     hyper: MethodBase = METHODS.load(name).Method.for_ipc(ipc).with_options(options)
-    if fairness not in STRATEGIES:
-        raise unknown("fairness strategy", fairness, STRATEGIES)
-    fair = STRATEGIES[fairness].uses_groups
+    strategy = find_strategy(fairness)
+    fair = strategy.uses_groups
     if fairness != "vanilla" and not hyper.matches:
         raise UsageError(
             f"method '{name}' matches nothing, so --fairness {fairness} has no meaning for it; "
             "use --init balanced for a sample that is even over the groups"
         )
-    sampling = sampling or ("balanced" if fair else "proportional")
-    init = init or ("balanced" if fair else "real")
+    even = fair and not strategy.weighs_samples and hyper.samples
+    sampling = sampling or ("balanced" if even else "proportional")
+    init = init or hyper.init or ("balanced" if fair else "real")
     if sampling not in SAMPLINGS:
         raise unknown("sampling", sampling, SAMPLINGS)
     if init not in INITS:
         raise unknown("initialisation", init, INITS)
+    if sampling == "balanced" and strategy.weighs_samples:
+        raise UsageError(
+            f"--fairness {fairness} weighs images against how often their like occurs, which --sampling balanced has "
+            "evened out already; use --sampling proportional, or --fairness barycenter"
+        )
+    if sampling != "proportional" and not hyper.samples:
+        raise UsageError(f"method '{name}' draws no real batches, so --sampling {sampling} has no meaning for it")
+    if batch_real and not hyper.samples:
+        raise UsageError(f"method '{name}' draws no real batches, so --batch-real has no meaning for it")
+    if experts and not hyper.uses_experts:
+        raise UsageError(f"method '{name}' uses no experts, so --experts has no meaning for it")
+    if (parse_groups(groups) or group_noise) and not fair and "balanced" not in (sampling, init):
+        raise UsageError(
+            f"nothing here looks at groups, so {'--group-noise' if group_noise else '--groups'} has no meaning: "
+            "--fairness, --sampling and --init all leave them out"
+        )
     return Plan(
         method=name,
         hyper=hyper,
@@ -88,11 +121,14 @@ def make_plan(
         sampling=sampling,
         init=init,
         ipc=ipc,
-        factor=factor,
-        batch_real=batch_real or BATCH_REAL[sampling],
+        factor=factor or hyper.factor,
+        batch_real=batch_real or hyper.batch_real[sampling],
         iterations=hyper.iterations if iterations is None else iterations,
         network=network,
         seed=seed,
+        groups=groups,
+        group_noise=group_noise,
+        experts=experts,
     )
 
 
@@ -106,9 +142,13 @@ def check_plan(plan: Plan, dataset: BiasedDataset) -> None:
             f"--ipc {plan.ipc} with --factor {plan.factor} needs {images} images of each class, but "
             f"class '{dataset.class_names[label]}' of '{dataset.path}' has {smallest}; lower it"
         )
+    if plan.hyper.uses_experts and dataset.path == STREAM and not plan.experts:
+        raise UsageError("give --experts FILE when the data set comes from standard input")
     if plan.factor > min(dataset.shape[1:]) // 4:
         raise UsageError(f"--factor {plan.factor} leaves tiles under 4 pixels of {dataset.shape[1]}x{dataset.shape[2]}")
-    plan.network.build(dataset.shape, dataset.classes)  # refuses images that it cannot take
+    network = plan.network.build(dataset.shape, dataset.classes)  # which refuses images that it cannot take
+    if reason := plan.hyper.objection(network):
+        raise UsageError(f"method '{plan.method}' cannot use network '{plan.network}': {reason}")
 
 
 def distill(
@@ -124,24 +164,39 @@ def distill(
 
     Raises WorkError when it diverges.
     """
-    streams = Streams(plan.seed)
-    store = ImageStore(dataset.train.images, dataset.mean, dataset.std, runtime, residency)
+    plan = replace(plan, hyper=plan.hyper.for_data(dataset, plan.ipc))
+    streams, strategy = Streams(plan.seed), find_strategy(plan.fairness)
+
+    def described(split: Split) -> tuple[ImageStore, Description]:
+        store = ImageStore(split.images, dataset.mean, dataset.std, runtime, residency)
+        return store, Description(runtime, streams, split, store, plan.network, dataset.classes, progress)
+
+    split = dataset.train
+    if clusters := parse_groups(plan.groups):
+        split = pseudo(split, clusters, described(split)[1], streams)
+    if plan.group_noise:
+        split = noisy(split, plan.group_noise, streams)
+    store, description = described(split)
     log(f"{runtime.describe()}; images in {store.residency}; {plan.options()}")
-    images = initialise(plan.init, dataset.train, store, dataset.classes, plan.ipc, plan.factor, streams)
-    flips = bool(dataset.options.get("mirror", True))
+    start = (plan.init, split, store, dataset.classes, plan.ipc, plan.factor, streams)
+    images = initialise(*start, description, by_cell=strategy.uses_groups)
     problem = Problem(
         runtime=runtime,
         streams=streams,
-        split=dataset.train,
+        split=split,
         store=store,
         synthetic=Synthetic(runtime.to_device(images), dataset.classes, plan.ipc, plan.factor),
-        strategy=STRATEGIES[plan.fairness],
+        strategy=strategy,
         sampling=SAMPLINGS[plan.sampling],
         batch_real=plan.batch_real,
         network=plan.network,
         progress=progress,
-        flips=flips,
+        flips=bool(dataset.options.get("mirror", True)),
+        importance=strategy.importance(split, description),
     )
+    if plan.hyper.uses_experts:
+        path = plan.experts or str(Path(dataset.path).with_suffix(f".experts-{plan.fairness}.h5"))
+        problem.experts = obtained(path, plan.expert_origin(dataset), *plan.hyper.expert_training(problem), problem)
     history = _optimise(plan, problem, checkpoints or Checkpoints())
     evaluation = replace(plan.hyper.evaluation, augmentation=problem.operations(plan.hyper.evaluation.augmentation))
     return SyntheticSet(
@@ -155,7 +210,7 @@ def distill(
         iterations=plan.iterations,
         network=str(plan.network),
         factor=plan.factor,
-        learning_rate=0.0,
+        learning_rate=plan.hyper.learned_rate(problem),
         mean=dataset.mean,
         std=dataset.std,
         class_names=dataset.class_names,
@@ -175,10 +230,10 @@ def task(plan: Plan, dataset: BiasedDataset, runtime: Runtime) -> dict[str, obje
 
 
 def _optimise(plan: Plan, problem: Problem, checkpoints: Checkpoints) -> History:
-    if not plan.iterations:
-        return History(np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
     hyper, progress = plan.hyper, problem.progress
     hyper.prepare(problem)
+    if not plan.iterations:
+        return History(np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
     label = f"{plan.method} {plan.fairness} ipc {plan.ipc}"
     every = max(1, plan.iterations // HISTORY_POINTS)
     state = _start(plan, problem, checkpoints, every)

@@ -1,7 +1,7 @@
 """Networks x seeds, trained on a synthetic set (or on a whole data set) and counted on the test split."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairdd_cli import augment
 from fairdd_cli.artifacts import BiasedDataset, Evaluation, SyntheticSet
 from fairdd_cli.checkpoints import Checkpoints, State
 from fairdd_cli.errors import UsageError
@@ -29,6 +30,7 @@ class TrainingData:
     training: Training
     network: str
     origin: Mapping[str, Any]  # the attributes of Evaluation that describe it
+    options: Mapping[str, Any] = field(default_factory=dict)  # under `distill`, how a synthetic set was made
 
 
 def synthetic_data(synthetic: SyntheticSet, runtime: Runtime) -> TrainingData:
@@ -44,16 +46,17 @@ def synthetic_data(synthetic: SyntheticSet, runtime: Runtime) -> TrainingData:
         training=training,
         network=synthetic.network,
         origin={**origin, "synthetic_digest": synthetic.digest},
+        options={"distill": {**synthetic.options, "seed": synthetic.seed}},
     )
 
 
 def whole_data(dataset: BiasedDataset, runtime: Runtime, residency: str = "auto") -> TrainingData:
     """The training split itself: the baseline that nothing was distilled for."""
-    operations = Training().augmentation if dataset.options.get("mirror", True) else "color_crop_cutout_scale_rotate"
+    left_out = () if dataset.options.get("mirror", True) else ("flip",)
     return TrainingData(
         images=ImageStore(dataset.train.images, dataset.mean, dataset.std, runtime, residency),
         labels=dataset.train.labels,
-        training=replace(WHOLE, augmentation=operations),
+        training=replace(WHOLE, augmentation=augment.without(WHOLE.augmentation, *left_out)),
         network="convnet",
         origin={
             "method": "whole",
@@ -131,7 +134,7 @@ def evaluate(
         protocol=data.training.to_json(),
         seconds=watch.seconds(),
         peak_memory=runtime.peak_memory(),
-        options={"networks": [str(spec) for spec in networks], "seeds": seeds},
+        options={"networks": [str(spec) for spec in networks], "seeds": seeds, **data.options},
         seed=seed,
         **data.origin,
     )

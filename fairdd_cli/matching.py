@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from fairdd_cli.fairness import Assignment
 from fairdd_cli.networks import Classifier
 
+WEIGHTED = (nn.Conv2d, nn.Linear)  # the layers with a weight matrix
 EPSILON = 1e-6  # added to the denominator of a cosine, as in the public implementations
 
 
@@ -28,16 +29,21 @@ def embeddings(network: Classifier, images: Tensor, assignment: Assignment) -> T
 
 
 def gradients(
-    network: Classifier, images: Tensor, labels: Tensor, assignment: Assignment, differentiable: bool = False
+    network: Classifier,
+    images: Tensor,
+    labels: Tensor,
+    assignment: Assignment,
+    differentiable: bool = False,
+    layers: tuple[type[nn.Module], ...] = WEIGHTED,
 ) -> list[Tensor]:
-    """The gradient of the weighted cross-entropy of each target with respect to every weight matrix.
+    """The gradient of the weighted cross-entropy of each target with respect to the weight matrices of `layers`.
 
     One forward and one backward pass over `images` [n, C, H, W] (with `labels` int64 [n]) give the output
     gradients of every layer; a target's weight gradient is formed from them and the layer's inputs over its images
     alone. Biases and normalisation take no part. Returns float32 [targets, rows, columns] for each layer, a row
     an output; with `differentiable` it can be differentiated with respect to the images.
     """
-    with _recorded(network) as calls:
+    with _recorded(network, layers) as calls:
         logits = network(images).float()
     weight = torch.from_numpy(assignment.weight).to(logits.device, non_blocking=True)
     loss = (F.cross_entropy(logits, labels, reduction="none") * weight).sum()
@@ -55,14 +61,14 @@ class _Call:
 
 
 @contextmanager
-def _recorded(network: nn.Module) -> Iterator[list[_Call]]:
-    """A block in which the input and the output of every layer with a weight matrix is kept."""
+def _recorded(network: nn.Module, kinds: tuple[type[nn.Module], ...]) -> Iterator[list[_Call]]:
+    """A block in which the input and the output of every layer of these `kinds` is kept."""
     calls: list[_Call] = []
 
     def keep(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         calls.append(_Call(layer, inputs[0], output))
 
-    layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    layers = [module for module in network.modules() if isinstance(module, kinds)]
     handles = [layer.register_forward_hook(keep) for layer in layers]
     try:
         yield calls
@@ -100,21 +106,29 @@ def _weight_gradient(layer: nn.Module, images: Tensor, delta: Tensor) -> Tensor:
 
 
 def squared(real: Tensor, synthetic: Tensor) -> Tensor:
-    """The sum over targets of the squared Euclidean distance; both [targets, D]."""
-    return (real - synthetic).square().sum()
+    """The squared Euclidean distance [targets] of signals [targets, …]."""
+    return (real - synthetic).square().flatten(1).sum(dim=1)
 
 
 def absolute(real: Tensor, synthetic: Tensor) -> Tensor:
-    """The sum over targets of the L1 distance; both [targets, D]."""
-    return (real - synthetic).abs().sum()
+    """The L1 distance [targets] of signals [targets, …]."""
+    return (real - synthetic).abs().flatten(1).sum(dim=1)
 
 
 def cosine(real: Tensor, synthetic: Tensor) -> Tensor:
-    """The sum over targets and rows of 1 - cosine; both [targets, rows, columns] (DC, ICLR 2021, section 3.3)."""
+    """The sum [targets] over rows of 1 - cosine; signals are [targets, rows, columns] (DC, ICLR 2021, section 3.3)."""
     inner = torch.einsum("trc,trc->tr", real, synthetic)
     norms = real.norm(dim=-1) * synthetic.norm(dim=-1)
-    distance: Tensor = (1 - inner / (norms + EPSILON)).sum()
+    distance: Tensor = (1 - inner / (norms + EPSILON)).sum(dim=1)
     return distance
 
 
 DISTANCES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"l2": squared, "l1": absolute, "cosine": cosine}
+
+
+def reduced(distances: Tensor, class_of: Tensor, how: str) -> Tensor:
+    """One loss of the `distances` [targets]: within a class, `class_of` [targets], their sum or max; then the sum."""
+    if how == "sum":
+        return distances.sum()
+    largest = distances.new_zeros(int(class_of[-1]) + 1)
+    return largest.scatter_reduce(0, class_of, distances, "amax", include_self=False).sum()

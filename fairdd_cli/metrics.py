@@ -8,7 +8,8 @@ A cell without test images has no recall: it is not a number and is left out of 
 `empty_cells` is `zero`, which scores it 0 as the public FairDD code does. A metric that nothing is left for is NaN.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -136,13 +137,27 @@ def per_seed(table: Table, empty_cells: str = "skip") -> dict[str, np.ndarray]:
 
 def summary(values: np.ndarray) -> dict[str, Any]:
     """Mean, sample standard deviation (0 for one seed) and the values of each seed, in percent; None for NaN."""
+    return summaries(values, [len(values)])[0]
+
+
+def summaries(values: np.ndarray, lengths: Sequence[int]) -> list[dict[str, Any]]:
+    """The `summary` of each of the consecutive parts of `values` with these lengths, computed together."""
     percent = 100 * values
-    known = percent[~np.isnan(percent)]
-    if len(known) == 0:
-        return {"mean": None, "std": None, "per_seed": [None] * len(percent)}
-    std = float(known.std(ddof=1)) if len(known) > 1 else 0.0
-    per = percent.tolist() if len(known) == len(percent) else [None if np.isnan(v) else float(v) for v in percent]
-    return {"mean": float(known.mean()), "std": std, "per_seed": per}
+    known = ~np.isnan(percent)
+    stops = np.cumsum(lengths, dtype=np.int64)
+    starts = stops - np.array(lengths, np.int64)
+    count = np.add.reduceat(known, starts, dtype=np.int64)
+    mean = _share(np.add.reduceat(np.where(known, percent, 0.0), starts), count)
+    squares = np.where(known, percent - np.repeat(mean, lengths), 0.0) ** 2
+    std = np.sqrt(np.add.reduceat(squares, starts) / np.maximum(count - 1, 1))
+    std[count == 0] = np.nan
+    listed = _listed(percent)
+    parts = zip(_listed(mean), _listed(std), starts.tolist(), stops.tolist(), strict=True)
+    return [{"mean": m, "std": s, "per_seed": listed[start:stop]} for m, s, start, stop in parts]
+
+
+def _listed(values: np.ndarray) -> list[float | None]:
+    return [None if math.isnan(value) else value for value in values.tolist()]
 
 
 def summarise(confusion: np.ndarray, empty_cells: str = "skip") -> dict[str, dict[str, Any]]:

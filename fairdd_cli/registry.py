@@ -53,3 +53,7 @@ class Registry:
             return import_module(target)
         except ImportError as error:
             raise UsageError(f"{self.kind} '{name}' cannot be loaded from '{target}': {error}") from error
+
+
+# fairdd's own strategies are so short that they share one module; one of another package is a module's `strategy`.
+FURTHER_STRATEGIES = Registry("fairness strategy", "fairdd_cli.fairness")

@@ -222,6 +222,7 @@ class ImageStore:
         shift = -np.array(mean, np.float64) / np.array(std, np.float64)
         self._scale = runtime.to_device(torch.tensor(scale, dtype=torch.float32)[:, None, None])
         self._shift = runtime.to_device(torch.tensor(shift, dtype=torch.float32)[:, None, None])
+        self.low, self.high = self._shift, 255 * self._scale + self._shift  # [C, 1, 1]: black and white, normalised
 
     def take(self, indices: np.ndarray) -> torch.Tensor:
         """The images at `indices`, float32 [len(indices), C, H, W] in normalised units, on the device."""

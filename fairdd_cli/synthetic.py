@@ -8,7 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fairdd_cli.artifacts import Split
+from fairdd_cli.clusters import representatives
 from fairdd_cli.errors import UsageError
+from fairdd_cli.fairness import Embed
 from fairdd_cli.runtime import ImageStore, Streams
 from fairdd_cli.sampling import balanced, proportional
 
@@ -57,11 +59,8 @@ def _balanced(split: Split, label: int, count: int, generator: np.random.Generat
     return np.concatenate([rounds[:-1].ravel(), last])
 
 
-INITS: Mapping[str, Callable[[Split, int, int, np.random.Generator], np.ndarray] | None] = {
-    "real": _real,
-    "balanced": _balanced,
-    "noise": None,
-}
+Draw = Callable[[Split, int, int, np.random.Generator], np.ndarray]
+INITS: Mapping[str, Draw | None] = {"real": _real, "balanced": _balanced, "kmeans": _real, "noise": None}
 
 
 class Synthetic:
@@ -86,14 +85,23 @@ class Synthetic:
 
 
 def initialise(
-    init: str, split: Split, store: ImageStore, classes: int, ipc: int, factor: int, streams: Streams
+    init: str,
+    split: Split,
+    store: ImageStore,
+    classes: int,
+    ipc: int,
+    factor: int,
+    streams: Streams,
+    embed: Embed,
+    by_cell: bool,
 ) -> Tensor:
     """The first images [classes * ipc, C, H, W]: real ones, real ones spread evenly over the cells, or noise N(0, 1).
 
-    With a `factor` above 1 every tile is a real image of its own, made smaller. Raises UsageError for more images
-    than a class has.
+    `kmeans` takes the real ones nearest to the centres of as many clusters of embedded images: of each class, or
+    `by_cell` of each cell, evenly. With a `factor` above 1 every tile is a real image of its own, made smaller.
+    Raises UsageError for more images than a class has.
     """
-    draw = INITS[init]
+    draw = INITS["balanced" if init == "kmeans" and by_cell else init]
     _, channels, height, width = store.shape
     if draw is None:
         return torch.randn(classes * ipc, channels, height, width, generator=streams.torch("init"))
@@ -102,4 +110,11 @@ def initialise(
     if short:
         raise UsageError(f"class {short[0]} has no training images to start from")
     drawn = [draw(split, label, tiles, streams.numpy("init", label)) for label in range(classes)]
+    if init == "kmeans":
+        drawn = [
+            (generator := streams.numpy("init/clusters", label)).permutation(
+                representatives(split, part, by_cell, embed, generator)
+            )
+            for label, part in enumerate(drawn)
+        ]
     return encode(store.take(np.concatenate(drawn)), factor)

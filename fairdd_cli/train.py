@@ -14,13 +14,15 @@ from fairdd_cli.errors import UsageError
 from fairdd_cli.networks import Classifier, has_batch_statistics
 from fairdd_cli.runtime import Progress, Runtime, Streams
 
+NUMBERS = ("learning_rate", "momentum", "weight_decay", "drop_factor", "cutmix")
+
 
 @dataclass(frozen=True)
 class Training:
     """How a network is trained: SGD whose learning rate is multiplied by `drop_factor` at each of `drops`.
 
-    `drops` are shares of the epochs; `augmentation` names the operations of which each batch draws one ('' none).
-    The defaults are those of DM and DSA for evaluation.
+    `drops` are shares of the epochs; `augmentation` names the operations of which each batch draws one ('' none);
+    `cutmix` is the probability that a batch is mixed. The defaults are those of DM and DSA for evaluation.
     """
 
     epochs: int = 1000
@@ -31,10 +33,15 @@ class Training:
     augmentation: str = augment.FULL
     drops: tuple[float, ...] = (0.5,)
     drop_factor: float = 0.1
+    cutmix: float = 0.0
 
     def rate(self, epoch: int) -> float:
         """The learning rate of `epoch` (counted from 0)."""
         return self.learning_rate * self.drop_factor ** sum(epoch >= drop * self.epochs for drop in self.drops)
+
+    def optimizer(self, network: Classifier) -> torch.optim.SGD:
+        """A fresh optimiser of the parameters of `network`."""
+        return torch.optim.SGD(network.parameters(), self.learning_rate, self.momentum, weight_decay=self.weight_decay)
 
     def to_json(self) -> dict[str, Any]:
         """The protocol as it is stored in files."""
@@ -46,17 +53,18 @@ class Training:
         default = Training()
         unknown = set(stored) - set(asdict(default))
         drops = stored.get("drops", [])
-        numbers = [stored.get(name, 0) for name in ("learning_rate", "momentum", "weight_decay", "drop_factor")]
+        numbers = [stored.get(name, 0) for name in NUMBERS]
         sound = (
             not unknown
             and isinstance(drops, list)
             and all(isinstance(v, int | float) and math.isfinite(v) and v >= 0 for v in [*numbers, *drops])
             and all(type(stored.get(name, 1)) is int and stored.get(name, 1) >= 1 for name in ("epochs", "batch"))
+            and stored.get("cutmix", 0) <= 1
             and isinstance(stored.get("augmentation", ""), str)
         )
         if not sound:
             raise UsageError(f"'{where}': its evaluation protocol is not one that this fairdd knows")
-        augment.operations(stored.get("augmentation", ""))
+        augment.stages(stored.get("augmentation", ""))
         return Training(**{**stored, "drops": tuple(drops)})
 
 
@@ -79,6 +87,49 @@ class TensorImages:
         return self.tensor[torch.from_numpy(indices).to(self.tensor.device, non_blocking=True)]
 
 
+@dataclass(frozen=True)
+class Selection:
+    """Some of other `images`, those at `indices`, numbered afresh."""
+
+    images: TrainingImages
+    indices: np.ndarray  # int64 [n]
+
+    def take(self, indices: np.ndarray) -> Tensor:
+        """The images at `indices` of the selection."""
+        return self.images.take(self.indices[indices])
+
+
+@dataclass(frozen=True)
+class Mix:
+    """CutMix (Yun et al., ICCV 2019): the `box` of each image of a batch is taken from its `partner`.
+
+    The label keeps the weight `kept`, the share of the image outside the box; the partner's has the rest.
+    """
+
+    partner: Tensor  # int64 [B]
+    box: tuple[slice, slice]
+    kept: float
+
+    def images(self, images: Tensor) -> Tensor:
+        """The mixed images [B, C, H, W]."""
+        rows, cols = self.box
+        mixed = images.clone()
+        mixed[:, :, rows, cols] = images[self.partner.to(images.device), :, rows, cols]
+        return mixed
+
+
+def draw_mix(probability: float, batch: int, size: tuple[int, int], generator: np.random.Generator) -> Mix | None:
+    """With `probability` a mix of `batch` images of `size` (H, W); the box's share is uniform, its centre too."""
+    if generator.random() >= probability:
+        return None
+    sides = np.sqrt(generator.random()) * np.array(size)
+    centre = generator.random(2) * np.array(size)
+    low, high = (np.clip(centre + step * sides / 2, 0, size).astype(int) for step in (-1, 1))
+    kept = 1 - float(np.prod(high - low)) / (size[0] * size[1])
+    partner = torch.from_numpy(generator.permutation(batch))
+    return Mix(partner, (slice(low[0], high[0]), slice(low[1], high[1])), kept)
+
+
 def fit(
     network: Classifier,
     images: TrainingImages,
@@ -88,14 +139,14 @@ def fit(
     streams: Streams,
     key: tuple[int, ...],
     progress: Progress,
+    optimizer: torch.optim.SGD | None = None,
 ) -> None:
     """Trains `network` in place on `images` with `labels` (int64 [N], on the device).
 
-    The order of the images and the augmentation are drawn from `streams` at `key` and the epoch.
+    The order of the images and the augmentation are drawn from `streams` at `key` and the epoch. An `optimizer`
+    that is given keeps its momentum from one call to the next.
     """
-    optimizer = torch.optim.SGD(
-        network.parameters(), training.learning_rate, training.momentum, weight_decay=training.weight_decay
-    )
+    optimizer = optimizer or training.optimizer(network)
     # Batch normalisation sees its whole batch; any other network may see it piece by piece, with the same gradient.
     pieces = Runtime(runtime.device).pieces if has_batch_statistics(network) else runtime.pieces
     network.train()
@@ -106,24 +157,43 @@ def fit(
         for number, start in enumerate(range(0, len(order), training.batch)):
             batch = order[start : start + training.batch]
             taken = images.take(batch)
+            size = (taken.shape[2], taken.shape[3])
             draw = augment.draw_single(
-                training.augmentation,
-                len(batch),
-                (taken.shape[2], taken.shape[3]),
-                streams.torch("train/augment", *key, epoch, number),
+                training.augmentation, len(batch), size, streams.torch("train/augment", *key, epoch, number)
             )
-            optimizer.zero_grad(set_to_none=True)
+            taken = draw.apply(taken, torch.arange(len(batch)))
             answers = labels[torch.from_numpy(batch).to(labels.device, non_blocking=True)]
+            mix = draw_mix(training.cutmix, len(batch), size, streams.numpy("train/cutmix", *key, epoch, number))
+            if mix:
+                taken, partners = mix.images(taken), answers[mix.partner.to(answers.device)]
+            optimizer.zero_grad(set_to_none=True)
             loss = torch.zeros((), device=runtime.device)
             for piece in pieces(len(batch)):
                 with runtime.arithmetic():
-                    logits = network(draw.apply(taken[piece], torch.arange(piece.start, piece.stop)))
+                    logits = network(taken[piece])
                 part = F.cross_entropy(logits.float(), answers[piece], reduction="sum") / len(batch)
+                if mix:
+                    other = F.cross_entropy(logits.float(), partners[piece], reduction="sum") / len(batch)
+                    part = mix.kept * part + (1 - mix.kept) * other
                 part.backward()  # type: ignore[no-untyped-call]
                 loss += part.detach()
             optimizer.step()
             progress.advance(len(batch))
     network.eval()
+
+
+def parameter_vector(network: Classifier) -> Tensor:
+    """A copy of all parameters of `network`, one after another, [P]."""
+    return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
+
+
+def call_with(network: Classifier, vector: Tensor, images: Tensor) -> Tensor:
+    """The logits of `images` under the parameters in `vector` [P] instead of those of `network`; differentiable."""
+    named = dict(network.named_parameters())
+    parts = torch.split(vector, [parameter.numel() for parameter in named.values()])
+    values = {name: part.view(named[name].shape) for name, part in zip(named, parts, strict=True)}
+    logits: Tensor = torch.func.functional_call(network, values, (images,))
+    return logits
 
 
 def confusion(

@@ -7,8 +7,8 @@ out=runs/quickstart
 mkdir -p "$out"
 set -x
 fairdd make-dataset c-fmnist-fg --embedded -o $out/data.h5 --force
-fairdd distill --method dm --ipc 10 --iterations 200 --network convnet:width=32 --force $out/data.h5
-fairdd distill --method dm --ipc 10 --iterations 200 --network convnet:width=32 --force --fair $out/data.h5
-fairdd evaluate $out/data.dm-vanilla-ipc10.h5 --epochs 200 --seeds 3 -o $out/vanilla.json --force
-fairdd evaluate $out/data.dm-fairdd-ipc10.h5 --epochs 200 --seeds 3 -o $out/fair.json --force
+fairdd distill --method dm --ipc 10 --iterations 100 --network convnet:width=32 --force $out/data.h5
+fairdd distill --method dm --ipc 10 --iterations 100 --network convnet:width=32 --force --fair $out/data.h5
+fairdd evaluate $out/data.dm-vanilla-ipc10.h5 --epochs 200 --seeds 2 -o $out/vanilla.json --force
+fairdd evaluate $out/data.dm-fairdd-ipc10.h5 --epochs 200 --seeds 2 -o $out/fair.json --force
 fairdd report $out/vanilla.json $out/fair.json

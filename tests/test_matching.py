@@ -40,11 +40,12 @@ def fast_loss(
     if method == "dm":
         with torch.no_grad():
             goal = sum(embeddings(network, images[piece], assignment[piece]) for piece in pieces)
-        return squared(goal, embeddings(network, own, means)[index])
+        return squared(goal, embeddings(network, own, means)[index]).sum()
     goals = [gradients(network, images[piece], labels[piece], assignment[piece]) for piece in pieces]
     mine = gradients(network, own, own_labels, means, differentiable=True)
     return sum(
-        cosine(sum(layer), layer_mine[index]) for layer, layer_mine in zip(zip(*goals, strict=True), mine, strict=True)
+        cosine(sum(layer), layer_mine[index]).sum()
+        for layer, layer_mine in zip(zip(*goals, strict=True), mine, strict=True)
     )
 
 
@@ -74,7 +75,7 @@ PROBLEMS = {  # (classes, IPC, for each class the sizes of its cells)
 
 @pytest.mark.parametrize("spec", ["convnet:width=4,depth=2", "convnet:width=4,depth=2,norm=none,pooling=max"])
 @pytest.mark.parametrize("problem", PROBLEMS)
-@pytest.mark.parametrize("fairness", STRATEGIES)
+@pytest.mark.parametrize("fairness", ["vanilla", "fairdd", "barycenter"])
 @pytest.mark.parametrize("method", TEXTBOOK)
 def test_agrees_with_the_textbook(method: str, fairness: str, problem: str, spec: str) -> None:
     classes, ipc, cells = PROBLEMS[problem]

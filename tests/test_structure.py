@@ -15,9 +15,11 @@ FILES = sorted(ROOT.rglob("*.py"))
 ROWS = [
     {"cli", "__main__"},
     {"distill", "evaluate", "report", "plots", "inspect", "verify", "page", "formats", "scatter", "runs", "published"},
+    {"experts", "extension"},
     {"methods"},
+    {"embedding"},
     {"train"},
-    {"matching", "synthetic", "augment", "networks", "datasets"},
+    {"matching", "synthetic", "augment", "networks", "datasets", "clusters", "groups"},
     {"checkpoints"},
     {"sampling", "fairness", "metrics", "bootstrap", "runtime", "artifacts"},
     {"registry", "errors", ""},
@@ -182,10 +184,14 @@ def written(module: str) -> Iterator[str]:
             modes += [word.value.value for word in node.keywords if isinstance(word.value, ast.Constant)]
             if any(isinstance(mode, str) and mode.strip("bt") in ("w", "a", "x", "r+", "w+") for mode in modes):
                 yield name
-        if name in ("torch.save", "torch.load", "np.save", "np.load") or last == "savefig":
+        if name in ("torch.save", "torch.load", "np.save", "np.load"):
+            yield name
+        if last == "savefig" and [dotted(argument) for argument in node.args] != ["buffer"]:  # a picture in memory
             yield name
 
 
 @pytest.mark.parametrize("module", sorted(name for name in MODULES if not name.startswith("fairdd_cli.artifacts")))
 def test_only_artifacts_open_hdf5_or_write_files(module: str) -> None:
-    assert not list(written(module))
+    # CIFAR-10's batches are pickles; the reader there knows no name that one could call, and its tests hold that.
+    allowed = {"fairdd_cli.datasets.cifar10_s": ["pickle"]}
+    assert list(written(module)) == allowed.get(module, [])

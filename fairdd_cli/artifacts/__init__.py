@@ -8,6 +8,7 @@ from fairdd_cli.artifacts._files import (
     CHECKPOINT,
     STREAM,
     check_readable,
+    check_space,
     check_target,
     claimed,
     read_bytes,
@@ -30,6 +31,7 @@ from fairdd_cli.artifacts.dataset import (
     write_dataset,
 )
 from fairdd_cli.artifacts.evaluation import Evaluation, read_evaluation, write_evaluation
+from fairdd_cli.artifacts.experts import Experts, read_experts, write_experts
 from fairdd_cli.artifacts.synthetic import History, SyntheticSet, read_synthetic, write_synthetic
 from fairdd_cli.errors import UsageError
 
@@ -64,6 +66,7 @@ __all__ = [
     "Blocks",
     "Checkpoint",
     "Evaluation",
+    "Experts",
     "FileImages",
     "History",
     "Images",
@@ -72,6 +75,7 @@ __all__ = [
     "SyntheticSet",
     "cell_ranges",
     "check_readable",
+    "check_space",
     "check_target",
     "claimed",
     "kind_of",
@@ -81,6 +85,7 @@ __all__ = [
     "read_checkpoint",
     "read_dataset",
     "read_evaluation",
+    "read_experts",
     "read_synthetic",
     "remove",
     "replacing",
@@ -89,5 +94,6 @@ __all__ = [
     "write_checkpoint",
     "write_dataset",
     "write_evaluation",
+    "write_experts",
     "write_synthetic",
 ]

@@ -5,6 +5,7 @@ import fcntl
 import glob
 import os
 import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -37,6 +38,21 @@ def check_target(path: str, force: bool) -> None:
         folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise UsageError(f"cannot write '{path}': the folder '{folder}' is not writable")
+
+
+def check_space(path: str, needed: int) -> None:
+    """Raises WorkError unless `needed` bytes are free where `path` is to be written, before any work is spent on it."""
+    if path == STREAM:
+        return
+    folder = Path(path).absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise WorkError(
+            f"too little disk for '{path}': it needs {needed / 1e9:,.2f} GB, and {free / 1e9:,.2f} GB are free in "
+            f"'{folder}'\nGive -o a place with more room, or make fewer or smaller images (--limit, --size)."
+        )
 
 
 @contextmanager

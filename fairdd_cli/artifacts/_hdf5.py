@@ -8,7 +8,7 @@ the file is ever run.
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -83,20 +83,31 @@ def stamped(kind: str, attributes: Attributes) -> Attributes:
 
 
 def write(
-    path: str, kind: str, attributes: Attributes, arrays: Mapping[str, np.ndarray | Blocks], force: bool = True
+    path: str,
+    kind: str,
+    describe: Callable[[], Attributes],
+    arrays: Mapping[str, np.ndarray | Blocks],
+    force: bool = True,
 ) -> str:
-    """Writes a file of `kind` to `path` (`-`: standard output) in one piece and returns its digest."""
+    """Writes a file of `kind` to `path` (`-`: standard output) in one piece and returns its digest.
+
+    `describe` gives the attributes. It is called once all `arrays` have passed, so that it can tell what only
+    they show, or raise and leave no file.
+    """
     if path == STREAM:
         buffer = io.BytesIO()
-        digest = _fill(buffer, kind, attributes, arrays)
+        digest = _fill(buffer, kind, describe, arrays)
         write_bytes(path, buffer.getvalue())
         return digest
     with replacing(path, force) as temporary:
-        return _fill(temporary, kind, attributes, arrays)
+        return _fill(temporary, kind, describe, arrays)
 
 
 def _fill(
-    target: Path | io.BytesIO, kind: str, attributes: Attributes, arrays: Mapping[str, np.ndarray | Blocks]
+    target: Path | io.BytesIO,
+    kind: str,
+    describe: Callable[[], Attributes],
+    arrays: Mapping[str, np.ndarray | Blocks],
 ) -> str:
     entries = {}
     with h5py.File(target, "w") as file:
@@ -112,7 +123,7 @@ def _fill(
             if start != blocks.shape[0]:
                 raise ValueError(f"{name}: {start} of {blocks.shape[0]} entries were given")
             entries[name] = (blocks.dtype, blocks.shape, sha.hexdigest())
-        attributes = stamped(kind, attributes)
+        attributes = stamped(kind, describe())
         digest = content_digest(attributes, entries)
         for name, value in {**attributes, "digest": digest}.items():
             file.attrs[name] = value

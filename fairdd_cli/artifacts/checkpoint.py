@@ -38,7 +38,7 @@ def write_checkpoint(path: str, checkpoint: Checkpoint) -> None:
     }
     # A leading axis of one lets a single number be an array like every other.
     arrays = {f"state/{name}": np.asarray(array)[None] for name, array in checkpoint.state.items()}
-    write(path, SCHEMA.kind, attributes, arrays)
+    write(path, SCHEMA.kind, lambda: attributes, arrays)
 
 
 def read_checkpoint(path: str) -> Checkpoint:

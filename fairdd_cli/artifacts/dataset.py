@@ -4,7 +4,7 @@ import json
 import math
 import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,7 +13,7 @@ import numpy as np
 
 from fairdd_cli.artifacts._container import Container, opened, parsed
 from fairdd_cli.artifacts._files import STREAM
-from fairdd_cli.artifacts._hdf5 import Blocks, Schema, write
+from fairdd_cli.artifacts._hdf5 import Attributes, Blocks, Schema, write
 from fairdd_cli.errors import WorkError
 
 SPLITS = ("train", "test")
@@ -95,7 +95,7 @@ class FileImages:
         weakref.finalize(self, os.close, self._descriptor)
 
     def take(self, indices: np.ndarray) -> np.ndarray:
-        """The images at `indices`, read in the order in which they lie."""
+        """The images at `indices`, read in the order in which they lie; WorkError where the file has lost them."""
         images = np.empty((len(indices), *self.shape[1:]), np.uint8)
         rows = images.reshape(len(indices), -1)
         for row in np.argsort(indices, kind="stable"):
@@ -188,8 +188,18 @@ def majority_share(count: np.ndarray) -> float:
     return float(count.max(axis=1).sum() / max(1, count.sum()))
 
 
-def write_dataset(path: str, dataset: BiasedDataset, blocks: Mapping[str, Blocks], force: bool = True) -> str:
-    """Writes `dataset` to `path` with the images of each split from `blocks`; returns the digest."""
+def write_dataset(
+    path: str,
+    dataset: BiasedDataset,
+    blocks: Mapping[str, Blocks],
+    force: bool = True,
+    settle: Callable[[BiasedDataset], BiasedDataset] = lambda dataset: dataset,
+) -> str:
+    """Writes `dataset` to `path` with the images of each split from `blocks`; returns the digest.
+
+    `settle` is called once all images have passed: it returns the description with what only they tell (their
+    mean and deviation), or raises, and no file is left.
+    """
     arrays: dict[str, np.ndarray | Blocks] = {}
     for name in SPLITS:
         split: Split = getattr(dataset, name)
@@ -200,7 +210,11 @@ def write_dataset(path: str, dataset: BiasedDataset, blocks: Mapping[str, Blocks
             f"{name}/cells/start": split.start,
             f"{name}/cells/count": split.count,
         }
-    attributes = {
+    return write(path, SCHEMA.kind, lambda: _attributes(settle(dataset)), arrays, force)
+
+
+def _attributes(dataset: BiasedDataset) -> Attributes:
+    return {
         "name": dataset.name,
         "class_names": list(dataset.class_names),
         "protected_names": list(dataset.protected_names),
@@ -210,7 +224,6 @@ def write_dataset(path: str, dataset: BiasedDataset, blocks: Mapping[str, Blocks
         "options": json.dumps(dict(dataset.options), sort_keys=True),
         "seed": dataset.seed,
     }
-    return write(path, SCHEMA.kind, attributes, arrays, force)
 
 
 def read_dataset(path: str) -> BiasedDataset:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from fairdd_cli.artifacts._container import opened, parsed
+from fairdd_cli.artifacts._counts import load
 from fairdd_cli.artifacts._files import read_bytes, shown, write_bytes
 from fairdd_cli.artifacts._hdf5 import Schema, array_entry, content_digest, stamped, write
-from fairdd_cli.artifacts._json import strict
 from fairdd_cli.errors import UsageError
 
 JSON_LIMIT = 2**25  # bytes; in memory it can take twenty times that
@@ -76,7 +76,7 @@ def write_evaluation(path: str, evaluation: Evaluation, metrics: Mapping[str, An
         attributes[name] = json.dumps(dict(attributes[name]), sort_keys=True)
     arrays = {f"confusion/{name}": table.astype(np.int64) for name, table in evaluation.confusion.items()}
     if path.endswith(".h5"):
-        return write(path, SCHEMA.kind, attributes, arrays, force)
+        return write(path, SCHEMA.kind, lambda: attributes, arrays, force)
     attributes = stamped(SCHEMA.kind, attributes)
     digest = content_digest(attributes, {name: array_entry(table) for name, table in arrays.items()})
     for name in JSON_ENCODED:
@@ -117,7 +117,7 @@ def _read_json(path: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
     content = read_bytes(path, JSON_LIMIT)
     try:
-        values = strict(content.decode())
+        values, tables = load(content)
     except ValueError as error:
         raise UsageError(f"'{shown(path)}' is neither an HDF5 file nor sound JSON: {str(error)[:100]}") from error
     if not isinstance(values, dict) or values.get("format") != SCHEMA.kind:
@@ -130,7 +130,6 @@ def _read_json(path: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             raise fail(f"'{name}' is missing or not of the right type")
     if values.get("format_version") != 1:
         raise fail(f"format version {str(values.get('format_version'))[:20]} is not one that this fairdd reads (1)")
-    tables = {}
     for name, counts in values.pop("confusion").items():
         try:
             tables[name] = np.array(_numbers(counts, 4), np.int64)

@@ -98,7 +98,7 @@ def write_synthetic(path: str, synthetic: SyntheticSet, force: bool = True) -> s
         "history/loss": synthetic.history.loss.astype(np.float64),
         "history/seconds": synthetic.history.seconds.astype(np.float64),
     }
-    return write(path, SCHEMA.kind, attributes, arrays, force)
+    return write(path, SCHEMA.kind, lambda: attributes, arrays, force)
 
 
 def read_synthetic(path: str) -> SyntheticSet:

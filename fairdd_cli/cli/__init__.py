@@ -15,6 +15,7 @@ from fairdd_cli.cli.distill import distill
 from fairdd_cli.cli.evaluate import evaluate
 from fairdd_cli.cli.inspect import inspect
 from fairdd_cli.cli.make_dataset import make_dataset
+from fairdd_cli.cli.report import report
 from fairdd_cli.cli.verify import verify
 from fairdd_cli.errors import FairddError, Interrupted, UsageError
 
@@ -29,6 +30,7 @@ for name, command in (
     ("make-dataset", make_dataset),
     ("distill", distill),
     ("evaluate", evaluate),
+    ("report", report),
     ("inspect", inspect),
     ("verify", verify),
 ):

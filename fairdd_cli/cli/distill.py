@@ -23,6 +23,7 @@ from fairdd_cli.cli.options import (
 from fairdd_cli.cli.terminal import Terminal, duration, out
 from fairdd_cli.errors import UsageError
 from fairdd_cli.methods import METHODS
+from fairdd_cli.registry import FURTHER_STRATEGIES
 
 
 def distill(
@@ -47,7 +48,9 @@ def distill(
         typer.Option(
             "--fairness",
             metavar="NAME",
-            help="Group targets to match: vanilla, fairdd or barycenter. (default: vanilla)",
+            help="What of the groups is matched: "
+            f"{', '.join(['vanilla, fairdd, barycenter, groupdro, inverse, kde', *FURTHER_STRATEGIES.names()])}.  "
+            "(default: vanilla)",
         ),
     ] = None,
     sampling: Annotated[
@@ -65,7 +68,7 @@ def distill(
             "--batch-real",
             min=1,
             metavar="N",
-            help="Real images of a class in a batch. (default: 256 proportional, 20 balanced)",
+            help="Real images of a class in a batch. (default: 256 proportional, idc 64, dream 128; 20 balanced)",
         ),
     ] = None,
     init: Annotated[
@@ -73,20 +76,48 @@ def distill(
         typer.Option(
             "--init",
             metavar="NAME",
-            help="First images: real, balanced (real, even over the groups) or noise.  "
-            "(default: balanced with a fairness strategy that uses groups, else real)",
+            help="First images: real, balanced (real, even over the groups), kmeans (real, the most representative) or "
+            "noise.  (default: dream: kmeans; balanced with a fairness strategy that uses groups; else real)",
         ),
     ] = None,
     factor: Annotated[
-        int,
+        int | None,
         typer.Option(
-            "--factor", min=1, metavar="N", help="Multi-formation: N x N training images inside each stored one."
+            "--factor",
+            min=1,
+            metavar="N",
+            help="Multi-formation: N x N training images inside each stored one. (default: idc, dream 2; else 1)",
         ),
-    ] = 1,
+    ] = None,
+    groups: Annotated[
+        str,
+        typer.Option(
+            "--groups",
+            metavar="WHAT",
+            help="labels: those of the data; pseudo[:K]: K clusters of each class, found without labels.",
+        ),
+    ] = "labels",
+    group_noise: Annotated[
+        float,
+        typer.Option(
+            "--group-noise", min=0, max=1, metavar="P", help="Replace a share P of the protected labels at random."
+        ),
+    ] = 0.0,
     iterations: Annotated[
         int | None,
         typer.Option(
-            "--iterations", min=0, metavar="N", help="Optimisation steps. (default: the paper's: dm 20000, gm 1000)"
+            "--iterations",
+            min=0,
+            metavar="N",
+            help="Optimisation steps. (default: the paper's: dm 20000, gm 1000, idc 2000)",
+        ),
+    ] = None,
+    experts: Annotated[
+        str | None,
+        typer.Option(
+            "--experts",
+            metavar="FILE",
+            help="Expert trajectories of mtt; made on first use.  (default: DATA.experts-FAIRNESS.h5)",
         ),
     ] = None,
     network: Annotated[
@@ -95,7 +126,12 @@ def distill(
     ] = "convnet",
     option: Annotated[
         list[str] | None,
-        typer.Option("--option", "-O", metavar="KEY=VALUE", help="Set a hyper-parameter of the method; repeatable."),
+        typer.Option(
+            "--option",
+            "-O",
+            metavar="KEY=VALUE",
+            help="Set a hyper-parameter of the method; repeatable. (default: the paper's)",
+        ),
     ] = None,
     output: Annotated[
         str | None,
@@ -154,6 +190,9 @@ def distill(
         network=parse_network(network),
         seed=seed,
         options=assignments(option or []),
+        groups=groups,
+        group_noise=group_noise,
+        experts=experts or "",
     )
     runtime = open_runtime(device, precision, deterministic)
     with claimed(target), Terminal(quiet, verbose) as terminal:

@@ -133,7 +133,7 @@ def evaluate(
         given: dict[str, Any] = {"epochs": epochs, "learning_rate": learning_rate, "batch": batch}
         training = replace(chosen.training, **{name: value for name, value in given.items() if value is not None})
         if augmentation is not None:
-            training = replace(training, augmentation="_".join(augment.operations(augmentation)))
+            training = replace(training, augmentation=augment.without(augmentation))
         chosen = replace(chosen, training=training)
         networks = networks or [parse_network(chosen.network)]
         options = task(chosen, dataset, networks, seeds, runtime)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from fairdd_cli.artifacts import Artifact, BiasedDataset, Evaluation, SyntheticSet
 
+WIDE = 50  # characters for the heads of the groups
+
 
 def inspect(
     file: Annotated[str, typer.Argument(metavar="FILE", help="Any file of fairdd.", show_default=False)],
@@ -35,6 +37,7 @@ def inspect(
     Example: fairdd inspect data.h5 --images data.png
     """
     from fairdd_cli.artifacts import BiasedDataset, Evaluation, SyntheticSet, check_target, read_any
+    from fairdd_cli.inspect import warnings
 
     if images is not None:
         if Path(images).suffix.lower() != ".png":
@@ -45,6 +48,8 @@ def inspect(
         product(_facts(artifact))
         if isinstance(artifact, BiasedDataset):
             product(_cell_table(artifact))
+            for warning in warnings(artifact):
+                terminal.say(f"warning: {warning}")
         elif isinstance(artifact, Evaluation):
             product(_metric_table(artifact))
         if images is not None:
@@ -126,13 +131,25 @@ def _cell_table(dataset: "BiasedDataset") -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, title="Training images of each class and group")
-    table.add_column("class")
-    for name in dataset.protected_names:
-        table.add_column(Text(name), justify="right")
-    table.add_column("bias", justify="right")
-    for name, counts in zip(dataset.class_names, dataset.train.count, strict=True):
-        share = counts.max() / max(1, counts.sum())
+    from fairdd_cli.inspect import class_bias
+
+    # Many groups get numbers for heads and a legend, so that the counts fit a terminal.
+    numbered = sum(len(name) + 2 for name in dataset.protected_names) > WIDE
+    heads = [str(group) if numbered else name for group, name in enumerate(dataset.protected_names)]
+    legend = ", ".join(f"{head} {name}" for head, name in zip(heads, dataset.protected_names, strict=True))
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        title="Training images of each class and group",
+        caption=Text(f"groups: {legend}") if numbered else None,
+        caption_justify="left",
+    )
+    table.add_column("class", no_wrap=True)
+    for head in heads:
+        table.add_column(Text(head), justify="right", no_wrap=True)
+    table.add_column("bias", justify="right", no_wrap=True)
+    shares = class_bias(dataset.train.count)
+    for name, counts, share in zip(dataset.class_names, dataset.train.count, shares, strict=True):
         table.add_row(Text(name), *(f"{count:,}" for count in counts), f"{share:.3f}")
     return table
 
@@ -158,39 +175,23 @@ def _metric_table(evaluation: "Evaluation") -> "Table":
 
 
 def _save_grid(artifact: "BiasedDataset | SyntheticSet", path: str, force: bool) -> None:
-    """Writes the grid as PNG: small images are enlarged so that a side has at least 64 pixels."""
+    """Writes the grid as PNG."""
     import io
 
     import numpy as np
     from PIL import Image
 
     from fairdd_cli.artifacts import BiasedDataset, write_bytes
+    from fairdd_cli.inspect import examples, grid
 
     if isinstance(artifact, BiasedDataset):
-        rows = [
-            [
-                artifact.train.images.take(np.array([start]))[0] if count else None
-                for start, count in zip(*row, strict=True)
-            ]
-            for row in zip(artifact.train.start, artifact.train.count, strict=True)
-        ]
+        rows = examples(artifact)
     else:
         mean, std = (np.array(values)[:, None, None] for values in (artifact.mean, artifact.std))
         pixels = np.rint(np.clip(artifact.images * std + mean, 0, 1) * 255).astype(np.uint8)
         rows = [list(pixels[artifact.labels == label]) for label in range(len(artifact.class_names))]
-    channels, height, width = next(image.shape for row in rows for image in row if image is not None)
-    gap = 2
-    sheet = np.full(
-        (len(rows) * (height + gap) + gap, max(map(len, rows)) * (width + gap) + gap, channels), 255, np.uint8
-    )
-    for y, row in enumerate(rows):
-        for x, image in enumerate(row):
-            if image is not None:
-                top, left = gap + y * (height + gap), gap + x * (width + gap)
-                sheet[top : top + height, left : left + width] = image.transpose(1, 2, 0)
-    picture = Image.fromarray(sheet.squeeze() if channels == 1 else sheet[..., :3])
-    enlarge = max(1, 64 // min(height, width))
-    picture = picture.resize((picture.width * enlarge, picture.height * enlarge), Image.Resampling.NEAREST)
+    sheet = grid(rows)
+    picture = Image.fromarray(sheet[..., 0] if sheet.shape[2] == 1 else sheet[..., :3])
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     write_bytes(path, buffer.getvalue(), force)

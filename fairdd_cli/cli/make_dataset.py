@@ -1,14 +1,13 @@
 """fairdd make-dataset: a biased data set out of a source of images."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from fairdd_cli.cli.options import Force, Quiet, Recipe, Seed, Verbose, listing
 from fairdd_cli.cli.terminal import Terminal, out
 from fairdd_cli.datasets import DATASETS
-from fairdd_cli.errors import UsageError
 
 
 def make_dataset(
@@ -40,10 +39,63 @@ def make_dataset(
             help="Share of a class held by its majority group, from 1/classes to 1. (default: 0.9)",
         ),
     ] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option("--csv", metavar="FILE", help="Table with a row for each image (folder). (default: none)"),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target",
+            metavar="COLUMN",
+            help="Column (folder) or attribute (celeba) to predict. (default: celeba: Attractive)",
+        ),
+    ] = None,
+    protected: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--protected",
+            metavar="COLUMN",
+            help="Column or attribute not to be unfair to; repeat it to combine several into one by their product.  "
+            "(default: celeba: Male; utkface: race)",
+        ),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split",
+            metavar="COLUMN",
+            help="Column that says train, test or val, which is left out (folder). (default: draw a test split)",
+        ),
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option("--size", metavar="N", help="Side of the images, 8 to 1024 pixels. (default: 64)")
+    ] = None,
+    no_crop: Annotated[
+        bool,
+        typer.Option("--no-crop", help="Squeeze each image whole into the square; else its centre is kept (folder)."),
+    ] = False,
+    test_per_cell: Annotated[
+        int | None,
+        typer.Option(
+            "--test-per-cell",
+            min=1,
+            metavar="N",
+            help="Test images of each class and group. (default: as many as the smallest has; utkface: 100; "
+            "folder without --split: a fifth of the smallest)",
+        ),
+    ] = None,
     limit: Annotated[
         int | None,
         typer.Option("--limit", min=1, metavar="N", help="Keep N training images, same bias ratio. (default: all)"),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=1, metavar="N", help="Processes that decode images. (default: one a core)"),
+    ] = None,
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="Leave out and count images that cannot be decoded.")
+    ] = False,
     seed: Seed = 0,
     recipe: Recipe = None,
     force: Force = False,
@@ -55,25 +107,37 @@ def make_dataset(
     Prints the path written. Example: fairdd make-dataset c-fmnist-fg --embedded -o data.h5
     """
     name = DATASETS.canonical(name)
-    module = DATASETS.load(name)
-    given: dict[str, Any] = {"root": root, "download": download, "embedded": embedded, "bias_ratio": bias_ratio}
-    for option, value in given.items():
-        if value not in (None, False) and option not in module.OPTIONS:
-            raise UsageError(f"--{option.replace('_', '-')} does not apply to data set '{name}'")
 
     from fairdd_cli.artifacts import check_target, claimed
-    from fairdd_cli.datasets._build import build
+    from fairdd_cli.datasets._build import make
     from fairdd_cli.datasets._source import Request
 
-    target = output or f"{name}.h5"
-    check_target(target, force)
-    with claimed(target), Terminal(quiet, verbose, unit="images") as terminal:
-        source = module.source(Request(seed=seed, **given))
-        dataset = build(name, source, target, seed=seed, limit=limit, progress=terminal, force=force)
+    path = output or f"{name}.h5"
+    check_target(path, force)
+    request = Request(
+        seed=seed,
+        root=root,
+        download=download,
+        embedded=embedded,
+        bias_ratio=bias_ratio,
+        csv=csv,
+        target=target,
+        protected=tuple(protected or ()),
+        split=split,
+        size=size,
+        no_crop=no_crop,
+        test_per_cell=test_per_cell,
+        workers=workers,
+        skip_unreadable=skip_unreadable,
+    )
+    with claimed(path), Terminal(quiet, verbose, unit="images") as terminal:
+        dataset = make(name, request, path, limit=limit, progress=terminal, force=force)
         terminal.stop()
         terminal.say(
             f"{name}: {len(dataset.train):,} training and {len(dataset.test):,} test images, "
             f"{dataset.classes} classes x {dataset.groups} groups, bias ratio {dataset.bias_ratio:.3g}"
         )
-    if target != "-":
-        out(target)
+        for reason, count in dataset.options["left_out"].items():
+            terminal.say(f"left out: {count:,} images ({reason})")
+    if path != "-":
+        out(path)

@@ -94,8 +94,9 @@ class Terminal:
 class _Bar:
     def __init__(self, what: str, total: float, unit: str) -> None:
         self._what, self._total, self._unit = what, total, unit
-        self._done, self._began = 0.0, time.monotonic()
-        self._next_word = self._began + ESTIMATE_AFTER
+        self._done, self._next_word = 0.0, 0.0
+        self._warm: tuple[float, float] | None = None  # when the first step was over, and what was done by then
+        self._said = False
         self._progress, self._task = None, None
         if console().is_terminal:
             from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -115,18 +116,20 @@ class _Bar:
     def advance(self, amount: float, loss: float | None) -> None:
         self._done += amount
         now = time.monotonic()
-        rate = self._done / max(now - self._began, 1e-9)
+        if self._warm is None:  # the first step pays for warming up and says nothing of the others
+            self._warm, self._next_word = (now, self._done), now + ESTIMATE_AFTER
+        rate = (self._done - self._warm[1]) / max(now - self._warm[0], 1e-9)
         shown = "" if loss is None else f"loss {loss:.4g}"
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=self._done, rate=f"{rate:,.0f} {self._unit}/s")
             if shown:
                 self._progress.update(self._task, loss=shown)
-        if now >= self._next_word and self._done < self._total:
-            first = self._next_word - self._began == ESTIMATE_AFTER
+        if now >= self._next_word and rate and self._done < self._total:
             self._next_word = now + ESTIMATE_EVERY
             left = duration((self._total - self._done) / rate)
-            if first:
+            if not self._said:
                 console().print(f"{self._what}: about {left} on this machine", markup=False, soft_wrap=True)
+                self._said = True
             elif self._progress is None:
                 percent = 100 * self._done / self._total
                 words = ", ".join(filter(None, (f"{percent:.0f} %", shown, f"{left} left")))

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fairdd_cli.datasets._idx import GreyFamily, load_grey
-from fairdd_cli.datasets._source import Request, Samples, Source, tied_groups
+from fairdd_cli.datasets._cells import tied_groups
+from fairdd_cli.datasets._idx import MNIST, GreyFamily, load_grey
+from fairdd_cli.datasets._source import Request, Samples, Source
 from fairdd_cli.runtime import Streams
 
-OPTIONS = frozenset({"root", "download", "embedded", "bias_ratio"})
+OPTIONS = frozenset({"root", "download", "embedded", "bias_ratio", "test_per_cell"})
 BIAS_RATIO = 0.9
 COLOURS = {
     "red": (255, 0, 0),
@@ -116,5 +117,9 @@ def coloured_source(request: Request, family: GreyFamily, palette: str, class_na
         std=(0.5,) * 3,
         train=splits["train"],
         test=splits["test"],
-        options={"bias_ratio": bias_ratio, "embedded": request.embedded},
+        options={
+            "bias_ratio": bias_ratio,
+            "embedded": request.embedded,
+            "mirror": family is not MNIST,  # a mirrored digit is another digit or none
+        },
     )

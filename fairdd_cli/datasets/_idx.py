@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fairdd_cli.datasets._layout import fetching
 from fairdd_cli.errors import UsageError
 
 FILES = {
@@ -78,11 +79,8 @@ def _locate(folder: Path, name: str) -> Path | None:
 def _download(family: GreyFamily, root: Path) -> Path:
     import torchvision.datasets  # noqa: PLC0415  # slow to import and needed only here
 
-    try:
+    with fetching(family.name, root):
         getattr(torchvision.datasets, family.torchvision_class)(str(root), download=True)
-    except (OSError, RuntimeError) as error:
-        reason = str(error).split("\n", maxsplit=1)[0][:160]
-        raise UsageError(f"--download: {family.name} could not be fetched into '{root}': {reason}") from error
     folder = _find(family, root)
     if folder is None:
         raise UsageError(f"--download: torchvision left no IDX files under '{root}'")

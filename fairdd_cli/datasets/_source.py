@@ -1,7 +1,7 @@
 """What a data set's file hands over: names, labels and protected values of every sample, and its pixels on demand."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Protocol
 
@@ -12,20 +12,46 @@ from fairdd_cli.errors import UsageError
 
 @dataclass(frozen=True)
 class Request:
-    """The options of `fairdd make-dataset` that a data set may take; its OPTIONS name those that it does take."""
+    """The options of `fairdd make-dataset` that a data set may take; its OPTIONS name those that it does take.
+
+    Each has the name of its option. `left_out` names the images to pass over, which an earlier attempt found
+    unreadable.
+    """
 
     seed: int = 0
     root: Path | None = None
     download: bool = False
     embedded: bool = False
     bias_ratio: float | None = None
+    csv: Path | None = None
+    target: str | None = None
+    protected: tuple[str, ...] = ()
+    split: str | None = None
+    size: int | None = None
+    no_crop: bool = False
+    test_per_cell: int | None = None
+    workers: int | None = None
+    skip_unreadable: bool = False
+    left_out: frozenset[str] = frozenset()
+
+    def check(self, name: str, taken: frozenset[str]) -> None:
+        """Raises UsageError where an option is set that the data set `name` does not take."""
+        for option in fields(self):
+            if option.name in taken | {"seed", "left_out"} or getattr(self, option.name) == option.default:
+                continue
+            takes = ", ".join(sorted(map(_spelled, taken)))
+            raise UsageError(f"{_spelled(option.name)} does not apply to data set '{name}', which takes {takes}")
+
+
+def _spelled(option: str) -> str:
+    return "--" + option.replace("_", "-")
 
 
 class Pixels(Protocol):
     """The images of a split, decoded when they are asked for."""
 
     def blocks(self, indices: np.ndarray) -> Iterator[np.ndarray]:
-        """The images at `indices`, in that order, as uint8 blocks [n, C, H, W]."""
+        """The images at `indices`, in that order, as uint8 blocks [n, C, H, W], each valid until the next."""
         ...
 
 
@@ -40,34 +66,20 @@ class Samples:
 
 @dataclass(frozen=True)
 class Source:
-    """A data set before it is written. `shape` is (C, H, W); `mean` and `std` are per channel, in [0, 1] units."""
+    """A data set before it is written. `shape` is (C, H, W).
+
+    `mean` and `std` are per channel, in [0, 1] units; where they are None, those of the training images are
+    taken. `options` and `left_out` (how many images, by reason) are for the file's record. `unreadable` (reason
+    by name) fills while pixels are decoded.
+    """
 
     class_names: Sequence[str]
     protected_names: Sequence[str]
     shape: tuple[int, int, int]
-    mean: Sequence[float]
-    std: Sequence[float]
+    mean: Sequence[float] | None
+    std: Sequence[float] | None
     train: Samples
     test: Samples
-    options: dict[str, object] = field(default_factory=dict)  # what shaped the content, for the file's record
-
-
-def tied_groups(labels: np.ndarray, classes: int, bias_ratio: float, generator: np.random.Generator) -> np.ndarray:
-    """Protected values int64 [N] that tie class c to group c, as FairDD's colour-biased sets do.
-
-    int(`bias_ratio` * n_c) samples of class c, chosen at random, get group c; the rest is dealt out to the other
-    groups in order, in chunks of ceil(rest / (classes - 1)).
-    """
-    if not 1 / classes <= bias_ratio <= 1:
-        raise UsageError(
-            f"--bias-ratio {bias_ratio:g} is out of range: with {classes} classes it lies in {1 / classes:g} … 1"
-        )
-    protected = np.empty(len(labels), np.int64)
-    for label in range(classes):
-        members = generator.permutation(np.flatnonzero(labels == label))
-        tied = int(bias_ratio * len(members))
-        chunk = max(1, -(-(len(members) - tied) // (classes - 1)))
-        others = np.delete(np.arange(classes), label)
-        protected[members[:tied]] = label
-        protected[members[tied:]] = others[np.arange(len(members) - tied) // chunk]
-    return protected
+    options: Mapping[str, object] = field(default_factory=dict)
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    unreadable: Mapping[str, str] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """What a method is given, and what it must say of itself."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar, Self
@@ -11,14 +11,16 @@ import torch
 from torch import Tensor
 
 from fairdd_cli import augment
-from fairdd_cli.artifacts import Split
+from fairdd_cli.artifacts import BiasedDataset, Experts, Split
+from fairdd_cli.embedding import embed
 from fairdd_cli.errors import UsageError, unknown
 from fairdd_cli.fairness import Assignment, Strategy, joined
+from fairdd_cli.matching import reduced
 from fairdd_cli.networks import Classifier, NetworkSpec, freeze_statistics, has_batch_statistics
 from fairdd_cli.runtime import ImageStore, Progress, Runtime, Streams
-from fairdd_cli.sampling import Sampling
+from fairdd_cli.sampling import BATCH_REAL, Sampling
 from fairdd_cli.synthetic import Synthetic
-from fairdd_cli.train import Training
+from fairdd_cli.train import TensorImages, Training, fit
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,11 @@ class RealBatch:
 
 @dataclass
 class Problem:
-    """A distillation in progress: the data, the synthetic set, and every choice that is not the method's own."""
+    """A distillation in progress: the data, the synthetic set, and every choice that is not the method's own.
+
+    `state` holds what a method learns beside the images. Its `prepare` fills it; a checkpoint carries the tensors
+    and, when the run goes on, copies their values into those that `prepare` made.
+    """
 
     runtime: Runtime
     streams: Streams
@@ -49,7 +55,9 @@ class Problem:
     network: NetworkSpec
     progress: Progress
     flips: bool  # whether a mirrored image keeps its class; digits don't
-    state: dict[str, Tensor] = field(default_factory=dict)  # what a method carries on besides the images; no slashes
+    importance: np.ndarray  # [N], of the training images, from the strategy
+    state: dict[str, Tensor] = field(default_factory=dict)  # names without slashes
+    experts: Experts = field(init=False)  # set before `prepare` of a method that `uses_experts`
 
     @property
     def classes(self) -> int:
@@ -67,17 +75,30 @@ class Problem:
         for start in range(0, self.classes, step):
             yield slice(start, start + step)
 
-    def real(self, classes: slice, *key: int) -> RealBatch:
-        """The real batch of `classes` for this `key` (iteration, step …)."""
-        drawn, assignments = [], []
-        for label in range(classes.start, classes.stop):
-            generator = self.streams.numpy("real", label, *key)
-            drawn.append(self.sampling(self.split, label, self.batch_real, generator))
-            assignments.append(self.strategy.assign(self.split.protected[drawn[-1]]))
+    def drawn(self, label: int, *key: int) -> np.ndarray:
+        """Indices int64 of real images of the class `label` for this `key` (iteration, step …), sorted."""
+        return self.sampling(self.split, label, self.batch_real, self.streams.numpy("real", label, *key))
+
+    def batch(self, drawn: Sequence[np.ndarray]) -> RealBatch:
+        """The real batch of consecutive classes of which these indices were `drawn`."""
+        assignment, class_of = joined(
+            [self.strategy.assign(self.split.protected[part], self.importance[part]) for part in drawn]
+        )
         indices = np.concatenate(drawn)
-        assignment, class_of = joined(assignments)
         labels = torch.from_numpy(self.split.labels[indices])
         return RealBatch(indices, labels, assignment, self.runtime.to_device(class_of))
+
+    def real(self, classes: slice, *key: int) -> RealBatch:
+        """The real batch of `classes` for this `key`."""
+        return self.batch([self.drawn(label, *key) for label in range(classes.start, classes.stop)])
+
+    def embed(self, network: Classifier, indices: np.ndarray) -> np.ndarray:
+        """The embeddings float32 [n, D] of the training images at `indices`."""
+        return embed(network, self.store, indices, self.runtime).cpu().numpy()
+
+    def total(self, distances: Tensor, class_of: Tensor) -> Tensor:
+        """The loss of these `distances` [targets], as the strategy puts them together."""
+        return reduced(distances, class_of, self.strategy.reduce)
 
     def parts(self, real: RealBatch, draw: augment.Draw) -> Iterator[tuple[slice, Tensor]]:
         """The augmented images of `real`, as many at a time as the device is quickest with."""
@@ -109,8 +130,14 @@ class Problem:
 
     def operations(self, strategy: str) -> str:
         """The augmentation `strategy` without what would change an image's class."""
-        names = [name for name in augment.operations(strategy) if name != "flip" or self.flips]
-        return "_".join(names)
+        return augment.without(strategy, *(() if self.flips else ("flip",)))
+
+    def train(self, network: Classifier, training: Training, *key: int) -> None:
+        """Trains `network` on the synthetic set as it is now."""
+        with torch.no_grad():
+            images, labels = self.synthetic.training_images(slice(0, self.classes))
+        answers = self.runtime.to_device(labels)
+        fit(network, TensorImages(images), answers, training, self.runtime, self.streams, key, self.progress)
 
     @cached_property
     def optimizer(self) -> torch.optim.SGD:
@@ -154,6 +181,11 @@ class Problem:
         images.grad = gradient if images.grad is None else images.grad + gradient
         return loss.detach()
 
+    def clamp(self) -> None:
+        """Moves what has left the range of an image back to its limits."""
+        with torch.no_grad():
+            self.synthetic.images.clamp_(self.store.low, self.store.high)
+
     def update(self) -> None:
         """Moves the synthetic images along the gradient gathered in them since the last update."""
         self.optimizer.step()
@@ -166,12 +198,30 @@ class MethodBase(ABC):
 
     evaluation: ClassVar[Training] = Training()
     iterations: ClassVar[int]
+    factor: ClassVar[int] = 1  # multi-formation, where the user says nothing
+    init: ClassVar[str | None] = None  # None: real images, spread over the groups where the strategy uses them
+    batch_real: ClassVar[Mapping[str, int]] = BATCH_REAL
     matches: ClassVar[bool] = True  # whether real and synthetic signals are matched, so that a strategy matters
+    samples: ClassVar[bool] = True  # whether real mini-batches are drawn, so that a sampling matters
+    uses_experts: ClassVar[bool] = False  # whether it needs networks trained on real images beforehand
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # the values that an option in words may have
 
     @classmethod
     def for_ipc(cls, ipc: int) -> Self:
         """The paper's values for `ipc` images per class."""
         return cls()
+
+    def for_data(self, dataset: BiasedDataset, ipc: int) -> Self:
+        """The method with what was left open filled in with the paper's values for `dataset`."""
+        return self
+
+    def objection(self, network: Classifier) -> str:
+        """Why the method can do nothing with `network`; nothing if it can."""
+        return ""
+
+    def expert_training(self, problem: Problem) -> tuple[int, Training]:
+        """How many experts of each target a method that `uses_experts` needs, and how they are trained."""
+        return 0, Training()
 
     @abstractmethod
     def prepare(self, problem: Problem) -> None:
@@ -185,6 +235,10 @@ class MethodBase(ABC):
     def step(self, problem: Problem, iteration: int) -> Tensor:
         """One iteration: updates the synthetic images and returns the loss, on the device."""
 
+    def learned_rate(self, problem: Problem) -> float:
+        """The learning rate that was learned for training on the synthetic set; 0 where none was."""
+        return 0.0
+
     def with_options(self, options: dict[str, str]) -> Self:
         """The method with the hyper-parameters in `options` set; raises UsageError for a wrong name or value."""
         known: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -197,6 +251,8 @@ class MethodBase(ABC):
                 values[name] = kind(text)
             except ValueError as error:
                 raise UsageError(f"-O {name}={text}: expected {kind.__name__}, for example {known[name]}") from error
+            if text not in self.choices.get(name, (text,)):
+                raise UsageError(f"-O {name}={text}: this method has {name}={'|'.join(self.choices[name])}")
             if kind in (int, float) and not (0 <= values[name] < float("inf")):
                 raise UsageError(f"-O {name}={text}: expected a number of at least 0")
         return replace(self, **values)

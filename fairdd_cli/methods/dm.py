@@ -1,28 +1,35 @@
 """DM: distribution matching (Zhao & Bilen, Dataset Condensation with Distribution Matching, WACV 2023)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from fairdd_cli import augment
 from fairdd_cli.fairness import class_means
-from fairdd_cli.matching import embeddings, squared
+from fairdd_cli.matching import DISTANCES, embeddings
 from fairdd_cli.methods._base import MethodBase, Problem
 from fairdd_cli.train import Training
 
 
 @dataclass(frozen=True)
 class Method(MethodBase):
-    """Mean embeddings under a fresh random network each iteration; squared distance to each target."""
+    """Mean embeddings under a fresh random network each iteration; squared distance to each target.
+
+    COBRA (2026) takes the L1 distance (`distance`) and first trains the network on the synthetic set (`pretrain`).
+    """
 
     learning_rate: float = 1.0  # of the pixels; 10 above 50 images per class
     momentum: float = 0.5
+    distance: str = "l2"
+    pretrain: int = 0  # epochs that the network is trained on the synthetic set before it is used
     augmentation: str = augment.FULL
 
     evaluation = Training(epochs=1000)
     iterations = 20_000
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {"distance": ("l2", "l1")}
 
     @classmethod
     def for_ipc(cls, ipc: int) -> Self:
@@ -35,12 +42,17 @@ class Method(MethodBase):
 
     def work(self, problem: Problem) -> float:
         """Real images forward only, synthetic ones forward and backward."""
-        return problem.real_images / 3 + problem.classes * problem.synthetic.per_class
+        return problem.real_images / 3 + (1 + self.pretrain) * problem.classes * problem.synthetic.per_class
 
     def step(self, problem: Problem, iteration: int) -> Tensor:
         """Moves the mean embedding of each class towards its targets."""
-        network = problem.fresh_network(iteration).requires_grad_(False)
-        draw = problem.draw(problem.operations(self.augmentation), iteration)
+        network = problem.fresh_network(iteration)
+        operations = problem.operations(self.augmentation)
+        if self.pretrain:
+            problem.train(network, Training(epochs=self.pretrain, augmentation=operations, drops=()), iteration)
+            problem.take_statistics(network, iteration)
+        network.requires_grad_(False)
+        draw = problem.draw(operations, iteration)
         total = torch.zeros((), device=problem.runtime.device)
         for classes in problem.pieces():
             real = problem.real(classes, iteration)
@@ -52,7 +64,8 @@ class Method(MethodBase):
             means = class_means(classes.stop - classes.start, problem.synthetic.per_class)
             with problem.runtime.arithmetic():
                 found = embeddings(network, draw.apply(images, labels), means)
-            total += problem.gather(squared(goal, found[real.class_of]))
+            distances = DISTANCES[self.distance](goal, found[real.class_of])
+            total += problem.gather(problem.total(distances, real.class_of))
             problem.progress.advance(len(real.indices) / 3 + len(labels))
         problem.update()
         return total

@@ -1,0 +1,81 @@
+"""Experts: the parameters of networks trained on real images, kept at each epoch, for trajectory matching."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fairdd_cli.artifacts._container import opened, parsed
+from fairdd_cli.artifacts._files import STREAM
+from fairdd_cli.artifacts._hdf5 import Blocks, Schema, write
+from fairdd_cli.errors import UsageError
+
+SCHEMA = Schema(
+    kind="fairdd/experts",
+    attributes={"dataset": str, "dataset_digest": str, "network": str, "targets": int},
+    arrays={"trajectories": ("float32", 3)},
+)
+
+
+@dataclass(frozen=True)
+class Experts:
+    """Trajectories [targets * experts, epochs + 1, parameters], those of a target together, that stay in their file.
+
+    `origin` says what they were made from and how: whoever uses them compares it with what they need.
+    """
+
+    path: str
+    offset: int
+    shape: tuple[int, int, int]
+    targets: int
+    origin: Mapping[str, Any]
+    digest: str
+
+    @property
+    def experts(self) -> int:
+        """Experts of each target."""
+        return self.shape[0] // self.targets
+
+    @cached_property
+    def _descriptor(self) -> int:
+        return os.open(self.path, os.O_RDONLY)
+
+    def parameters(self, target: int, expert: int, epoch: int) -> np.ndarray:
+        """The parameters float32 [P] of an expert of `target` after `epoch` epochs."""
+        vector = np.empty(self.shape[2], np.float32)
+        row = (target * self.experts + expert) * self.shape[1] + epoch
+        os.preadv(self._descriptor, [memoryview(vector.data)], self.offset + row * vector.nbytes)
+        return vector
+
+
+def write_experts(
+    path: str, origin: Mapping[str, Any], seed: int, targets: int, shape: tuple[int, int, int], parts: Iterable[Any]
+) -> None:
+    """Writes trajectories of `shape`, given as `parts` [1, epochs + 1, parameters], to the file `path`."""
+    attributes = {name: origin[name] for name in ("dataset", "dataset_digest", "network")}
+    attributes |= {"targets": targets, "options": json.dumps(dict(origin), sort_keys=True), "seed": seed}
+    write(path, SCHEMA.kind, lambda: attributes, {"trajectories": Blocks(shape, "float32", parts)}, force=False)
+
+
+def read_experts(path: str) -> Experts:
+    """The experts at `path`; raises UsageError unless the file is sound."""
+    if path == STREAM:
+        raise UsageError("--experts needs a file; standard input cannot be read twice")
+    with opened(path, SCHEMA) as container:
+        rows, epochs, parameters = container.shape("trajectories")
+        targets = container.attributes["targets"]
+        if min(rows, parameters) < 1 or epochs < 2 or targets < 1 or rows % targets:
+            raise container.fail(f"it has {rows} trajectories of {epochs} epochs for {targets} targets")
+        return Experts(
+            path=str(Path(path).absolute()),
+            offset=container.offset("trajectories"),
+            shape=(rows, epochs, parameters),
+            targets=targets,
+            origin=parsed(container, "options", lambda value: isinstance(value, dict)),
+            digest=container.attributes["digest"],
+        )

@@ -1,0 +1,253 @@
+"""fairdd report: evaluations as a table, as pictures and as a page."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fairdd_cli.cli.options import Force, Quiet, Recipe, Seed, Verbose
+from fairdd_cli.cli.terminal import Terminal, product
+from fairdd_cli.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from fairdd_cli.artifacts import SyntheticSet
+    from fairdd_cli.formats import Sheet
+    from fairdd_cli.report import Row, Section
+
+FORMATS = ("table", "markdown", "csv", "latex", "json")
+PICTURES = ("scatter", "recall", "images", "loss")
+NARROWEST = 2  # metrics that a table keeps, however narrow the terminal
+
+
+def report(
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE…", help="Evaluations, JSON and HDF5 mixed; - is stdin.", show_default=False),
+    ],
+    format: Annotated[str, typer.Option("--format", "-f", help=f"One of {', '.join(FORMATS)}.")] = "table",
+    group_by: Annotated[
+        str, typer.Option("--group-by", metavar="COLUMNS", help="Columns that make sections, comma-separated, or none.")
+    ] = "dataset",
+    sort: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sort",
+            metavar="COLUMN",
+            help="Column or metric to sort by, best first; repeatable. (default: network, IPC, method, vanilla first)",
+        ),
+    ] = None,
+    reverse: Annotated[bool, typer.Option("--reverse", help="With --sort, the other way round.")] = False,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metric",
+            metavar="NAME",
+            help="Metric to show; repeatable; csv and json have all.  "
+            "(default: accuracy, deo_max, deo_mean, worst_group_accuracy)",
+        ),
+    ] = None,
+    empty_cells: Annotated[
+        str,
+        typer.Option(
+            "--empty-cells", metavar="skip|zero", help="Leave cells without test images out, or score them 0."
+        ),
+    ] = "skip",
+    bootstrap: Annotated[
+        int,
+        typer.Option(
+            "--bootstrap",
+            min=0,
+            metavar="N",
+            help="Replicates of the bootstrap over seeds and test images, 1000 say; 0 gives no intervals.",
+        ),
+    ] = 0,
+    confidence: Annotated[
+        float, typer.Option("--confidence", min=50, max=99.9, metavar="PERCENT", help="Coverage of these intervals.")
+    ] = 95.0,
+    against: Annotated[
+        str | None,
+        typer.Option("--against", metavar="published", help="Put the published values beside ours. (default: no)"),
+    ] = None,
+    plot: Annotated[
+        str | None, typer.Option("--plot", metavar="FILE", help="Save a picture: .png, .svg or .pdf. (default: none)")
+    ] = None,
+    picture: Annotated[
+        str, typer.Option("--picture", metavar="NAME", help=f"What --plot shows: {', '.join(PICTURES)}.")
+    ] = "scatter",
+    html: Annotated[
+        str | None,
+        typer.Option("--html", metavar="FILE", help="Save a page with table, pictures and provenance. (default: none)"),
+    ] = None,
+    synthetic: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--synthetic",
+            metavar="SYN",
+            help="Synthetic set whose images and loss to show; repeatable. (default: none)",
+        ),
+    ] = None,
+    seed: Seed = 0,
+    recipe: Recipe = None,
+    force: Force = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Compare evaluations: a row for each setting, mean and spread over seeds, difference to vanilla.
+
+    Prints the table. Example: fairdd report runs/*.json --against published --html report.html
+    """
+    from fairdd_cli.artifacts import check_target, read_synthetic
+    from fairdd_cli.formats import SHOWN
+    from fairdd_cli.metrics import EMPTY_CELLS, METRICS
+    from fairdd_cli.report import arrange, build, with_intervals
+    from fairdd_cli.runs import read
+
+    if format not in FORMATS:
+        raise unknown("format", format, FORMATS)
+    if picture not in PICTURES:
+        raise unknown("picture", picture, PICTURES)
+    if empty_cells not in EMPTY_CELLS:
+        raise unknown("treatment of empty cells", empty_cells, EMPTY_CELLS)
+    if against not in (None, "published"):
+        raise UsageError(f"--against {against}: only the values called 'published' are known")
+    for name in metric or []:
+        if name not in METRICS:
+            raise unknown("metric", name, METRICS)
+    _check_pictures(plot, html)
+    for target in filter(None, (plot, html)):
+        check_target(target, force)
+    grouped = () if group_by == "none" else tuple(group_by.split(","))
+    arrange((), grouped, sort or ())  # a misspelt column is found before thousands of files are read
+
+    with Terminal(quiet, verbose) as terminal:
+        rows = build(read(files), empty_cells)
+        if bootstrap:
+            from fairdd_cli.runtime import Streams
+
+            rows = with_intervals(rows, bootstrap, Streams(seed).numpy, confidence / 100, empty_cells)
+        if against:
+            from fairdd_cli.published import beside
+
+            rows = beside(rows)
+        sections = arrange(rows, grouped, sort or (), reverse)
+        classes = max(row.cells.total.shape[1] for row in rows)
+        metrics = [name for name in metric or SHOWN if METRICS[name].applies(classes)]
+        sets = [read_synthetic(path) for path in synthetic or []]
+        if plot is not None:
+            _save_plot(plot, picture, rows, sets, force)
+            terminal.say(f"wrote {plot}")
+        if html is not None:
+            _save_page(html, sections, metrics, sets, force)
+            terminal.say(f"wrote {html}")
+        _print(format, sections, metrics)
+
+
+def _check_pictures(plot: str | None, html: str | None) -> None:
+    """Raises UsageError, before anything is read, for a picture that could not be drawn."""
+    if plot is not None or html is not None:
+        from fairdd_cli.plots import SUFFIXES, require
+
+        require()
+        if plot is not None and Path(plot).suffix.lower() not in SUFFIXES:
+            raise UsageError(f"--plot {plot}: pictures are written as {', '.join(SUFFIXES)}")
+
+
+def _print(format: str, sections: "Sequence[Section]", metrics: Sequence[str]) -> None:
+    from fairdd_cli import formats
+
+    if format == "table" and sys.stdout.isatty():
+        for sheet in _fitting(sections, metrics):
+            product(_rich_table(sheet))
+        return
+    texts = {
+        "table": lambda: formats.plain(formats.sheets(sections, metrics, fold=True), _ascii()),
+        "markdown": lambda: formats.markdown(formats.sheets(sections, metrics)),
+        "latex": lambda: formats.latex(formats.sheets(sections, metrics)),
+        "csv": lambda: formats.as_csv(sections),
+        "json": lambda: formats.as_json(sections),
+    }
+    sys.stdout.write(texts[format]())
+    sys.stdout.flush()
+
+
+def _ascii() -> bool:
+    """Whether standard output cannot take more than ASCII."""
+    try:
+        "±↑↓…".encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return True
+    return False
+
+
+def _fitting(sections: "Sequence[Section]", metrics: Sequence[str]) -> "list[Sheet]":
+    """The sheets with as many of the metrics, from the left, as the terminal is wide enough for."""
+    from rich.console import Console
+
+    from fairdd_cli import formats
+
+    width = Console().width
+    count = len(metrics)
+    found = formats.sheets(sections, metrics, fold=True)
+    while count > NARROWEST and max(sum(sheet.widths()) + 2 * len(sheet.widths()) for sheet in found) > width:
+        count -= 1
+        found = formats.sheets(sections, metrics[:count], fold=True)
+    return found
+
+
+def _rich_table(sheet: "Sheet") -> "Table":
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title=Text(sheet.title, style="bold"),
+        caption=Text("\n".join(sheet.numbered_notes()), style="dim"),
+        caption_justify="left",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for name in sheet.words:
+        table.add_column(Text(name), overflow="fold")
+    for name in sheet.metrics:
+        table.add_column(Text(name), justify="right", no_wrap=True)
+    for line in sheet.lines:
+        values = [
+            Text(f"{value}*" if best else f"{value} ", style="bold green" if best else "")
+            for value, best in zip(line.values, line.best, strict=True)
+        ]
+        table.add_row(*map(Text, line.words), *values, style=None if line.main else "dim")
+    return table
+
+
+def _save_plot(path: str, name: str, rows: "Sequence[Row]", sets: "Sequence[SyntheticSet]", force: bool) -> None:
+    from fairdd_cli import plots
+    from fairdd_cli.artifacts import write_bytes
+    from fairdd_cli.report import pairs
+    from fairdd_cli.scatter import scatter
+
+    if name in ("images", "loss") and not sets:
+        raise UsageError(f"--picture {name} shows synthetic sets: give them with --synthetic")
+    if name == "images":
+        if len(sets) > 1:
+            raise UsageError("--picture images shows one synthetic set: give --synthetic once")
+        figure = plots.image_grid(sets[0])
+    elif name == "recall":
+        figure = plots.recall_maps(pairs(rows)[0])
+    else:
+        figure = plots.loss_curves(sets) if name == "loss" else scatter(rows)
+    write_bytes(path, plots.render(figure, Path(path).suffix.lower()), force)
+
+
+def _save_page(
+    path: str, sections: "Sequence[Section]", metrics: Sequence[str], sets: "Sequence[SyntheticSet]", force: bool
+) -> None:
+    from fairdd_cli.artifacts import write_bytes
+    from fairdd_cli.page import page, pictures
+
+    write_bytes(path, page(sections, metrics, pictures(sections, sets)).encode(), force)

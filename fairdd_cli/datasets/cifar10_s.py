@@ -1,0 +1,174 @@
+"""CIFAR10-S: objects in colour or in grey. Five classes are mostly grey, five mostly coloured.
+
+Source: CIFAR-10 (Krizhevsky, 2009) in its python batches; the bias as in FairDD (NeurIPS 2025).
+"""
+
+import pickle  # only subclassed below, to read less than it does
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fairdd_cli.datasets._cells import check_bias_ratio
+from fairdd_cli.datasets._layout import Layout, fetching
+from fairdd_cli.datasets._source import Request, Samples, Source
+from fairdd_cli.errors import UsageError
+from fairdd_cli.runtime import Streams
+
+OPTIONS = frozenset({"root", "download", "bias_ratio", "test_per_cell"})
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+GROUPS = ("grey", "colour")
+MEAN = (0.48905, 0.48451, 0.46715)
+STD = (0.24278, 0.24082, 0.25098)
+BIAS_RATIO = 0.9
+GREY_CLASSES = 5  # classes 0…4 are mostly grey, the others mostly coloured
+BATCHES = {"train": tuple(f"data_batch_{number}" for number in range(1, 6)), "test": ("test_batch",)}
+SHAPE = (3, 32, 32)
+LIMIT = 2**26  # bytes of one batch; the real ones have 31 million
+BLOCK = 2048  # images turned grey at a time
+LAYOUT = Layout(
+    name="CIFAR-10",
+    fetch="Give --download, or --root with the python version of CIFAR-10 unpacked.",
+    bases=(".", "cifar-10-batches-py"),
+    entries={
+        f"cifar-10-batches-py/{batch}": (batch, f"cifar-10-batches-py/{batch}")
+        for batches in BATCHES.values()
+        for batch in batches
+    },
+)
+
+
+def source(request: Request) -> Source:
+    """10 classes, groups grey and colour, 3x32x32; 50,000 training images, and every test image both ways."""
+    bias_ratio = BIAS_RATIO if request.bias_ratio is None else request.bias_ratio
+    root = request.root or Path("data")
+    files = LAYOUT.find(root)
+    if files is None and request.download:
+        _download(root)
+        files = LAYOUT.find(root)
+    if files is None:
+        raise LAYOUT.missing(root)
+    batches = {path.name: read_batch(path) for path in files.values()}
+    images, labels = (np.concatenate([batches[name][part] for name in BATCHES["train"]]) for part in (0, 1))
+    protected = biased_groups(labels, bias_ratio, Streams(request.seed).numpy("bias/train"))
+    test_images, test_labels = batches["test_batch"]
+    twice = np.repeat(np.arange(len(GROUPS)), len(test_labels))
+    return Source(
+        class_names=CLASSES,
+        protected_names=GROUPS,
+        shape=SHAPE,
+        mean=MEAN,
+        std=STD,
+        train=Samples(labels, protected, GreyOrColour(images, protected)),
+        test=Samples(np.tile(test_labels, 2), twice, GreyOrColour(test_images, twice)),
+        options={"bias_ratio": bias_ratio},
+    )
+
+
+def biased_groups(labels: np.ndarray, bias_ratio: float, generator: np.random.Generator) -> np.ndarray:
+    """int64 [N]: int(`bias_ratio` * n_c) images of each class, chosen at random, belong to its majority group."""
+    check_bias_ratio(bias_ratio, len(GROUPS))
+    protected = np.empty(len(labels), np.int64)
+    for label in range(len(CLASSES)):
+        members = generator.permutation(np.flatnonzero(labels == label))
+        majority = int(label >= GREY_CLASSES)
+        tied = int(bias_ratio * len(members))
+        protected[members[:tied]] = majority
+        protected[members[tied:]] = 1 - majority
+    return protected
+
+
+def grey(images: np.ndarray) -> np.ndarray:
+    """`images` [N, 3, H, W] with their luma (ITU-R 601, rounded) in all three channels."""
+    weights = np.array((19595, 38470, 7471), np.uint32)[:, None, None]  # 0.299, 0.587, 0.114 in 16-bit fractions
+    luma = ((images * weights).sum(axis=1, keepdims=True) + 2**15) >> 16
+    return np.repeat(luma.astype(np.uint8), 3, axis=1)
+
+
+@dataclass(frozen=True)
+class GreyOrColour:
+    """Images that are turned grey as they are asked for; sample i is image i modulo their number."""
+
+    images: np.ndarray  # uint8 [M, 3, 32, 32]
+    protected: np.ndarray  # int64 [N]
+
+    def blocks(self, indices: np.ndarray) -> Iterator[np.ndarray]:
+        """The images at `indices` as uint8 blocks [n, 3, 32, 32]."""
+        for start in range(0, len(indices), BLOCK):
+            where = indices[start : start + BLOCK]
+            block = self.images[where % len(self.images)]
+            greyed = self.protected[where] == 0
+            block[greyed] = grey(block[greyed])
+            yield block
+
+
+def _download(root: Path) -> None:
+    import torchvision.datasets as published  # noqa: PLC0415  # slow to import and needed only here
+    from torchvision.datasets.utils import download_and_extract_archive  # noqa: PLC0415
+
+    archive = published.CIFAR10
+    with fetching("CIFAR-10", root):
+        # The class itself would unpickle the batches; the files, checked by the archive's checksum, are enough.
+        download_and_extract_archive(archive.url, str(root), filename=archive.filename, md5=archive.tgz_md5)
+
+
+class _Inert:
+    """Stands for the NumPy types that a batch's pickle names: it keeps what it is given and does nothing."""
+
+    def __init__(self, *arguments: object) -> None:
+        self.arguments = arguments
+        self.state: Any = None
+
+    def __setstate__(self, state: object) -> None:
+        self.state = state
+
+
+def _latin1(text: str, encoding: str) -> bytes:
+    """How a pickle of Python 3 spells bytes in the old protocols."""
+    return text.encode("latin1")
+
+
+class _BatchReader(pickle.Unpickler):
+    """Builds plain containers and inert stand-ins only: no name in the file leads to code of another's."""
+
+    NAMES: Mapping[tuple[str, str], Any] = {
+        ("numpy.core.multiarray", "_reconstruct"): _Inert,
+        ("numpy._core.multiarray", "_reconstruct"): _Inert,
+        ("numpy", "ndarray"): _Inert,
+        ("numpy", "dtype"): _Inert,
+        ("_codecs", "encode"): _latin1,
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self.NAMES:
+            raise pickle.UnpicklingError(f"it names '{module}.{name}', which no batch of CIFAR-10 does")
+        return self.NAMES[module, name]
+
+
+def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """(images uint8 [N, 3, 32, 32], labels int64 [N]) of a python batch; raises UsageError where it is none."""
+    try:
+        if path.stat().st_size > LIMIT:
+            raise ValueError(f"it has more than {LIMIT:,} bytes")
+        with path.open("rb") as stream:
+            return _checked(_BatchReader(stream, encoding="bytes").load())
+    except Exception as error:  # a pickle that was tampered with makes its reader raise anything
+        reason = str(error).split("\n", maxsplit=1)[0][:160]
+        raise UsageError(f"'{path}' is not a batch of CIFAR-10: {reason or type(error).__name__}") from error
+
+
+def _checked(content: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The arrays in an unpickled batch; any exception where they are not as published."""
+    entries = {key if isinstance(key, bytes) else key.encode(): value for key, value in content.items()}
+    _, shape, kind, fortran, raw = entries[b"data"].state
+    labels = entries[b"labels"]
+    if shape != (len(labels), int(np.prod(SHAPE))) or kind.arguments[0] not in (b"u1", "u1"):
+        raise ValueError(f"expected uint8 rows of {np.prod(SHAPE)} for {len(labels)} labels, found {shape}")
+    if not isinstance(raw, bytes) or len(raw) != shape[0] * shape[1]:
+        raise ValueError("its array is truncated")
+    if not labels or not all(type(label) is int and 0 <= label < len(CLASSES) for label in labels):
+        raise ValueError(f"its labels should be whole numbers in 0…{len(CLASSES) - 1}")
+    rows = np.frombuffer(raw, np.uint8).reshape(shape, order="F" if fortran else "C")
+    return rows.reshape(-1, *SHAPE), np.array(labels, np.int64)

@@ -1,0 +1,94 @@
+"""Experts for trajectory matching: networks trained on real images, made on first use and kept in a file."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fairdd_cli.artifacts import Experts, read_experts, write_experts
+from fairdd_cli.errors import UsageError
+from fairdd_cli.methods._base import Problem
+from fairdd_cli.train import Selection, Training, fit, parameter_vector
+
+Weighted = tuple[np.ndarray, np.ndarray]  # image indices int64 [n] and their weights [n], which sum to one
+
+
+def obtained(path: str, origin: Mapping[str, Any], experts: int, training: Training, problem: Problem) -> Experts:
+    """The experts in the file `path`, made now if there is none: `experts` for each target, by `training`.
+
+    `origin` says of what data and by which options they must be. Raises UsageError where those in the file were
+    made otherwise.
+    """
+    wanted = {**origin, "experts": experts, **{f"expert_{key}": value for key, value in training.to_json().items()}}
+    if not Path(path).exists():
+        targets = expert_targets(problem)
+        parameters = len(parameter_vector(problem.fresh_network()))
+        shape = (len(targets) * experts, training.epochs + 1, parameters)
+        parts = _trajectories(targets, experts, training, problem)
+        write_experts(path, wanted, problem.streams.seed, len(targets), shape, parts)
+    found = read_experts(path)
+    for name, value in wanted.items():
+        if found.origin.get(name) != value:
+            raise UsageError(
+                f"the experts in '{path}' were made with {name} {_shown(found.origin.get(name))}, but this run needs "
+                f"{_shown(value)}; name another file with --experts, and they are made"
+            )
+    return found
+
+
+def _shown(value: object) -> str:
+    return str(value)[:60]
+
+
+def expert_targets(problem: Problem) -> list[Weighted]:
+    """For each target of the strategy the images that its experts are trained on, over all classes, and their weights.
+
+    A class counts by its size, and its images by the strategy's weights for the whole class. A class with fewer
+    targets than another gives its own in turn.
+    """
+    split = problem.split
+    of_class = []
+    for label in range(problem.classes):
+        members = split.start[label, 0] + np.arange(split.count[label].sum())
+        assignment = problem.strategy.assign(split.protected[members], problem.importance[members])
+        of_class.append((members, assignment))
+    found = []
+    for target in range(max(assignment.targets for _, assignment in of_class)):
+        indices, weights = [], []
+        for members, assignment in of_class:
+            mine = assignment.target == target % assignment.targets
+            indices.append(members[mine])
+            weights.append(assignment.weight[mine] * len(members) / len(split))
+        found.append((np.concatenate(indices), np.concatenate(weights).astype(np.float64)))
+    return found
+
+
+def spread(weights: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Positions int64 [n] in `weights` [n], each as often as its weight says, up to one: systematic resampling.
+
+    Equal weights give every position once, an ordinary epoch.
+    """
+    edges = np.cumsum(weights) / weights.sum()
+    points = (generator.random() + np.arange(len(weights))) / len(weights)
+    return np.searchsorted(edges, points, side="right").clip(max=len(weights) - 1)
+
+
+def _trajectories(targets: list[Weighted], experts: int, training: Training, problem: Problem) -> Iterator[np.ndarray]:
+    """The trajectory float32 [1, epochs + 1, parameters] of each expert of each target."""
+    one = Training(**{**vars(training), "epochs": 1})
+    work = experts * training.epochs * sum(len(indices) for indices, _ in targets)
+    problem.progress.start(f"{len(targets)} x {experts} experts of {training.epochs} epochs", work)
+    for target, (indices, weights) in enumerate(targets):
+        for expert in range(experts):
+            network = problem.fresh_network(expert)
+            optimizer = one.optimizer(network)
+            points = [parameter_vector(network)]
+            for epoch in range(training.epochs):
+                key = (target, expert, epoch)
+                drawn = indices[spread(weights, problem.streams.numpy("experts", *key))]
+                labels = problem.runtime.to_device(problem.split.labels[drawn])
+                images = Selection(problem.store, drawn)
+                fit(network, images, labels, one, problem.runtime, problem.streams, key, problem.progress, optimizer)
+                points.append(parameter_vector(network))
+            yield np.stack([point.cpu().numpy() for point in points])[None]

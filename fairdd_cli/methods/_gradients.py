@@ -1,0 +1,61 @@
+"""What the methods that match gradients share: one matching step over all classes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from fairdd_cli.fairness import class_means
+from fairdd_cli.matching import DISTANCES, WEIGHTED, gradients
+from fairdd_cli.methods._base import MethodBase, Problem, RealBatch
+from fairdd_cli.networks import Classifier
+
+
+@dataclass(frozen=True)
+class GradientMatching(MethodBase):
+    """The gradients of the classification loss on real and on synthetic images, `distance` apart."""
+
+    learning_rate: float = 0.1  # of the pixels
+    momentum: float = 0.5
+    distance: str = "cosine"
+    augmentation: str = ""
+
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {"distance": ("cosine", "l2", "l1")}
+    layers: ClassVar[tuple[type[nn.Module], ...]] = WEIGHTED  # whose weights' gradients are matched
+
+    def match(self, problem: Problem, network: Classifier, batches: Sequence[RealBatch], *key: int) -> Tensor:
+        """The loss of all classes; its gradient is left in the synthetic images.
+
+        `batches` are the real images of each of the problem's pieces.
+        """
+        draw = problem.draw(problem.operations(self.augmentation), *key)
+        total = torch.zeros((), device=problem.runtime.device)
+        for classes, real in zip(problem.pieces(), batches, strict=True):
+            goals: list[Tensor] = []
+            for part, images in problem.parts(real, draw):
+                labels = problem.runtime.to_device(real.labels[part])
+                with problem.runtime.arithmetic():
+                    found = gradients(network, images, labels, real.assignment[part], layers=self.layers)
+                goals = [a + b for a, b in zip(goals, found, strict=True)] if goals else found
+            images, labels = self.synthetic_images(problem, classes, *key)
+            means = class_means(classes.stop - classes.start, len(labels) // (classes.stop - classes.start))
+            with problem.runtime.arithmetic():
+                mine = gradients(
+                    network,
+                    draw.apply(images, labels),
+                    problem.runtime.to_device(labels),
+                    means,
+                    differentiable=True,
+                    layers=self.layers,
+                )
+            distance = DISTANCES[self.distance]
+            layers = [distance(goal, own[real.class_of]) for goal, own in zip(goals, mine, strict=True)]
+            total += problem.gather(problem.total(torch.stack(layers).sum(dim=0), real.class_of))
+            problem.progress.advance(len(real.indices) + 2 * len(labels))
+        return total
+
+    def synthetic_images(self, problem: Problem, classes: slice, *key: int) -> tuple[Tensor, Tensor]:
+        """The training images of `classes` to match, equally many of each class, and their labels."""
+        return problem.synthetic.training_images(classes)

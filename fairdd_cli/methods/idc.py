@@ -1,0 +1,126 @@
+"""IDC: efficient synthetic-data parameterization (Kim et al., Dataset Condensation via Efficient …, ICML 2022)."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fairdd_cli.artifacts import BiasedDataset
+from fairdd_cli.methods._base import Problem, RealBatch
+from fairdd_cli.methods._gradients import GradientMatching
+from fairdd_cli.networks import Classifier
+from fairdd_cli.train import Selection, Training, fit
+
+
+@dataclass(frozen=True)
+class Method(GradientMatching):
+    """Multi-formation, and gradients of the convolutions matched while a network is trained on real images.
+
+    Options that are 0 or empty stand for the published values, which depend on the data.
+
+    The published code visits class after class with one momentum for all of them, so that the momentum of a class's
+    step moves it on while the others are visited. Here all classes step together, by as much: see `prepare`.
+    """
+
+    learning_rate: float = 0.0  # of pixels in [0, 1]; 5e-3, (c-)mnist and (c-)fmnist 1e-4, times ipc/10 and (side/32)²
+    distance: str = ""  # l2, for (c-)mnist and (c-)fmnist l1
+    augmentation: str = "color+crop+cutout"
+    inner: int = 100  # matching steps of an iteration
+    synthetic: int = 128  # training images of a class in a matching step, at most
+    network_images: int = 0  # real ones between two matching steps: 2000, for (c-)mnist and (c-)fmnist 500
+
+    evaluation = Training(
+        batch=64, augmentation="flip+color+crop_scale_rotate", drops=(2 / 3, 5 / 6), drop_factor=0.2, cutmix=0.5
+    )
+    iterations = 2000
+    factor = 2
+    batch_real: ClassVar[Mapping[str, int]] = {"proportional": 64, "balanced": 20}
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {"distance": ("l2", "l1", "cosine")}
+    layers = (nn.Conv2d,)
+    refresh: int = 1  # matching steps that share their real images; 0: all of an iteration
+    network_training: ClassVar[Training] = Training(epochs=1, batch=64, augmentation="color+crop", drops=(), cutmix=0.5)
+
+    def for_data(self, dataset: BiasedDataset, ipc: int) -> Self:
+        """The published values for grey-level digits and garments, however coloured, or for natural images."""
+        plain = "mnist" in dataset.name
+        rate = (1e-4 if plain else 5e-3) * ipc / 10 * (dataset.shape[1] / 32) ** 2
+        return replace(
+            self,
+            learning_rate=self.learning_rate or rate,
+            distance=self.distance or ("l1" if plain else "l2"),
+            network_images=self.network_images or (500 if plain else 2000),
+        )
+
+    def objection(self, network: Classifier) -> str:
+        """Refuses a network without convolutions."""
+        found = any(isinstance(module, nn.Conv2d) for module in network.modules())
+        return "" if found else "it matches the gradients of convolutions, and the network has none; use gm"
+
+    def prepare(self, problem: Problem) -> None:
+        """SGD on the pixels whose joint steps amount to the published ones, class after class.
+
+        With momentum m, a gradient that is followed by steps without one moves 1 + m + m² + … times the learning
+        rate until its class's turn comes again, and m to the number of classes of its momentum is left by then.
+        The learning rate is that of pixels in [0, 1], which normalisation stretches: by 1/std² in all.
+        """
+        left = self.momentum**problem.classes
+        stretch = float((problem.store.high - problem.store.low).square().mean())
+        problem.optimise(self.learning_rate * stretch * (1 - left) / (1 - self.momentum), left)
+
+    def work(self, problem: Problem) -> float:
+        """Real and synthetic images (twice backward) of each matching step, and the training between them."""
+        matching = problem.real_images + 2 * problem.classes * min(self.synthetic, problem.synthetic.per_class)
+        return self.inner * (matching + min(self.network_images, len(problem.split)))
+
+    def step(self, problem: Problem, iteration: int) -> Tensor:
+        """Trains a fresh network on real images and matches its gradients on the way."""
+        problem.clamp()
+        network = problem.fresh_network(iteration)
+        optimizer = self.network_training.optimizer(network)
+        batches: list[RealBatch] = []
+        total = torch.zeros((), device=problem.runtime.device)
+        for inner in range(self.inner):
+            if not batches or (self.refresh and inner % self.refresh == 0):
+                batches = list(self.batches(problem, network, iteration, inner))
+            total += self.match(problem, network, batches, iteration, inner)
+            problem.update()
+            self.train(problem, network, optimizer, iteration, inner)
+            problem.take_statistics(network, iteration, inner)
+        return total / self.inner
+
+    def batches(self, problem: Problem, network: Classifier, *key: int) -> Iterator[RealBatch]:
+        """The real images to match, for each of the problem's pieces."""
+        for classes in problem.pieces():
+            yield problem.real(classes, *key)
+
+    def synthetic_images(self, problem: Problem, classes: slice, *key: int) -> tuple[Tensor, Tensor]:
+        """At most `synthetic` training images of each class, drawn at random."""
+        images, labels = problem.synthetic.training_images(classes)
+        every = problem.synthetic.per_class
+        if every <= self.synthetic:
+            return images, labels
+        chosen = [
+            position * every + problem.streams.numpy("synthetic", label, *key).choice(every, self.synthetic, False)
+            for position, label in enumerate(range(classes.start, classes.stop))
+        ]
+        kept = torch.from_numpy(np.concatenate(chosen))
+        return images[kept.to(images.device)], labels[kept]
+
+    def train(self, problem: Problem, network: Classifier, optimizer: torch.optim.SGD, *key: int) -> None:
+        """Trains `network` on some real images."""
+        order = problem.streams.numpy("network/real", *key).permutation(len(problem.split))[: self.network_images]
+        labels = problem.runtime.to_device(problem.split.labels[order])
+        fit(
+            network,
+            Selection(problem.store, order),
+            labels,
+            self.network_training,
+            problem.runtime,
+            problem.streams,
+            key,
+            problem.progress,
+            optimizer,
+        )

@@ -1,0 +1,113 @@
+"""What a report keeps of an evaluation: the counts by cell, what they depend on and where they come from."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from typing import NamedTuple
+
+from fairdd_cli.artifacts import STREAM, Evaluation, read_evaluation
+from fairdd_cli.errors import UsageError
+from fairdd_cli.metrics import Cells, cells
+
+MANY = 1000  # files from which on several processes read them
+# Options that change where and how a run went, not what was measured.
+INCIDENTAL = frozenset({"data", "device", "output", "path", "recipe", "residency", "seed", "seeds", "synthetic"})
+IN_SETTING = frozenset({"dataset", "method", "fairness", "fair", "sampling", "ipc", "networks", "protocol"})
+
+
+class Setting(NamedTuple):
+    """What a row is about."""
+
+    dataset: str
+    method: str
+    fairness: str
+    sampling: str
+    ipc: int
+    network: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """One network of one evaluation; the `evaluation` keeps its provenance but not its tables."""
+
+    setting: Setting
+    details: Mapping[str, str]  # what else the result depends on
+    cells: Cells  # int64 [seeds, classes, groups]
+    evaluation: Evaluation
+
+
+def clean(text: object) -> str:
+    """`text` from a file with its control characters replaced, so that it can only ever be text."""
+    words = str(text)
+    if words.isprintable():
+        return words
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words)
+
+
+def read(paths: Sequence[str]) -> list[Run]:
+    """The runs in the evaluations at `paths`, JSON and HDF5 mixed; a file given twice counts once.
+
+    Raises UsageError for a file that is not a sound evaluation.
+    """
+    if paths.count(STREAM) > 1:
+        raise UsageError("standard input can be read only once: give '-' a single time")
+    if len(paths) < MANY or STREAM in paths:
+        return _once(map(_read_one, paths))
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        return _once(pool.map(_read_one, paths, chunksize=100))
+
+
+def _once(batches: Iterable[list[Run]]) -> list[Run]:
+    seen: dict[str, list[Run]] = {}
+    for runs in batches:
+        seen.setdefault(runs[0].evaluation.digest, runs)
+    return [run for runs in seen.values() for run in runs]
+
+
+def _read_one(path: str) -> list[Run]:
+    evaluation = read_evaluation(path)
+    kept = replace(
+        evaluation,
+        confusion={},
+        class_names=tuple(map(clean, evaluation.class_names)),
+        protected_names=tuple(map(clean, evaluation.protected_names)),
+    )
+    details = _details(evaluation)
+    return [
+        Run(
+            Setting(
+                clean(evaluation.dataset),
+                clean(evaluation.method),
+                clean(evaluation.fairness),
+                clean(evaluation.sampling),
+                evaluation.ipc,
+                clean(network),
+            ),
+            details,
+            cells(table),
+            kept,
+        )
+        for network, table in evaluation.confusion.items()
+    ]
+
+
+def _details(evaluation: Evaluation) -> dict[str, str]:
+    """What the result of `evaluation` depends on besides its setting, by name."""
+    found = {
+        **flat(evaluation.options.get("distill")),
+        **{f"evaluation {key}": value for key, value in evaluation.protocol.items()},
+        "iterations": evaluation.iterations,
+        "data": evaluation.dataset_digest.removeprefix("sha256:")[:8],
+    }
+    kept = {key: value for key, value in found.items() if key == "data" or key not in INCIDENTAL | IN_SETTING}
+    return {clean(key): clean(v if isinstance(v, str) else json.dumps(v, sort_keys=True)) for key, v in kept.items()}
+
+
+def flat(options: object) -> dict[str, object]:
+    """Stored options with the members of nested ones among them; none where there are none."""
+    found: dict[str, object] = {}
+    for key, value in options.items() if isinstance(options, dict) else ():
+        found.update(value if isinstance(value, dict) else {key: value})
+    return found

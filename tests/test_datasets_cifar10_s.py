@@ -1,0 +1,120 @@
+"""CIFAR10-S: the python batches, the bias, and pickles that are not what they say."""
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from image_trees import made
+from PIL import Image
+
+from fairdd_cli.datasets import cifar10_s
+from fairdd_cli.datasets._source import Request
+from fairdd_cli.errors import UsageError
+
+PER_CLASS = 20
+
+
+def batch(images: np.ndarray, labels: list[int], protocol: int = 2) -> bytes:
+    return pickle.dumps({b"batch_label": b"x", b"labels": labels, b"data": images, b"filenames": []}, protocol)
+
+
+def tree(root: Path, protocol: int = 2) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The six batches; returns (images, labels) of each."""
+    root.mkdir(parents=True)
+    rng, content = np.random.default_rng(0), {}
+    for name in (name for names in cifar10_s.BATCHES.values() for name in names):
+        labels = rng.permutation(np.repeat(np.arange(10), PER_CLASS))
+        images = rng.integers(0, 256, (len(labels), 3072), np.uint8)
+        (root / name).write_bytes(batch(images, labels.tolist(), protocol))
+        content[name] = images.reshape(-1, 3, 32, 32), labels
+    return content
+
+
+@pytest.mark.parametrize(("below", "protocol"), [(".", 2), ("cifar-10-batches-py", 4)])
+def test_layout_counts_and_pixels(tmp_path: Path, below: str, protocol: int) -> None:
+    content = tree(tmp_path / "root" / below, protocol)
+    dataset = made("cifar10-s", tmp_path / "data.h5", Request(root=tmp_path / "root"))
+    assert dataset.class_names == cifar10_s.CLASSES
+    assert dataset.protected_names == ("grey", "colour")
+    assert dataset.train.count.tolist() == [[90, 10]] * 5 + [[10, 90]] * 5
+    assert (dataset.test.count == PER_CLASS).all()
+    assert (dataset.mean, dataset.std) == (cifar10_s.MEAN, cifar10_s.STD)
+    images, labels = content["test_batch"]
+    stored = dataset.test.images.all()
+    assert np.array_equal(stored[dataset.test.protected == 1], images[np.argsort(labels, kind="stable")])
+    greys = stored[dataset.test.protected == 0]
+    assert (greys == greys[:, :1]).all()
+
+
+def test_grey_is_the_luma_of_pillow() -> None:
+    images = np.random.default_rng(1).integers(0, 256, (4, 3, 32, 32), np.uint8)
+    for image, grey in zip(images, cifar10_s.grey(images), strict=True):
+        assert np.array_equal(np.asarray(Image.fromarray(image.transpose(1, 2, 0)).convert("L")), grey[0])
+
+
+def test_full_counts_are_those_of_the_table() -> None:
+    labels = np.repeat(np.arange(10), 5000)
+    protected = cifar10_s.biased_groups(labels, 0.9, np.random.default_rng(0))
+    count = np.bincount(labels * 2 + protected).reshape(10, 2)
+    assert count.tolist() == [[4500, 500]] * 5 + [[500, 4500]] * 5
+
+
+class Exploit:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, (f"touch {self.mark}",)
+
+
+HONEST = np.zeros((2, 3072), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (batch(HONEST[:, :100], [0, 1]), "expected uint8 rows of 3072"),
+        (batch(HONEST, [0, 10]), "labels should be whole numbers"),
+        (batch(HONEST.astype(np.float32), [0, 1]), "expected uint8"),
+        (batch(HONEST, [0, 1])[:-50], "is not a batch"),
+        (pickle.dumps([1, 2]), "is not a batch"),
+        (pickle.dumps({b"data": np.array([os.system], object), b"labels": [0]}), "it names 'posix.system'"),
+        (b"", "is not a batch"),
+    ],
+)
+def test_broken_batches_are_refused(tmp_path: Path, content: bytes, reason: str) -> None:
+    path = tmp_path / "data_batch_1"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=reason) as caught:
+        cifar10_s.read_batch(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_no_pickle_runs_code(tmp_path: Path, protocol: int) -> None:
+    mark = tmp_path / "ran"
+    path = tmp_path / "data_batch_1"
+    path.write_bytes(pickle.dumps({b"data": Exploit(mark), b"labels": [0]}, protocol))
+    with pytest.raises(UsageError, match="which no batch of CIFAR-10 does"):
+        cifar10_s.read_batch(path)
+    assert not mark.exists()
+
+
+def test_an_incomplete_tree_is_shown(tmp_path: Path) -> None:
+    tree(tmp_path / "cifar-10-batches-py")
+    (tmp_path / "cifar-10-batches-py" / "data_batch_3").unlink()
+    with pytest.raises(UsageError, match=r"data_batch_2\s+found\n.*data_batch_3\s+missing"):
+        made("cifar10-s", tmp_path / "data.h5", Request(root=tmp_path))
+
+
+def test_a_failed_download_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torchvision.datasets.utils
+
+    def offline(*arguments: object, **options: object) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(torchvision.datasets.utils, "download_and_extract_archive", offline)
+    with pytest.raises(UsageError, match=r"could not be fetched into .*no route to host"):
+        made("cifar10-s", tmp_path / "data.h5", Request(root=tmp_path, download=True))

@@ -1,0 +1,127 @@
+"""The loop: every method under every strategy and sampling falls in loss, stays finite, and is what it says."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from fairdd_cli import matching
+from fairdd_cli.artifacts import BiasedDataset, SyntheticSet
+from fairdd_cli.distill import Plan, check_plan, distill, make_plan
+from fairdd_cli.errors import UsageError, WorkError
+from fairdd_cli.fairness import STRATEGIES, class_means, joined
+from fairdd_cli.networks import parse_network
+from fairdd_cli.runtime import Runtime, Silent, Streams, open_runtime
+
+NETWORK = parse_network("convnet:width=4,depth=2")
+
+
+def plan(method: str, **changes: object) -> Plan:
+    choices: dict[str, object] = {
+        "fairness": "vanilla", "sampling": None, "init": None, "ipc": 2, "factor": 1, "batch_real": None,
+        "iterations": 3, "network": NETWORK, "seed": 0, "options": {},
+    }  # fmt: skip
+    return make_plan(method, **{**choices, **changes})  # type: ignore[arg-type]
+
+
+def run(dataset: BiasedDataset, chosen: Plan, micro_batch: int = 32) -> SyntheticSet:
+    check_plan(chosen, dataset)
+    return distill(chosen, dataset, Runtime(torch.device("cpu"), micro_batch=micro_batch), Silent())
+
+
+@pytest.mark.parametrize("method", ["dm", "gm", "dsa"])
+def test_classes_one_by_one_or_all_together_give_the_same_images(toy: BiasedDataset, method: str) -> None:
+    for fairness in STRATEGIES:
+        options = {"outer": "2", "inner": "2"} if method != "dm" else {}
+        chosen = plan(method, fairness=fairness, options=options)
+        by_class, together = run(toy, chosen, 3), run(toy, chosen, 0)
+        np.testing.assert_allclose(by_class.images, together.images, rtol=1e-3, atol=1e-4)
+
+
+def test_the_distance_to_the_group_targets_falls(toy: BiasedDataset) -> None:
+    """The mean embeddings of the synthetic images come closer to those of the groups, under a network of their own."""
+    with Streams(99).ambient("judge"):
+        judge = NETWORK.build(toy.shape, toy.classes)
+
+    def distance(synthetic: SyntheticSet) -> float:
+        real = torch.from_numpy((toy.train.images.all() / 255 - 0.5) / 0.25).float()
+        targets = [
+            STRATEGIES["fairdd"].assign(toy.train.protected[toy.train.labels == label]) for label in range(toy.classes)
+        ]
+        assignment, class_of = joined(targets)
+        goal = matching.embeddings(judge, real, assignment)
+        own = matching.embeddings(judge, torch.from_numpy(synthetic.images), class_means(toy.classes, 2))
+        return matching.squared(goal, own[torch.from_numpy(class_of)]).sum().item()
+
+    first = run(toy, plan("dm", fairness="fairdd", init="noise", iterations=0))
+    last = run(toy, plan("dm", fairness="fairdd", init="noise", iterations=60, options={"augmentation": ""}))
+    assert distance(last) < 0.8 * distance(first)
+
+
+def test_the_file_says_what_was_run(toy: BiasedDataset) -> None:
+    chosen = plan("gm", fairness="barycenter", ipc=3, factor=1, options={"outer": "2", "inner": "1"}, seed=5)
+    synthetic = run(toy, chosen)
+    assert (synthetic.method, synthetic.fairness, synthetic.sampling) == ("gm", "barycenter", "balanced")
+    assert (synthetic.ipc, synthetic.iterations, synthetic.seed) == (3, 3, 5)
+    assert synthetic.options["hyper"] == {**dataclasses.asdict(chosen.hyper)}
+    assert synthetic.evaluation["epochs"] == 300
+    assert synthetic.evaluation["augmentation"] == ""
+    assert synthetic.dataset_digest == toy.digest
+    assert list(synthetic.history.iteration) == [0, 1, 2]
+    assert list(synthetic.labels) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+def test_any_ipc_has_an_inner_and_outer_loop() -> None:
+    loops = {}
+    for ipc in (1, 3, 10, 15, 50, 100, 1000):
+        hyper = plan("gm", ipc=ipc).hyper
+        loops[ipc] = (hyper.outer, hyper.inner)  # type: ignore[attr-defined]
+    assert loops[1] == (1, 1)
+    assert loops[10] == (10, 50)
+    assert loops[15] == (15, 38)
+    assert loops[50] == (50, 10)
+    assert loops[100] == loops[1000] == (100, 10)
+    assert loops[3][0] == 3
+
+
+def test_what_the_strategy_uses_decides_the_defaults() -> None:
+    vanilla, fair = plan("dm"), plan("dm", fairness="fairdd")
+    assert (vanilla.sampling, vanilla.init, vanilla.batch_real) == ("proportional", "real", 256)
+    assert (fair.sampling, fair.init, fair.batch_real) == ("balanced", "balanced", 20)
+    assert plan("dm", ipc=100).hyper.learning_rate == 10  # type: ignore[attr-defined]
+    assert plan("dc").method == "gm"
+
+
+def test_a_divergence_stops_the_run_with_the_iteration_and_advice(toy: BiasedDataset) -> None:
+    with pytest.raises(WorkError, match=r"diverged at iteration \d+.*\n.*learning_rate"):
+        run(toy, plan("dm", options={"learning_rate": "1e30"}, iterations=20))
+
+
+def test_batch_normalised_networks_are_matched_with_frozen_statistics(toy: BiasedDataset) -> None:
+    network = parse_network("convnet:width=4,depth=2,norm=batch")
+    for method in ("dm", "gm"):
+        options = {"outer": "2", "inner": "1"} if method == "gm" else {}
+        chosen = plan(method, fairness="fairdd", network=network, options=options)
+        one, other = run(toy, chosen, 3), run(toy, chosen, 0)
+        np.testing.assert_allclose(one.images, other.images, rtol=1e-3, atol=1e-4)
+
+
+def test_a_plan_that_the_data_cannot_fulfil_is_refused(toy: BiasedDataset) -> None:
+    with pytest.raises(UsageError, match="needs 15 images"):
+        check_plan(plan("dm", ipc=15), toy)
+    with pytest.raises(UsageError, match="tiles"):
+        check_plan(plan("dm", ipc=1, factor=3), toy)
+    with pytest.raises(UsageError, match="pixels"):
+        check_plan(plan("dm", network=parse_network("convnet:depth=5")), toy)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here")
+def test_a_gpu_gives_what_a_cpu_gives(toy: BiasedDataset) -> None:
+    for method in ("dm", "gm", "dsa"):
+        options = {"outer": "2", "inner": "2"} if method != "dm" else {}
+        chosen = plan(method, fairness="fairdd", options=options, iterations=2)
+        check_plan(chosen, toy)
+        there = distill(chosen, toy, open_runtime("cuda"), Silent())
+        np.testing.assert_allclose(there.images, run(toy, chosen).images, rtol=1e-2, atol=1e-3)

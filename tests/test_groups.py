@@ -1,0 +1,141 @@
+"""Groups that are found or corrupted, images that stand for others, and the mixing of images."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_toy
+
+from fairdd_cli import augment
+from fairdd_cli.artifacts import BiasedDataset, MemoryImages, Split
+from fairdd_cli.clusters import representatives
+from fairdd_cli.distill import distill, make_plan
+from fairdd_cli.errors import UsageError
+from fairdd_cli.fairness import STRATEGIES
+from fairdd_cli.groups import noisy, parse_groups, pseudo
+from fairdd_cli.networks import parse_network
+from fairdd_cli.runtime import RESIDENCIES, Silent, Streams, open_runtime
+from fairdd_cli.train import Training, draw_mix
+
+
+@pytest.fixture
+def apart() -> Split:
+    """Two classes of which 36 images are dark and 4 bright."""
+    labels, protected = np.repeat([0, 1], 40), np.tile(np.repeat([0, 1], [36, 4]), 2)
+    images = Streams(0).numpy("apart").integers(0, 40, (80, 1, 4, 4), dtype=np.uint8)
+    images[protected == 1] += 150
+    return Split.sorted_by_cell(MemoryImages(images), labels, protected, 2, 2)
+
+
+def look(split: Split) -> np.ndarray:
+    return split.images.all().reshape(len(split), -1).astype(np.float32)
+
+
+def test_clusters_find_groups_that_can_be_seen(apart: Split) -> None:
+    found = pseudo(apart, 2, lambda indices: look(apart)[indices], Streams(1))
+    assert np.array_equal(np.sort(found.count, axis=1), [[4, 36], [4, 36]])
+    bright = found.images.all().mean(axis=(1, 2, 3)) > 100
+    for label in range(2):
+        for group in range(2):
+            start, count = found.start[label, group], found.count[label, group]
+            assert len(set(bright[start : start + count])) == 1
+    np.testing.assert_array_equal(found.images.take(np.array([3, 70])), found.images.all()[[3, 70]])
+
+
+def test_noise_replaces_a_share_of_the_groups_and_keeps_images_with_their_labels(toy: BiasedDataset) -> None:
+    split = toy.train
+    found, again = noisy(split, 0.5, Streams(4)), noisy(split, 0.5, Streams(4))
+    np.testing.assert_array_equal(found.protected, again.protected)
+    np.testing.assert_array_equal(found.count.sum(axis=1), split.count.sum(axis=1))
+    before = {
+        image.tobytes(): (y, a) for image, y, a in zip(split.images.all(), split.labels, split.protected, strict=True)
+    }
+    moved = 0
+    for image, label, group in zip(found.images.all(), found.labels, found.protected, strict=True):
+        assert before[image.tobytes()][0] == label
+        moved += before[image.tobytes()][1] != group
+    assert 0.2 * len(split) < moved <= 0.5 * len(split)
+    np.testing.assert_array_equal(noisy(split, 0, Streams(4)).protected, split.protected)
+
+
+def test_groups_may_change_whatever_the_residency(toy: BiasedDataset) -> None:
+    for changes in ({"groups": "pseudo:3"}, {"group_noise": 0.3}):
+        chosen = make_plan(
+            "dm", fairness="fairdd", sampling=None, init=None, ipc=1, factor=None, batch_real=None, iterations=2,
+            network=parse_network("convnet:width=4,depth=2"), seed=0, options={}, **changes,
+        )  # fmt: skip
+        found = [distill(chosen, toy, open_runtime("cpu"), Silent(), residency).images for residency in RESIDENCIES]
+        for images in found[1:]:
+            np.testing.assert_array_equal(images, found[0])
+
+
+@pytest.mark.parametrize("text", ["pseudo:1", "pseudo:x", "clusters", "labels:2"])
+def test_unknown_groups_are_refused(text: str) -> None:
+    assert (parse_groups("labels"), parse_groups("pseudo"), parse_groups("pseudo:4")) == (0, 10, 4)
+    with pytest.raises(UsageError, match="expected labels, pseudo or pseudo:K"):
+        parse_groups(text)
+
+
+def test_rare_images_weigh_more_by_cell_size_and_by_density(apart: Split) -> None:
+    for name in ("inverse", "kde"):
+        importance = STRATEGIES[name].importance(apart, lambda indices: look(apart)[indices])
+        assert importance[apart.protected == 1].min() > 2 * importance[apart.protected == 0].max(), name
+    weight = STRATEGIES["inverse"].assign(apart.protected[:40], 1 / apart.count[0][apart.protected[:40]]).weight
+    np.testing.assert_allclose([weight[:36].sum(), weight[36:].sum()], 0.5, rtol=1e-6)
+
+
+def test_representatives_are_the_images_nearest_to_their_clusters(apart: Split) -> None:
+    drawn = np.array([0, 1, 2, 3, 4, 36, 37, 38, 39])  # five dark ones and every bright one of class 0
+
+    def embed(indices: np.ndarray) -> np.ndarray:
+        return (indices[:, None] // 12).astype(np.float32) + look(apart)[indices, :1] / 1e4  # three heaps of dark ones
+
+    found = representatives(apart, drawn, True, embed, Streams(0).numpy("clusters"))
+    assert np.bincount(apart.protected[found]).tolist() == [5, 4]
+    assert set(found[:5] // 12) == {0, 1, 2}
+    whole = representatives(apart, drawn, False, embed, Streams(0).numpy("clusters"), pool=20)
+    assert len(whole) == 9
+    assert (apart.labels[whole] == 0).all()
+
+
+def test_cutmix_takes_a_box_from_the_partner_and_weighs_the_labels_by_its_share() -> None:
+    images = torch.arange(6.0)[:, None, None, None].expand(6, 1, 8, 10).contiguous()
+    mixes = [draw_mix(1.0, 6, (8, 10), Streams(seed).numpy("mix")) for seed in range(40)]
+    for mix in mixes:
+        assert mix is not None
+        mixed = mix.images(images)
+        for own, image in enumerate(mixed):
+            if mix.partner[own] != own:
+                assert (image == own).float().mean().item() == pytest.approx(mix.kept)
+                assert (image == float(mix.partner[own])).float().mean().item() == pytest.approx(1 - mix.kept)
+    drawn = [draw_mix(0.5, 6, (8, 10), Streams(seed).numpy("mix")) for seed in range(400)]
+    assert 150 < sum(mix is None for mix in drawn) < 250
+    assert dataclasses.replace(Training(), cutmix=0.5) == Training.from_json(Training(cutmix=0.5).to_json(), "x")
+    with pytest.raises(UsageError):
+        Training.from_json({**Training().to_json(), "cutmix": 1.5}, "x")
+
+
+def test_stages_follow_each_other_and_each_draws_its_own() -> None:
+    draw = augment.draw_siamese("flip+color+crop_rotate", 4, (8, 8), Streams(0).torch("draw"))
+    assert set(draw.operation) == {"flip"}
+    assert draw.then is not None
+    assert set(draw.then.operation) == {"color"}
+    assert draw.then.then is not None
+    assert set(draw.then.then.operation) <= {"crop", "rotate"}
+    assert augment.without("flip+color+crop_flip", "flip") == "color+crop"
+    images = torch.randn(4, 3, 8, 8, generator=Streams(0).torch("images"))
+    by_hand = images
+    for stage in (draw, draw.then, draw.then.then):
+        by_hand = dataclasses.replace(stage, then=None).apply(by_hand, torch.arange(4))
+    torch.testing.assert_close(draw.apply(images, torch.arange(4)), by_hand)
+
+
+def test_a_pseudo_group_study_needs_no_labels(tmp_path: Path) -> None:
+    alone = write_toy(tmp_path / "alone.h5", np.array([[12], [12]]))
+    chosen = make_plan(
+        "gm", fairness="fairdd", sampling=None, init=None, ipc=1, factor=None, batch_real=None, iterations=1,
+        network=parse_network("convnet:width=4,depth=2"), seed=0, options={"outer": "1"}, groups="pseudo:2",
+    )  # fmt: skip
+    assert np.isfinite(distill(chosen, alone, open_runtime("cpu"), Silent()).images).all()

@@ -1,0 +1,202 @@
+"""The page: it holds what the table holds, nothing in it is taken for markup, and it works in a real browser."""
+
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from chromium import Browser, program
+from evaluations import pair, synthetic, write
+
+from fairdd_cli import published, report, runs
+from fairdd_cli.formats import SHOWN
+from fairdd_cli.page import commands, page, pictures
+from fairdd_cli.runtime import Streams
+
+HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>&amp;"
+VOID = {"meta", "link", "br", "img", "hr", "input"}
+browser = pytest.mark.skipif(program() is None, reason="no Chromium is installed")
+
+
+class Outline(HTMLParser):
+    """The tags of a page, checked for being closed in order, and its text outside scripts and styles."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("script", "style"):
+            self.words += data
+
+
+def written(tmp_path: Path, *paths: str) -> Path:
+    """A page of everything: intervals, published values, pictures, synthetic sets."""
+    rows = report.with_intervals(report.build(runs.read(paths)), 50, Streams(0).numpy)
+    sections = report.arrange(published.beside(rows))
+    sets = [synthetic(), synthetic("fairdd")]
+    target = tmp_path / "page.html"
+    target.write_text(page(sections, SHOWN, pictures(sections, sets)))
+    return target
+
+
+def test_the_page_says_what_the_table_says(tmp_path: Path) -> None:
+    paths = [*pair(tmp_path, dataset="c-fmnist-fg"), write(tmp_path / "b.json", method="gm", dataset="c-fmnist-fg")]
+    outline = Outline(written(tmp_path, *paths).read_text())
+    for row in report.build(runs.read(paths)):
+        assert f"{row.metrics['accuracy']['mean']:.1f}±{row.metrics['accuracy']['std']:.1f}" in outline.words
+        assert row.runs[0].evaluation.digest in outline.words
+    for text in ("vs vanilla, better", "published 77.1", "In the one comparison", "fairdd distill DATA", "300"):
+        assert text in outline.words
+    pictures = [attributes for tag, attributes in outline.tags if tag == "svg"]
+    assert len(pictures) == 5
+    assert all(attributes["role"] == "img" and attributes["aria-label"] for attributes in pictures)
+    ids = [attributes["id"] for _, attributes in outline.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    links = [attributes["href"] for tag, attributes in outline.tags if tag == "a"]
+    assert all(link and link.startswith("#") and link[1:] in ids for link in links)
+
+
+def test_the_page_needs_nothing_else(tmp_path: Path) -> None:
+    outline = Outline(written(tmp_path, *pair(tmp_path)).read_text())
+    for tag, attributes in outline.tags:
+        for name in ("src", "href", "xlink:href", "srcset", "action"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:")), (tag, name)
+
+
+def test_nothing_from_a_file_is_markup(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.json",
+        dataset=HOSTILE,
+        method=HOSTILE,
+        fairness=HOSTILE,
+        network=HOSTILE,
+        protocol={HOSTILE: HOSTILE},
+        class_names=(HOSTILE, "b", "c"),
+        options={"distill": {"init": HOSTILE, "hyper": {HOSTILE: 1}}},
+    )
+    outline = Outline(written(tmp_path, path).read_text())
+    assert [tag for tag, _ in outline.tags].count("script") == 1
+    assert "img" not in [tag for tag, _ in outline.tags]
+    assert not any(name.startswith("on") for _, attributes in outline.tags for name in attributes)
+    assert HOSTILE in outline.words
+
+
+def test_commands_make_the_run_again(tmp_path: Path) -> None:
+    options = {"distill": {"method": "dm", "network": "convnet:width=8", "init": "real", "hyper": {"momentum": 0.5}}}
+    path = write(tmp_path / "a.json", options=options, seed=4, network="mlp")
+    distill, evaluate = commands(runs.read([path])[0])
+    assert distill == (
+        "fairdd distill DATA --method dm --fairness vanilla --sampling proportional --init real --ipc 10 "
+        "--iterations 100 --network convnet:width=8 -O momentum=0.5"
+    )
+    assert evaluate == (
+        "fairdd evaluate SYN --network mlp --seeds 3 --seed 4 --epochs 300 --learning-rate 0.01 --batch 256 "
+        "--augmentation none"
+    )
+    whole = write(tmp_path / "b.json", method="whole", ipc=0, synthetic_digest="")
+    assert commands(runs.read([whole])[0])[0].startswith("fairdd evaluate DATA ")
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    found = [write(tmp_path / f"{ipc}.json", recall=0.3 + ipc / 200, ipc=ipc) for ipc in (10, 100, 50)]
+    return written(tmp_path, *found, *pair(tmp_path, ipc=20))
+
+
+COLUMN = (
+    "[...document.querySelectorAll('tbody tr')].map(row => row.cells[{}].dataset.value ?? row.cells[{}].textContent)"
+)
+
+
+@pytest.mark.browser
+@browser
+def test_headings_sort_by_mouse_and_by_keyboard(many: Path, tmp_path: Path) -> None:
+    with Browser(tmp_path) as chromium:
+        chromium.open(many)
+        heads = chromium.run("[...document.querySelectorAll('thead th')].map(head => head.textContent)")
+        place = heads.index("IPC")
+        column = COLUMN.format(place, place)
+        chromium.run(f"document.querySelectorAll('thead button')[{place}].click()")
+        assert chromium.run(column) == ["10", "20", "20", "50", "100"]
+        chromium.run(f"document.querySelectorAll('thead button')[{place}].focus()")
+        chromium.press("Enter")
+        assert chromium.run(column) == ["100", "50", "20", "20", "10"]
+        assert chromium.run("document.querySelector('[aria-sort]').ariaSort") == "descending"
+        chromium.press("Tab")
+        chromium.press("Enter")
+        found = [float(value) for value in chromium.run(COLUMN.format(place + 1, place + 1))]
+        assert found == sorted(found)
+        chromium.run("document.querySelector('tbody a').click()")
+        assert chromium.run("document.querySelectorAll('details[open]').length") == 1
+        assert chromium.complaints == []
+        assert {url.partition(":")[0] for url in chromium.requests} <= {"file", "data"}
+
+
+@pytest.mark.browser
+@browser
+@pytest.mark.parametrize(("width", "dark"), [(1200, False), (390, True)])
+def test_the_page_fits_its_window(many: Path, tmp_path: Path, width: int, dark: bool) -> None:
+    with Browser(tmp_path) as chromium:
+        chromium.open(many, width, dark=dark)
+        assert chromium.run("document.documentElement.scrollWidth") <= width
+        colour = chromium.run("getComputedStyle(document.body).backgroundColor")
+        assert (colour == "rgb(20, 23, 27)") == dark
+        label = chromium.run("getComputedStyle(document.querySelector('tbody td'), '::before').content")
+        assert (label != "none") == (width < 600)
+        for names in ("p", "a", "td", "small.better", "small:not(.better)", "dt, figcaption", "summary", "svg text"):
+            assert chromium.run(CONTRAST.replace("NAMES", names)) >= 4.5, names
+        chromium.screenshot(tmp_path / "page.png")
+        assert chromium.complaints == []
+
+
+# The smallest contrast of the text of such elements with what is behind it, as WCAG 2 defines it.
+CONTRAST = """
+(() => {
+  const light = (colour) => {
+    const parts = colour.match(/[0-9.]+/g).slice(0, 3).map((part) => part / 255);
+    const [r, g, b] = parts.map((part) => (part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (node) => {
+    for (; node; node = node.parentElement) {
+      const colour = getComputedStyle(node).backgroundColor;
+      if (!colour.startsWith("rgba")) return colour;
+    }
+  };
+  const shown = (node) => getComputedStyle(node)[node.closest("svg") ? "fill" : "color"];
+  const labels = (node) => !node.closest("svg") || /currentcolor/i.test(node.outerHTML); // not the figures in a map
+  const nodes = [...document.querySelectorAll("NAMES")].filter(labels);
+  return Math.min(...nodes.map((node) => {
+    const [one, other] = [light(shown(node)), light(behind(node))];
+    return (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+  }));
+})()
+"""
+
+
+@pytest.mark.browser
+@browser
+def test_the_page_reads_without_scripts(many: Path, tmp_path: Path) -> None:
+    with Browser(tmp_path) as chromium:
+        chromium.open(many, scripts=False)
+        document = chromium.ask("DOM.getDocument", depth=-1)["root"]
+        text = chromium.ask("DOM.getOuterHTML", nodeId=document["nodeId"])["outerHTML"]
+        assert "<button" not in text
+        assert "vs vanilla" in text
+        assert chromium.complaints == []

@@ -1,0 +1,333 @@
+"""idc, dream and mtt against the textbook; every method under every strategy and sampling."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import textbook_methods as textbook
+import torch
+from conftest import write_toy
+from torch import Tensor
+
+from fairdd_cli.artifacts import BiasedDataset, SyntheticSet, read_experts
+from fairdd_cli.distill import Plan, check_plan, distill, make_plan
+from fairdd_cli.errors import UsageError
+from fairdd_cli.experts import expert_targets, obtained, spread
+from fairdd_cli.fairness import STRATEGIES, find_strategy
+from fairdd_cli.methods import METHODS, idc
+from fairdd_cli.methods._base import Problem
+from fairdd_cli.methods.mtt import unroll
+from fairdd_cli.networks import Classifier, parse_network
+from fairdd_cli.runtime import ImageStore, Runtime, Silent, Streams
+from fairdd_cli.sampling import SAMPLINGS
+from fairdd_cli.synthetic import Synthetic, decode
+
+NETWORK = parse_network("convnet:width=4,depth=2")
+RUNTIME = Runtime(torch.device("cpu"), micro_batch=32)
+OPTIONS = {
+    "dm": {},
+    "gm": {"outer": "2", "inner": "2"},
+    "dsa": {"outer": "2", "inner": "2"},
+    "idc": {"inner": "3", "network_images": "20", "learning_rate": "0.02"},
+    "dream": {"inner": "3", "network_images": "20", "learning_rate": "0.02", "refresh": "2"},
+    "mtt": {
+        "experts": "1", "expert_epochs": "3", "max_start": "2", "ahead": "1", "unrolled": "4", "step_rate": "0",
+        "first_step": "0.02", "learning_rate": "3", "expert_learning_rate": "0.02",
+    },
+}  # fmt: skip
+MATCHING = [name for name in METHODS.names() if name in OPTIONS]
+
+
+def plan(method: str, **changes: object) -> Plan:
+    choices: dict[str, object] = {
+        "fairness": "vanilla", "sampling": None, "init": None, "ipc": 2, "factor": None, "batch_real": 12,
+        "iterations": 3, "network": NETWORK, "seed": 0, "options": OPTIONS[method],
+    }  # fmt: skip
+    if method == "mtt":
+        choices["batch_real"] = None
+    return make_plan(method, **{**choices, **changes})  # type: ignore[arg-type]
+
+
+def run(dataset: BiasedDataset, chosen: Plan) -> SyntheticSet:
+    check_plan(chosen, dataset)
+    return distill(chosen, dataset, RUNTIME, Silent())
+
+
+def problem_of(chosen: Plan, dataset: BiasedDataset, images: Tensor, runtime: Runtime = RUNTIME) -> Problem:
+    """What `distill` hands to a method, with the synthetic `images` given."""
+    store = ImageStore(dataset.train.images, dataset.mean, dataset.std, runtime)
+    strategy = find_strategy(chosen.fairness)
+
+    def pixels(indices: np.ndarray) -> np.ndarray:
+        return store.take(indices).flatten(1).numpy()
+
+    return Problem(
+        runtime=runtime,
+        streams=Streams(chosen.seed),
+        split=dataset.train,
+        store=store,
+        synthetic=Synthetic(images, dataset.classes, chosen.ipc, chosen.factor),
+        strategy=strategy,
+        sampling=SAMPLINGS[chosen.sampling],
+        batch_real=chosen.batch_real,
+        network=chosen.network,
+        progress=Silent(),
+        flips=True,
+        importance=strategy.importance(dataset.train, pixels),
+    )
+
+
+def judged(chosen: Plan, dataset: BiasedDataset, images: np.ndarray) -> float:
+    """The loss of `images`, held still, over draws that no run has seen."""
+    hyper = chosen.hyper.for_data(dataset, chosen.ipc)
+    problem = problem_of(chosen, dataset, torch.from_numpy(images))
+    if hyper.uses_experts:
+        path = str(Path(dataset.path).with_suffix(f".experts-{chosen.fairness}.h5"))
+        problem.experts = obtained(path, chosen.expert_origin(dataset), *hyper.expert_training(problem), problem)
+    hyper.prepare(problem)
+    problem.optimise(0, 0)
+    return sum(float(hyper.step(problem, draw)) for draw in range(1000, 1003))
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> BiasedDataset:
+    """Two classes and two groups, shared by the tests that only read it and by the experts beside it."""
+    return write_toy(tmp_path_factory.mktemp("small") / "toy.h5", np.array([[14, 4], [3, 11]]))
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("fairness", STRATEGIES)
+@pytest.mark.parametrize("method", MATCHING)
+def test_the_loss_falls_and_the_file_says_what_was_run(
+    small: BiasedDataset, method: str, fairness: str, sampling: str
+) -> None:
+    weighs, samples = STRATEGIES[fairness].weighs_samples, method != "mtt"
+    if sampling == "balanced" and (weighs or not samples):
+        with pytest.raises(UsageError, match="weighs images against" if weighs else "draws no real batches"):
+            plan(method, fairness=fairness, sampling=sampling)
+        return
+    chosen = plan(
+        method, fairness=fairness, sampling=sampling, init="noise", iterations=6 if "inner" in OPTIONS[method] else 12
+    )
+    before = run(small, dataclasses.replace(chosen, iterations=0))
+    after = run(small, chosen)
+    assert np.isfinite(after.images).all()
+    assert not np.array_equal(before.images, after.images)
+    assert judged(chosen, small, after.images) < judged(chosen, small, before.images)
+    assert (after.method, after.fairness, after.sampling) == (method, fairness, sampling)
+    assert after.factor == (2 if method in ("idc", "dream") else 1)
+    assert (after.learning_rate > 0) == (method == "mtt")
+    assert after.options["hyper"] == dataclasses.asdict(chosen.hyper.for_data(small, 2))
+
+
+@pytest.mark.parametrize("method", ["gm", "idc", "dm"])
+@pytest.mark.parametrize("factor", [1, 2])
+def test_multi_formation_gives_every_method_the_textbook_s_images(
+    small: BiasedDataset, method: str, factor: int
+) -> None:
+    images = torch.randn(4, 3, 8, 8, generator=Streams(0).torch("images"))
+    torch.testing.assert_close(decode(images, factor), textbook.decode(images, factor) if factor > 1 else images)
+    chosen = plan(method, factor=factor, iterations=1)
+    problem = problem_of(chosen, small, images)
+    found, labels = problem.synthetic.training_images(slice(1, 2))
+    torch.testing.assert_close(found, textbook.decode(images[2:], factor) if factor > 1 else images[2:])
+    assert labels.tolist() == [1] * 2 * factor**2
+    assert run(small, chosen).factor == factor
+
+
+class StillIdc(idc.Method):
+    """IDC whose network stays as it is, so that the steps can be followed."""
+
+    def train(self, *args: object) -> None:
+        """Leaves the network alone."""
+
+
+@pytest.mark.parametrize("fairness", ["vanilla", "fairdd", "barycenter"])
+@pytest.mark.parametrize("distance", ["l1", "l2"])
+def test_idc_steps_jointly_as_far_as_the_published_loop_class_by_class(
+    toy: BiasedDataset, distance: str, fairness: str
+) -> None:
+    steps, ipc, factor = 4, 2, 2
+    chosen = plan("idc", fairness=fairness, factor=factor, options={})
+    hyper = StillIdc(learning_rate=2e-3, inner=steps, distance=distance, augmentation="", network_images=1)
+    pixels = 0.2 + 0.6 * torch.rand(toy.classes * ipc, 3, 8, 8, generator=Streams(1).torch("pixels"))
+    problem = problem_of(chosen, toy, (pixels - toy.mean[0]) / toy.std[0], Runtime(torch.device("cpu"), micro_batch=5))
+    real: list[list[tuple[Tensor, Tensor]]] = []
+    for inner in range(steps):
+        drawn = [problem.drawn(label, 0, inner) for label in range(toy.classes)]
+        real.append([(problem.store.take(i), torch.from_numpy(toy.train.protected[i])) for i in drawn])
+    losses, seen = textbook.idc_steps(
+        problem.fresh_network(0),
+        pixels.view(toy.classes, ipc, 3, 8, 8),
+        (toy.mean[0], toy.std[0]),
+        real,
+        {"learning_rate": 2e-3, "momentum": 0.5},
+        factor,
+        fairness,
+        distance,
+    )
+    hyper.prepare(problem)
+    states, network = [], problem.fresh_network(0)
+    for inner in range(steps):
+        states.append(problem.synthetic.images.detach() * toy.std[0] + toy.mean[0])
+        batches = [problem.real(classes, 0, inner) for classes in problem.pieces()]
+        loss = hyper.match(problem, network, batches, 0, inner)
+        assert loss.item() == pytest.approx(losses[inner], rel=1e-3)
+        problem.update()
+    for state, expected in zip(states, seen, strict=True):
+        torch.testing.assert_close(state, torch.cat(expected), rtol=1e-3, atol=1e-5)
+    assert (states[-1] - pixels).abs().max() > 1e-4
+
+
+def test_idc_takes_the_published_values_for_the_data(tmp_path: Path, small: BiasedDataset) -> None:
+    garments = dataclasses.replace(small, name="c-fmnist-fg")
+    faces = write_toy(tmp_path / "faces.h5", np.array([[2, 2], [2, 2]]), side=64)
+    hyper = METHODS.load("idc").Method()
+    found = hyper.for_data(garments, 10)
+    assert (found.learning_rate, found.distance, found.network_images) == (pytest.approx(1e-4 / 16), "l1", 500)
+    found = hyper.for_data(faces, 50)
+    assert (found.learning_rate, found.distance, found.network_images) == (pytest.approx(5e-3 * 5 * 4), "l2", 2000)
+    assert dataclasses.replace(hyper, learning_rate=1.0, distance="l1").for_data(faces, 50).learning_rate == 1
+    with pytest.raises(UsageError, match="convolutions"):
+        check_plan(plan("idc", network=parse_network("mlp")), small)
+
+
+def double(network: Classifier) -> Classifier:
+    return network.double()
+
+
+def smooth_network() -> Classifier:
+    with Streams(5).ambient("network"):
+        return double(parse_network("convnet:width=3,depth=2,activation=swish").build((3, 8, 8), 3))
+
+
+def unrolled_batches(images: Tensor) -> list[tuple[Tensor, Tensor]]:
+    labels = torch.arange(6) % 3
+    return [(images[part], labels[part]) for part in (slice(0, 4), slice(2, 6), slice(0, 6))]
+
+
+def test_mtt_unrolls_the_training_of_a_network() -> None:
+    images = torch.randn(6, 3, 8, 8, generator=Streams(2).torch("images"), dtype=torch.float64)
+    start = torch.cat([parameter.detach().flatten() for parameter in smooth_network().parameters()])
+    step = torch.tensor(0.3, dtype=torch.float64)
+    found = unroll(smooth_network(), start, unrolled_batches(images), step, RUNTIME)
+    torch.testing.assert_close(found, textbook.trained(smooth_network(), unrolled_batches(images), 0.3))
+
+
+def test_mtt_s_gradient_agrees_with_finite_differences() -> None:
+    streams, network = Streams(2), smooth_network()
+    images = torch.randn(6, 3, 8, 8, generator=streams.torch("images"), dtype=torch.float64).requires_grad_()
+    step = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+    start = torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
+    goal = start + 0.1 * torch.randn(len(start), generator=streams.torch("goal"), dtype=torch.float64)
+
+    def loss(pixels: Tensor, size: Tensor) -> Tensor:
+        there = unroll(network, start, unrolled_batches(pixels), size, RUNTIME)
+        return (there - goal).square().sum() / (start - goal).square().sum()
+
+    slope, step_slope = torch.autograd.grad(loss(images, step), [images, step])
+    tiny = 1e-5
+    for _ in range(4):
+        way = torch.randn(images.shape, generator=streams.torch("way", _), dtype=torch.float64)
+        difference = loss(images + tiny * way, step) - loss(images - tiny * way, step)
+        assert (slope * way).sum().item() == pytest.approx(difference.item() / (2 * tiny), rel=1e-5)
+    difference = loss(images, step + tiny) - loss(images, step - tiny)
+    assert step_slope.item() == pytest.approx(difference.item() / (2 * tiny), rel=1e-5)
+
+
+def test_mtt_s_step_size_stays_positive_and_is_what_evaluation_trains_with(small: BiasedDataset) -> None:
+    for rate in ("1e-6", "1e-2"):
+        options = {**OPTIONS["mtt"], "step_rate": rate}
+        found = run(small, plan("mtt", iterations=3, options=options))
+        assert 0 < found.learning_rate < float("inf")
+        assert found.learning_rate != 0.02
+
+
+@pytest.mark.parametrize("method", ["idc", "dream", "mtt"])
+def test_a_run_goes_on_from_a_snapshot_as_if_it_had_not_stopped(small: BiasedDataset, method: str) -> None:
+    options = {**OPTIONS[method], **({"step_rate": "1e-5"} if method == "mtt" else {})}
+    chosen = plan(method, options=options, init="noise", iterations=3)
+    hyper = chosen.hyper.for_data(small, 2)
+    started = torch.randn(4, 3, 8, 8, generator=Streams(3).torch("images"))
+
+    def fresh() -> Problem:
+        problem = problem_of(chosen, small, started)
+        if hyper.uses_experts:
+            path = str(Path(small.path).with_suffix(".experts-vanilla.h5"))
+            problem.experts = obtained(path, chosen.expert_origin(small), *hyper.expert_training(problem), problem)
+        hyper.prepare(problem)
+        return problem
+
+    one, other = fresh(), fresh()
+    for iteration in range(3):
+        hyper.step(one, iteration)
+        if iteration == 1:
+            other.restore(one.snapshot())
+    hyper.step(other, 2)
+    torch.testing.assert_close(other.snapshot(), one.snapshot(), rtol=0, atol=0)
+
+
+def test_experts_are_made_once_and_refused_for_another_run(small: BiasedDataset, tmp_path: Path) -> None:
+    path = tmp_path / "experts.h5"
+    first = run(small, plan("mtt", fairness="fairdd", experts=str(path)))
+    made = path.stat().st_mtime_ns
+    again = run(small, plan("mtt", fairness="fairdd", experts=str(path)))
+    np.testing.assert_array_equal(first.images, again.images)
+    assert path.stat().st_mtime_ns == made
+    experts = read_experts(str(path))
+    assert (experts.targets, experts.experts, experts.shape[1]) == (2, 1, 4)
+    assert not np.array_equal(experts.parameters(0, 0, 0), experts.parameters(0, 0, 1))
+    for changes, named in (
+        ({"fairness": "vanilla"}, "fairness"),
+        ({"network": parse_network("convnet:width=3,depth=2")}, "network"),
+        ({"options": {**OPTIONS["mtt"], "expert_learning_rate": "0.5"}}, "expert_learning_rate"),
+    ):
+        with pytest.raises(UsageError, match=f"were made with {named}"):
+            run(small, plan("mtt", **{"fairness": "fairdd", "experts": str(path), **changes}))
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UsageError, match="truncated"):
+        run(small, plan("mtt", fairness="fairdd", experts=str(path)))
+
+
+def test_experts_see_the_images_that_the_strategy_weighs(toy: BiasedDataset) -> None:
+    def targets(fairness: str) -> list[tuple[np.ndarray, np.ndarray]]:
+        return expert_targets(problem_of(plan("mtt", fairness=fairness), toy, torch.zeros(6, 3, 8, 8)))
+
+    ((indices, weights),) = targets("vanilla")
+    assert sorted(indices) == list(range(len(toy.train)))
+    np.testing.assert_allclose(weights, 1 / len(toy.train), rtol=1e-6)
+    fair = targets("fairdd")
+    assert len(fair) == 4
+    for indices, weights in fair[:2]:
+        assert len(np.unique(toy.train.protected[indices])) == 1
+        per_class = np.bincount(toy.train.labels[indices], weights)
+        np.testing.assert_allclose(per_class, toy.train.count.sum(1) / len(toy.train), rtol=1e-6)
+    assert sorted(spread(np.ones(7), Streams(0).numpy("spread"))) == list(range(7))
+    drawn = np.bincount(spread(np.array([1.0, 1.0, 6.0, 0.0]), Streams(0).numpy("spread")), minlength=4)
+    assert drawn[2] == 3
+    assert drawn[3] == 0
+
+
+REFUSED: dict[str, tuple[Callable[[], object], str]] = {
+    "a strategy for what matches nothing": (
+        lambda: make_plan(
+            "random", fairness="kde", sampling=None, init=None, ipc=1, factor=None, batch_real=None,
+            iterations=None, network=NETWORK, seed=0, options={},
+        ),
+        "matches nothing",
+    ),
+    "a distance that a method doesn't have": (lambda: plan("dm", options={"distance": "cosine"}), "distance=l2|l1"),
+    "experts for what uses none": (lambda: plan("dm", experts="x.h5"), "uses no experts"),
+    "groups that nothing looks at": (lambda: plan("dm", groups="pseudo"), "nothing here looks at groups"),
+    "too few expert epochs": (lambda: plan("mtt", groups="pseudo:1", fairness="fairdd"), "at least 2"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_makes_no_sense_is_refused_with_the_reason(case: str) -> None:
+    refused, reason = REFUSED[case]
+    with pytest.raises(UsageError) as error:
+        refused()
+    assert reason in str(error.value)

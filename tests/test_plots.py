@@ -1,0 +1,142 @@
+"""Pictures: they are drawn from anything a report may hold, and what they say is right. How they look was looked at."""
+
+import io
+import sys
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pytest
+from evaluations import confusion, pair, synthetic, write
+from PIL import Image
+
+from fairdd_cli import plots, report, runs
+from fairdd_cli.errors import UsageError
+from fairdd_cli.report import Row
+from fairdd_cli.scatter import CROWD, describe, pareto, scatter
+
+pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+from matplotlib.figure import Figure
+
+
+def rows_of(*paths: str) -> list[Row]:
+    return report.build(runs.read(paths))
+
+
+def texts(figure: Figure) -> str:
+    root = ET.fromstring(plots.render(figure, ".svg"))  # noqa: S314  # our own output
+    return " ".join(element.text or "" for element in root.iter("{http://www.w3.org/2000/svg}text"))
+
+
+def test_the_pareto_front_is_what_nothing_beats() -> None:
+    points = np.array([[50, 40], [60, 30], [55, 35], [70, 30], [80, 90], [40, 10]], float)
+    assert pareto(points, True, False) == [4, 3, 5]
+    assert pareto(points, True, True) == [4]
+    assert pareto(points[:1], True, False) == [0]
+
+
+def test_scatter_names_what_it_shows(tmp_path: Path) -> None:
+    rows = rows_of(*pair(tmp_path), write(tmp_path / "c.json", dataset="other", method="gm", ipc=50, seeds=1))
+    figure = scatter(rows)
+    shown = texts(figure)
+    for word in (
+        "toy, convnet",
+        "other, convnet",
+        "dm",
+        "gm",
+        "vanilla",
+        "fairdd",
+        "IPC 50",
+        "Accuracy (%)",
+        "DEO_A (%)",
+    ):
+        assert word in shown
+    assert "toy dm fairdd, IPC 10: +" in describe(rows)
+
+
+def test_a_crowd_is_drawn_without_arrows(tmp_path: Path) -> None:
+    rows = rows_of(*pair(tmp_path))
+    few, many = scatter(rows), scatter(rows * (CROWD // 2 + 1))
+    assert len(few.axes[0].texts) == 1
+    assert len(many.axes[0].texts) == 0
+
+
+def test_scatter_needs_its_metrics(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no row has both"):
+        scatter(rows_of(write(tmp_path / "a.json")), y="demographic_parity_difference")
+
+
+def test_recall_maps_stand_side_by_side(tmp_path: Path) -> None:
+    vanilla, fair = rows_of(*pair(tmp_path))
+    figure = plots.recall_maps([vanilla, fair])
+    shown = texts(figure)
+    for word in ("dm vanilla", "dm fairdd", "class 2", "group 1", "Recall (%)", "DEO_A"):
+        assert word in shown
+    np.testing.assert_allclose(figure.axes[0].images[0].get_array(), vanilla.recall())
+    assert "class 0, group 1" in plots.describe_recall([vanilla])
+
+
+def test_recall_maps_of_many_classes_and_empty_cells(tmp_path: Path) -> None:
+    table = confusion(np.full((30, 2), 0.5), seeds=1)
+    table[:, 3, 1] = 0
+    names = tuple(f"class {i}" for i in range(30))
+    (row,) = rows_of(write(tmp_path / "a.json", confusion={"convnet": table}, class_names=names))
+    assert np.isnan(row.recall()[3, 1])
+    assert plots.render(plots.recall_maps([row]), ".png")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_image_grid_shows_each_class(channels: int) -> None:
+    made = synthetic(channels=channels)
+    figure = plots.image_grid(made)
+    assert "class 2" in texts(figure)
+    assert "first 10" in figure.axes[0].get_title(loc="left")
+    sheet = figure.axes[0].images[0].get_array()
+    expected = np.clip(made.images[12] * 0.25 + 0.5, 0, 1).transpose(1, 2, 0)
+    np.testing.assert_allclose(sheet[9:17, :8], np.broadcast_to(expected, (8, 8, 3)), atol=1e-6)
+
+
+def test_loss_curves_need_a_history() -> None:
+    figure = plots.loss_curves([synthetic(), synthetic("fairdd")])
+    assert "toy dm fairdd IPC 12" in texts(figure)
+    with pytest.raises(UsageError, match="history"):
+        plots.loss_curves([])
+
+
+def test_embedding_colours_the_groups() -> None:
+    points = np.random.default_rng(0).normal(size=(60, 2))
+    figure = plots.embedding(points, np.repeat([0, 1, 2], 20), ("red", "lime", "blue"), points[:5], "toy")
+    assert all(name in texts(figure) for name in ("red", "lime", "blue", "synthetic"))
+    np.testing.assert_allclose(figure.axes[0].collections[0].get_facecolor()[0][:3], (1, 0, 0))
+    assert plots.embedding(points, np.repeat([0, 1], 30), ("a", "b"), points[:5])
+
+
+def test_every_kind_of_file_is_the_same_twice(tmp_path: Path) -> None:
+    rows = rows_of(*pair(tmp_path))
+    for suffix in plots.SUFFIXES:
+        assert plots.render(scatter(rows), suffix) == plots.render(scatter(rows), suffix)
+    assert Image.open(io.BytesIO(plots.render(scatter(rows), ".png"))).width > 900
+    with pytest.raises(UsageError, match="not as"):
+        plots.render(scatter(rows), ".gif")
+
+
+def test_names_from_files_are_not_formulas(tmp_path: Path) -> None:
+    rows = rows_of(write(tmp_path / "a.json", dataset="$\\frac{$ \u6f22", class_names=("$x", "<b>&", "$y_1$")))
+    assert "$\\frac{$" in texts(scatter(rows))
+    assert "<b>&" in texts(plots.recall_maps(rows))
+    assert "<b>" not in plots.inline_svg(plots.recall_maps(rows), "one")
+
+
+def test_inline_svgs_share_no_ids_and_follow_the_page(tmp_path: Path) -> None:
+    rows = rows_of(*pair(tmp_path))
+    found = [plots.inline_svg(plots.recall_maps(rows), name) for name in ("one", "two")]
+    ids = [element.get("id") for text in found for element in ET.fromstring(text).iter() if element.get("id")]  # noqa: S314
+    assert len(ids) == len(set(ids))
+    assert "currentColor" in found[0]
+    assert "<style" not in found[0]
+
+
+def test_without_matplotlib_the_way_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(UsageError, match=r"pip install 'fairdd\[plot\]'"):
+        plots.loss_curves([synthetic()])

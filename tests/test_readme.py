@@ -1,0 +1,62 @@
+"""The README's commands run as printed, and do what it says."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fairdd_cli.runtime import Streams
+
+README = Path(__file__).parents[1].joinpath("README.md").read_text()
+
+
+def commands(section: str) -> list[str]:
+    """The lines after a prompt in the console blocks of the `section`."""
+    body = README.split(f"\n## {section}\n")[1].split("\n## ")[0]
+    blocks = re.findall(r"```console\n(.*?)```", body, re.DOTALL)
+    return [line[2:] for block in blocks for line in block.replace("\\\n", " ").splitlines() if line.startswith("$ ")]
+
+
+def run(lines: list[str], folder: Path) -> str:
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["sh", "-euc", "\n".join(lines)], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_main_job_ends_in_a_table_in_which_fair_wins(tmp_path: Path) -> None:
+    run(commands("Four commands"), tmp_path)
+    found = {}
+    for fairness in ("vanilla", "fairdd"):
+        content = json.loads((tmp_path / "runs" / f"data.dm-{fairness}-ipc10.json").read_text())
+        found[fairness] = content["metrics"]["convnet:width=32"]
+    assert found["fairdd"]["accuracy"]["mean"] - found["vanilla"]["accuracy"]["mean"] >= 25
+    assert found["vanilla"]["deo_mean"]["mean"] - found["fairdd"]["deo_mean"]["mean"] >= 40
+
+
+def test_a_users_own_images_from_folder_to_report(tmp_path: Path) -> None:
+    generator = Streams(0).numpy("photos")
+    (tmp_path / "photos").mkdir()
+    rows = ["file,mood,place"]
+    for number in range(300):
+        mood = number % 2
+        place = mood if generator.random() < 0.9 else 1 - mood
+        pixels = generator.integers(0, 80, (48, 40, 3)).astype(np.uint8)
+        pixels[..., place] += 120
+        pixels[8 + 20 * mood : 20 + 20 * mood, 10:30] = 255
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{number:04}.jpg")
+        rows.append(f"{number:04}.jpg,{('serious', 'smiling')[mood]},{('street', 'studio')[place]}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
+    out = run(commands("Your own data"), tmp_path)
+    assert "mood" in out
+    assert "Accuracy" in out
+    assert (tmp_path / "own.png").is_file()

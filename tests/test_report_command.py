@@ -1,0 +1,127 @@
+"""`fairdd report` as a person runs it."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from evaluations import FAIR, pair, synthetic, write
+from rich.console import Console
+from typer.testing import CliRunner
+
+from fairdd_cli.artifacts import write_synthetic
+from fairdd_cli.cli import app
+from fairdd_cli.cli.report import _fitting, _rich_table
+from fairdd_cli.errors import UsageError
+from fairdd_cli.report import arrange, build
+from fairdd_cli.runs import read
+
+METRICS = ("accuracy", "deo_max", "deo_mean", "worst_group_accuracy", "balanced_accuracy", "group_accuracy_gap")
+
+
+def run(*words: object, text: str | None = None) -> str:
+    """What `fairdd report` with these words writes to standard output; its errors are raised."""
+    done = CliRunner().invoke(app, ["report", *map(str, words)], input=text, catch_exceptions=False)
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.stdout
+
+
+def test_every_format_goes_to_standard_output(tmp_path: Path) -> None:
+    paths = pair(tmp_path)
+    assert "vs vanilla" in run(*paths)
+    assert run(*paths, "--format", "markdown").startswith("### toy")
+    assert r"\begin{tabular}" in run(*paths, "--format", "latex")
+    assert run(*paths, "--format", "csv").startswith("dataset,method,fairness,sampling,ipc,network")
+    assert [row["fairness"] for row in json.loads(run(*paths, "--format", "json"))] == ["vanilla", "fairdd"]
+    assert [row["fairness"] for row in json.loads(run(*paths, "-f", "json", "--sort", "accuracy"))] == [
+        "fairdd",
+        "vanilla",
+    ]
+
+
+def test_files_and_intervals_are_the_same_twice(tmp_path: Path) -> None:
+    paths = pair(tmp_path)
+    words = (*paths, "--bootstrap", 200, "--against", "published", "--format", "json", "--empty-cells", "zero")
+    first = run(*words, "--html", tmp_path / "a.html", "--plot", tmp_path / "a.png")
+    assert first == run(*words, "--html", tmp_path / "b.html", "--plot", tmp_path / "b.png")
+    for suffix in ("html", "png"):
+        assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
+    assert json.loads(first)[1]["metrics"]["deo_mean"]["vs_vanilla"]["verdict"] == "better"
+
+
+def test_each_picture_is_saved(tmp_path: Path) -> None:
+    paths = pair(tmp_path)
+    write_synthetic(str(tmp_path / "s.h5"), synthetic())
+    for name in ("scatter", "recall", "images", "loss"):
+        run(*paths, "--plot", tmp_path / f"{name}.svg", "--picture", name, "--synthetic", tmp_path / "s.h5")
+        assert (tmp_path / f"{name}.svg").stat().st_size > 2000
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--format", "tables"], "did you mean 'table'"),
+        (["--sort", "acuracy"], "did you mean 'accuracy'"),
+        (["--group-by", "datset"], "did you mean 'dataset'"),
+        (["--metric", "deo"], "unknown metric"),
+        (["--empty-cells", "drop"], "unknown treatment"),
+        (["--against", "ours"], "--against ours"),
+        (["--plot", "a.gif"], ".png, .svg, .pdf"),
+        (["--plot", "a.png", "--picture", "recal"], "did you mean 'recall'"),
+        (["--plot", "a.png", "--picture", "images"], "--synthetic"),
+        (["--plot", "a.png", "--metric", "accuracy", "--synthetic", "vanilla.json"], "synthetic"),
+        (["--html", "fair.json"], "exists already"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else value,
+)
+def test_wrong_words_are_answered(
+    words: list[str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    paths = pair(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(UsageError) as caught:
+        run(*paths, *words)
+    assert expected in str(caught.value)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("width", [60, 80, 140])
+def test_a_terminal_gets_a_table_that_fits_it(tmp_path: Path, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    markup = write(tmp_path / "m.json", method="[red]x", ipc=50, **FAIR)
+    sections = arrange(build(read([*pair(tmp_path), markup])))
+    (sheet,) = _fitting(sections, METRICS)
+    assert len(sheet.metrics) == {60: 2, 80: 4, 140: 6}[width]
+    console = Console(width=width, record=True, force_terminal=True, file=io.StringIO())
+    console.print(_rich_table(sheet))
+    shown = console.export_text()
+    assert "[red]x" in shown
+    assert "*" in shown
+    assert max(map(len, shown.splitlines())) <= width
+
+
+def test_reports_start_without_torch(tmp_path: Path) -> None:
+    script = "import sys; sys.argv = ['fairdd', 'report', *sys.argv[1:]]; from fairdd_cli.cli import main\n"
+    script += "try: main()\nfinally: assert not {'torch', 'matplotlib'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script, *pair(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
+def test_standard_input_is_an_evaluation(tmp_path: Path) -> None:
+    path = Path(pair(tmp_path)[1])
+    words = [sys.executable, "-m", "fairdd_cli", "report", "-", "--format", "json"]
+    done = subprocess.run(words, input=path.read_bytes(), capture_output=True, check=True)
+    assert json.loads(done.stdout)[0]["fairness"] == "fairdd"
+
+
+def test_ascii_is_enough(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "fairdd_cli", "report", *pair(tmp_path)]
+    done = subprocess.run(words, capture_output=True, check=True, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert b"+-" in done.stdout
+    assert done.stdout.isascii()

@@ -1,0 +1,145 @@
+"""Real batches, strategies and the first images: who is drawn, and with what weight."""
+
+import time
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from fairdd_cli.artifacts import BiasedDataset, MemoryImages, Split
+from fairdd_cli.errors import UsageError
+from fairdd_cli.fairness import STRATEGIES, class_means, joined
+from fairdd_cli.runtime import RESIDENCIES, ImageStore, Streams, open_runtime
+from fairdd_cli.sampling import SAMPLINGS, balanced, proportional
+from fairdd_cli.synthetic import INITS, Synthetic, decode, encode, initialise
+
+
+def draw(name: str, dataset: BiasedDataset, label: int, size: int, seed: int = 0) -> np.ndarray:
+    return SAMPLINGS[name](dataset.train, label, size, Streams(seed).numpy("test"))
+
+
+@pytest.mark.parametrize("name", SAMPLINGS)
+def test_a_batch_holds_sorted_images_of_its_class_only(toy: BiasedDataset, name: str) -> None:
+    for label in range(toy.classes):
+        for seed in range(20):
+            drawn = draw(name, toy, label, 8, seed)
+            assert set(toy.train.labels[drawn]) == {label}
+            assert (np.diff(toy.train.protected[drawn]) >= 0).all()
+
+
+def test_proportional_draws_without_replacement_and_every_image_as_often(toy: BiasedDataset) -> None:
+    counts = np.zeros(len(toy.train))
+    for seed in range(3000):
+        drawn = draw("proportional", toy, 0, 7, seed)
+        assert len(set(drawn)) == 7
+        counts[drawn] += 1
+    expected = 3000 * 7 / 14  # class 0 has 14 images
+    assert np.abs(counts[:14] / expected - 1).max() < 0.1
+    assert len(draw("proportional", toy, 0, 256)) == 14
+
+
+def test_balanced_draws_the_same_number_from_every_cell_that_is_there(toy: BiasedDataset) -> None:
+    for size, share in ((3, 1), (6, 2), (8, 2), (12, 4)):
+        drawn = draw("balanced", toy, 0, size)
+        assert list(np.bincount(toy.train.protected[drawn], minlength=4)) == [share, share, 0, share]
+    assert len(set(draw("balanced", toy, 2, 8))) == 8  # every cell is large enough: nothing twice
+
+
+def test_drawing_costs_the_same_from_a_large_class() -> None:
+    def seconds(images: int) -> float:
+        labels = np.zeros(images, np.int64)
+        split = Split.sorted_by_cell(MemoryImages(np.empty((0, 1, 1, 1), np.uint8)), labels, labels, 1, 1)
+        generator = Streams(0).numpy("test")
+        times = []
+        for _ in range(50):
+            start = time.perf_counter()
+            proportional(split, 0, 256, generator)
+            balanced(split, 0, 256, generator)
+            times.append(time.perf_counter() - start)
+        return float(np.median(times))
+
+    assert seconds(3_000_000) < 5 * seconds(3_000) + 1e-3
+
+
+def test_the_weights_of_every_target_sum_to_one() -> None:
+    protected = np.array([0, 0, 0, 0, 2, 2, 5])
+    for strategy in STRATEGIES.values():
+        assignment = strategy.assign(protected)
+        sums = np.bincount(assignment.target, assignment.weight, assignment.targets)
+        np.testing.assert_allclose(sums, 1, rtol=1e-6)
+    assert STRATEGIES["vanilla"].assign(protected).targets == 1
+    assert STRATEGIES["fairdd"].assign(protected).targets == 3
+    np.testing.assert_allclose(STRATEGIES["barycenter"].assign(protected).weight, [1 / 12] * 4 + [1 / 6] * 2 + [1 / 3])
+
+
+def test_assignments_of_classes_are_joined_and_cut() -> None:
+    parts = [STRATEGIES["fairdd"].assign(np.array([0, 0, 1])), STRATEGIES["vanilla"].assign(np.array([0, 1]))]
+    assignment, class_of = joined(parts)
+    assert list(assignment.target) == [0, 0, 1, 2, 2]
+    assert list(class_of) == [0, 0, 1]
+    assert list(assignment[1:4].runs()) == [(0, slice(0, 1)), (1, slice(1, 2)), (2, slice(2, 3))]
+    assert list(class_means(2, 2).target) == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("residency", [name for name in RESIDENCIES if name != "device"])
+def test_a_store_gives_normalised_images_wherever_they_are(toy: BiasedDataset, residency: str) -> None:
+    store = ImageStore(toy.train.images, toy.mean, toy.std, open_runtime("cpu"), residency)
+    indices = np.array([5, 0, 30, 5])
+    expected = (toy.train.images.all()[indices] / 255 - 0.5) / 0.25
+    np.testing.assert_allclose(store.take(indices).numpy(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_initial_images_are_what_was_asked_for(toy: BiasedDataset) -> None:
+    store = ImageStore(toy.train.images, toy.mean, toy.std, open_runtime("cpu"), "memory")
+    everything = store.take(np.arange(len(toy.train))).flatten(1)
+
+    def look(indices: np.ndarray) -> np.ndarray:
+        return store.take(indices).flatten(1).numpy()
+
+    for init in INITS:
+        images = initialise(init, toy.train, store, toy.classes, 4, 1, Streams(0), look, by_cell=False)
+        assert images.shape == (12, 3, 8, 8)
+        if init == "noise":
+            assert abs(float(images.mean())) < 0.1
+            continue
+        source = [int((everything == image).all(dim=1).nonzero()[0]) for image in images.flatten(1)]
+        assert list(toy.train.labels[source]) == [0] * 4 + [1] * 4 + [2] * 4
+        assert len(set(source)) == 12
+        if init == "balanced":
+            assert list(np.bincount(toy.train.protected[source[8:]], minlength=4)) == [1, 1, 1, 1]
+            assert sorted(np.bincount(toy.train.protected[source[:4]], minlength=4)) == [0, 1, 1, 2]
+
+
+def test_more_images_than_a_class_has_are_refused(toy: BiasedDataset) -> None:
+    store = ImageStore(toy.train.images, toy.mean, toy.std, open_runtime("cpu"), "memory")
+    with pytest.raises(UsageError, match="class 0, which has 14"):
+        initialise("real", toy.train, store, toy.classes, 15, 1, Streams(0), len, by_cell=False)
+
+
+@pytest.mark.parametrize(("size", "factor"), [((8, 8), 2), ((9, 12), 3), ((32, 32), 2), ((7, 7), 2)])
+def test_multi_formation_cuts_tiles_and_enlarges_each(size: tuple[int, int], factor: int) -> None:
+    images = torch.randn(3, 2, *size, generator=Streams(0).torch("images"))
+    rows, cols = size[0] // factor, size[1] // factor
+    expected = []
+    for image in images:
+        for top in range(factor):
+            for left in range(factor):
+                tile = image[None, :, top * rows : (top + 1) * rows, left * cols : (left + 1) * cols]
+                expected.append(functional.interpolate(tile, size=size, mode="bilinear", align_corners=False)[0])
+    torch.testing.assert_close(decode(images, factor), torch.stack(expected))
+
+
+def test_encoding_puts_each_image_into_its_tile() -> None:
+    flat = torch.arange(8.0)[:, None, None, None].expand(8, 3, 8, 8)
+    decoded = decode(encode(flat, 2), 2)
+    assert encode(flat, 2).shape == (2, 3, 8, 8)
+    torch.testing.assert_close(decoded, flat.contiguous())
+
+
+def test_a_synthetic_set_gives_the_training_images_of_consecutive_classes() -> None:
+    synthetic = Synthetic(torch.randn(6, 1, 8, 8, generator=Streams(0).torch("images")), 3, 2, 2)
+    images, labels = synthetic.training_images(slice(1, 3))
+    assert images.shape == (16, 1, 8, 8)
+    assert labels.tolist() == [1] * 8 + [2] * 8
+    torch.testing.assert_close(images, decode(synthetic.images[2:], 2))
