@@ -167,6 +167,18 @@ def test_what_an_attribute_may_not_be(tmp_path: Path, change: dict[str, object],
         read_dataset(str(tmp_path / "toy.h5"))
 
 
+@pytest.mark.parametrize("length", [0, 2**64 - 1, 2**64 - 16, 2**40])
+def test_a_heap_that_the_library_would_read_forever_is_refused(tmp_path: Path, length: int) -> None:
+    write_toy(tmp_path / "toy.h5", np.full((2, 2), 3))
+    content = bytearray((tmp_path / "toy.h5").read_bytes())
+    heap = content.index(b"GCOL")
+    content[heap + 16 : heap + 18] = bytes(2)  # its first entry is said to be free
+    content[heap + 24 : heap + 32] = length.to_bytes(8, "little")
+    (tmp_path / "toy.h5").write_bytes(content)
+    with pytest.raises(UsageError, match="its strings are damaged"):
+        read_dataset(str(tmp_path / "toy.h5"))
+
+
 def test_a_block_before_the_file_is_refused(tmp_path: Path) -> None:
     write_toy(tmp_path / "toy.h5", np.full((2, 2), 3))
     with h5py.File(tmp_path / "block.h5", "w", userblock_size=512) as file, h5py.File(tmp_path / "toy.h5") as toy:

@@ -5,6 +5,7 @@ Memory is asked for only after the size of what it will hold was compared with t
 
 import hashlib
 import io
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +26,64 @@ ATTRIBUTE_LIMIT = 2**20  # bytes of an attribute
 TEXT_LIMIT = 2**28  # bytes that the strings of an attribute could take, whatever they are
 WHOLE_LIMIT = 2**29  # bytes of all arrays that are read whole, but for the images of a data set
 BLOCK = 2**24  # bytes hashed at a time
+METADATA_LIMIT = 2**26  # bytes between two arrays
+ENTRY = 16  # bytes of the head of a heap, and of each entry in it
+Fail = Callable[[str], UsageError]
 PLAIN = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING)
+
+
+def _walk(file: h5py.File, fail: Fail) -> dict[str, h5py.Dataset]:
+    """Every array of the file by its path, found without following a link."""
+    found: dict[str, h5py.Dataset] = {}
+    pending: list[tuple[str, h5py.Group]] = [("", file)]
+    seen = 0
+    while pending:
+        prefix, group = pending.pop()
+        for key in group:
+            name, seen = prefix + key, seen + 1
+            if seen > MEMBER_LIMIT or name.count("/") > DEPTH_LIMIT:
+                raise fail("it has too many members")
+            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+                raise fail(f"'{name[:80]}' is a link, and links are not followed")
+            member = group[key]
+            if isinstance(member, h5py.Group):
+                pending.append((name + "/", member))
+            elif isinstance(member, h5py.Dataset):
+                found[name] = member
+            else:
+                raise fail(f"'{name[:80]}' is neither a group nor an array")
+    return found
+
+
+def _check_heaps(source: BinaryIO, size: int, arrays: dict[str, h5py.Dataset], fail: Fail) -> None:
+    """Refuses a heap of strings whose entries do not add up: the HDF5 library can read one forever.
+
+    `arrays` take up most of the file; heaps are looked for in what lies between them.
+    """
+    spans = sorted((array.id.get_offset() or 0, array.id.get_storage_size()) for array in arrays.values())
+    start = 0
+    for offset, length in [*spans, (size, 0)]:
+        if offset - start > METADATA_LIMIT:
+            raise fail(f"it holds {offset - start:,} bytes that belong to no array")
+        source.seek(start)
+        between = source.read(max(0, offset - start))
+        for found in re.finditer(b"GCOL", between):
+            if not _adds_up(between[found.start() :]):
+                raise fail("its strings are damaged")
+        start = max(start, offset + length)
+
+
+def _adds_up(heap: bytes) -> bool:
+    """Whether the entries of the global `heap` (HDF5 file format, III.E), which starts here, fill it exactly."""
+    end = int.from_bytes(heap[8:16], "little")
+    at = ENTRY
+    while at + ENTRY <= end <= len(heap):
+        index, length = int.from_bytes(heap[at : at + 2], "little"), int.from_bytes(heap[at + 8 : at + 16], "little")
+        step = ENTRY + -(-length // 8) * 8 if index else length  # entry 0 is what is left free, its own head included
+        if step < ENTRY:
+            return False
+        at += step
+    return at <= end <= len(heap)
 
 
 class Container:
@@ -39,7 +97,8 @@ class Container:
         self._left = WHOLE_LIMIT
         if file.userblock_size:
             raise self.fail("it starts with a block that is not HDF5")
-        arrays = self._walk()
+        arrays = _walk(file, self.fail)
+        _check_heaps(source, file.id.get_filesize(), arrays, self.fail)
         self._room = file.id.get_filesize() - sum(array.id.get_storage_size() for array in arrays.values())
         self.attributes = self._read_attributes()
         self._arrays = self._matched(arrays)
@@ -68,28 +127,6 @@ class Container:
     def offset(self, name: str) -> int:
         """Where the bytes of the array `name` start in the file."""
         return int(self._arrays[name].id.get_offset() or 0)
-
-    def _walk(self) -> dict[str, h5py.Dataset]:
-        """Every array of the file by its path, found without following a link."""
-        found: dict[str, h5py.Dataset] = {}
-        pending: list[tuple[str, h5py.Group]] = [("", self._file)]
-        seen = 0
-        while pending:
-            prefix, group = pending.pop()
-            for key in group:
-                name, seen = prefix + key, seen + 1
-                if seen > MEMBER_LIMIT or name.count("/") > DEPTH_LIMIT:
-                    raise self.fail("it has too many members")
-                if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-                    raise self.fail(f"'{name[:80]}' is a link, and links are not followed")
-                member = group[key]
-                if isinstance(member, h5py.Group):
-                    pending.append((name + "/", member))
-                elif isinstance(member, h5py.Dataset):
-                    found[name] = member
-                else:
-                    raise self.fail(f"'{name[:80]}' is neither a group nor an array")
-        return found
 
     def _read_attributes(self) -> Attributes:
         names = list(self._file.attrs)
@@ -185,7 +222,12 @@ def stated_kind(path: str) -> str | None:
     try:
         if not h5py.is_hdf5(path):
             return None
-        with h5py.File(path, "r") as file:
+        with Path(path).open("rb") as source, h5py.File(path, "r") as file:
+
+            def fail(reason: str) -> UsageError:
+                return UsageError(f"'{path}' cannot be read: {reason}")
+
+            _check_heaps(source, file.id.get_filesize(), _walk(file, fail), fail)
             identity = file.attrs.get_id("format")
             plain = identity.get_type().get_class() == h5py.h5t.STRING and identity.shape == ()
             kind = file.attrs["format"] if plain and identity.get_storage_size() < ATTRIBUTE_LIMIT else ""
