@@ -220,7 +220,7 @@ def test_a_long_run_says_early_how_long_it_will_take(fairdd: Fairdd, data: Path)
                 break
         process.terminate()
         assert "on this machine" in line
-        assert time.monotonic() - start < 40
+        assert time.monotonic() - start < 60  # of which most is importing, where other tests want the cores too
         process.stderr.read()
         assert process.wait() == 130
     assert not (data.parent / "long.h5").exists()
@@ -240,6 +240,8 @@ BAD = [
     (["distill", "data.h5", "--method", "dm", "--ipc", 1, "--init", "noisy"], "did you mean 'noise'"),
     (["distill", "data.h5", "--method", "dm", "--ipc", 1, "-O", "momentun=1"], "did you mean 'momentum'"),
     (["distill", "data.h5", "--method", "dm", "--ipc", 1, "-O", "momentum=x"], "expected float"),
+    (["distill", "data.h5", "--method", "gm", "--ipc", 1, "-O", "outer=0"], "at least 1"),
+    (["distill", "data.h5", "--method", "gm", "--ipc", 1, "-O", "learning_rate=nan"], "at least 0"),
     (["distill", "data.h5", "--method", "dm", "--ipc", 1, "--device", "cuda:7"], "is not there"),
     (["distill", "data.h5", "--method", "dm", "--ipc", 1, "--device", "gpu"], "unknown device"),
     (["distill", "data.h5", "--method", "dm", "--ipc", 1, "--precision", "fp8"], "unknown precision"),
