@@ -216,7 +216,7 @@ def test_a_file_that_shrank_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "data.h5"
     images = made("c-fmnist-fg", path, EMBEDDED).test.images
     os.truncate(path, path.stat().st_size // 4)
-    with pytest.raises(WorkError, match="ended early: it was changed"):
+    with pytest.raises(WorkError, match="changed while it was in use"):
         images.take(np.array([images.shape[0] - 1]))
     with pytest.raises(UsageError):
         read_dataset(str(path))
