@@ -49,7 +49,7 @@ def distill(
             "--fairness",
             metavar="NAME",
             help="What of the groups is matched: "
-            f"{', '.join(['vanilla, fairdd, barycenter, groupdro, inverse, kde', *FURTHER_STRATEGIES.names()])}.  "
+            f"{', '.join(['vanilla, fairdd, barycenter, groupdro, inverse, kde', *FURTHER_STRATEGIES.names()])}. "
             "(default: vanilla)",
         ),
     ] = None,
@@ -58,7 +58,7 @@ def distill(
         typer.Option(
             "--sampling",
             metavar="NAME",
-            help="How real batches are drawn: proportional or balanced over the groups.  "
+            help="How real batches are drawn: proportional or balanced over the groups. "
             "(default: balanced with a fairness strategy that uses groups, else proportional)",
         ),
     ] = None,
@@ -77,7 +77,7 @@ def distill(
             "--init",
             metavar="NAME",
             help="First images: real, balanced (real, even over the groups), kmeans (real, the most representative) or "
-            "noise.  (default: dream: kmeans; balanced with a fairness strategy that uses groups; else real)",
+            "noise. (default: dream: kmeans; balanced with a fairness strategy that uses groups; else real)",
         ),
     ] = None,
     factor: Annotated[
@@ -109,7 +109,7 @@ def distill(
             "--iterations",
             min=0,
             metavar="N",
-            help="Optimisation steps. (default: the paper's: dm 20000, gm 1000, idc 2000)",
+            help="Optimisation steps. (default: the paper's: dm 20000, gm, dsa 1000, idc, dream 2000, mtt 5000)",
         ),
     ] = None,
     experts: Annotated[
@@ -117,7 +117,7 @@ def distill(
         typer.Option(
             "--experts",
             metavar="FILE",
-            help="Expert trajectories of mtt; made on first use.  (default: DATA.experts-FAIRNESS.h5)",
+            help="Expert trajectories of mtt; made on first use. (default: DATA.experts-FAIRNESS.h5)",
         ),
     ] = None,
     network: Annotated[

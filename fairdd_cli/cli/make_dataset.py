@@ -56,7 +56,7 @@ def make_dataset(
         typer.Option(
             "--protected",
             metavar="COLUMN",
-            help="Column or attribute not to be unfair to; repeat it to combine several into one by their product.  "
+            help="Column or attribute not to be unfair to; repeat it to combine several into one by their product. "
             "(default: celeba: Male; utkface: race)",
         ),
     ] = None,

@@ -46,7 +46,7 @@ def report(
         typer.Option(
             "--metric",
             metavar="NAME",
-            help="Metric to show; repeatable; csv and json have all.  "
+            help="Metric to show; repeatable; csv and json have all. "
             "(default: accuracy, deo_max, deo_mean, worst_group_accuracy)",
         ),
     ] = None,
