@@ -196,6 +196,7 @@ def test_help_answers_at_once_and_every_option_is_explained(fairdd: Fairdd) -> N
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(times) < 0.3
+    assert fairdd().stdout == fairdd("--help").stdout
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "fairdd_cli", "distill", "--help"],
         capture_output=True,

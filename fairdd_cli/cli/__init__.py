@@ -21,7 +21,6 @@ from fairdd_cli.errors import FairddError, Interrupted, UsageError
 
 app = typer.Typer(
     name="fairdd",
-    no_args_is_help=True,
     rich_markup_mode=None,  # plain help answers in half the time, and shows brackets as they are
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -63,7 +62,7 @@ def main() -> NoReturn:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
-        status = app(standalone_mode=False)
+        status = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         sys.stdout.flush()
         sys.exit(status if isinstance(status, int) else 0)
     except (Interrupted, typer.Abort) as error:
