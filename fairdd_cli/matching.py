@@ -85,11 +85,12 @@ def _by_target(call: _Call, delta: Tensor, runs: Sequence[tuple[int, slice]], ta
 
 def _weight_gradient(layer: nn.Module, images: Tensor, delta: Tensor) -> Tensor:
     """The gradient [rows, columns] of a layer's weight from its input and its output gradient."""
+    images = images.to(delta.dtype)  # under autocast the layer saw its input in the precision of its output
     if isinstance(layer, nn.Conv2d):
         gradient: Tensor = torch.ops.aten.convolution_backward(
             delta,
             images,
-            layer.weight,
+            layer.weight.to(delta.dtype),
             None,
             layer.stride,
             layer.padding,

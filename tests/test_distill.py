@@ -116,6 +116,17 @@ def test_a_plan_that_the_data_cannot_fulfil_is_refused(toy: BiasedDataset) -> No
         check_plan(plan("dm", network=parse_network("convnet:depth=5")), toy)
 
 
+@pytest.mark.parametrize("method", ["dm", "gm"])
+def test_half_precision_stays_near_full_precision(toy: BiasedDataset, method: str) -> None:
+    chosen = plan(
+        method, fairness="fairdd", iterations=1, options={"outer": "2", "inner": "1"} if method == "gm" else {}
+    )
+    start = run(toy, dataclasses.replace(chosen, iterations=0)).images
+    full = run(toy, chosen).images
+    half = distill(chosen, toy, open_runtime("cpu", "bf16"), Silent()).images
+    assert 0 < np.linalg.norm(half - full) < 0.2 * np.linalg.norm(full - start)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here")
 def test_a_gpu_gives_what_a_cpu_gives(toy: BiasedDataset) -> None:
