@@ -18,7 +18,7 @@ from fairdd_cli.fairness import find_strategy
 from fairdd_cli.groups import noisy, parse_groups, pseudo
 from fairdd_cli.methods import METHODS
 from fairdd_cli.methods._base import MethodBase, Problem
-from fairdd_cli.networks import NetworkSpec
+from fairdd_cli.networks import NetworkSpec, fusible_values
 from fairdd_cli.runtime import ImageStore, Progress, Runtime, Stopwatch, Streams
 from fairdd_cli.sampling import SAMPLINGS
 from fairdd_cli.synthetic import INITS, Synthetic, initialise
@@ -151,20 +151,15 @@ def check_plan(plan: Plan, dataset: BiasedDataset) -> None:
         raise UsageError(f"method '{plan.method}' cannot use network '{plan.network}': {reason}")
 
 
-def distill(
+def make_problem(
     plan: Plan,
     dataset: BiasedDataset,
     runtime: Runtime,
     progress: Progress,
     residency: str = "auto",
     log: Callable[[str], None] = lambda line: None,
-    checkpoints: Checkpoints | None = None,
-) -> SyntheticSet:
-    """Runs `plan`, which `check_plan` accepted, on `dataset`, from the state of `checkpoints` if that has one.
-
-    Raises WorkError when it diverges.
-    """
-    plan = replace(plan, hyper=plan.hyper.for_data(dataset, plan.ipc))
+) -> Problem:
+    """All that a method needs to begin `plan` on `dataset`, the first images included."""
     streams, strategy = Streams(plan.seed), find_strategy(plan.fairness)
 
     def described(split: Split) -> tuple[ImageStore, Description]:
@@ -197,6 +192,26 @@ def distill(
     if plan.hyper.uses_experts:
         path = plan.experts or str(Path(dataset.path).with_suffix(f".experts-{plan.fairness}.h5"))
         problem.experts = obtained(path, plan.expert_origin(dataset), *plan.hyper.expert_training(problem), problem)
+    return problem
+
+
+def distill(
+    plan: Plan,
+    dataset: BiasedDataset,
+    runtime: Runtime,
+    progress: Progress,
+    residency: str = "auto",
+    log: Callable[[str], None] = lambda line: None,
+    checkpoints: Checkpoints | None = None,
+) -> SyntheticSet:
+    """Runs `plan`, which `check_plan` accepted, on `dataset`, from the state of `checkpoints` if that has one.
+
+    Raises WorkError when it diverges.
+    """
+    plan = replace(plan, hyper=plan.hyper.for_data(dataset, plan.ipc))
+    problem = make_problem(plan, dataset, runtime, progress, residency, log)
+    passes = plan.iterations * plan.hyper.work(problem)
+    log(runtime.decide_compiling(passes * fusible_values(problem.fresh_network(), dataset.shape)))
     history = _optimise(plan, problem, checkpoints or Checkpoints())
     evaluation = replace(plan.hyper.evaluation, augmentation=problem.operations(plan.hyper.evaluation.augmentation))
     return SyntheticSet(
@@ -225,7 +240,7 @@ def distill(
 
 def task(plan: Plan, dataset: BiasedDataset, runtime: Runtime) -> dict[str, object]:
     """All that the outcome of `plan` on `dataset` depends on, but for its seed: what a checkpoint is of."""
-    machine = {"device": runtime.device.type, "precision": runtime.precision}
+    machine = {"device": runtime.device.type, "precision": runtime.precision, "compile": runtime.compiles}
     return {"command": "distill", "data set": dataset.digest, **plan.options(), **machine}
 
 

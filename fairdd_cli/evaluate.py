@@ -1,6 +1,6 @@
 """Networks x seeds, trained on a synthetic set (or on a whole data set) and counted on the test split."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -13,7 +13,7 @@ from fairdd_cli import augment
 from fairdd_cli.artifacts import BiasedDataset, Evaluation, SyntheticSet
 from fairdd_cli.checkpoints import Checkpoints, State
 from fairdd_cli.errors import UsageError
-from fairdd_cli.networks import NetworkSpec
+from fairdd_cli.networks import NetworkSpec, fusible_values
 from fairdd_cli.runtime import ImageStore, Progress, Runtime, Stopwatch, Streams
 from fairdd_cli.synthetic import decode
 from fairdd_cli.train import TensorImages, Training, TrainingImages, confusion, fit
@@ -89,6 +89,7 @@ def evaluate(
     runtime: Runtime,
     progress: Progress,
     residency: str = "auto",
+    log: Callable[[str], None] = lambda line: None,
     checkpoints: Checkpoints | None = None,
 ) -> Evaluation:
     """Trains each network afresh for each seed and tests it once, at the end; continues from `checkpoints`.
@@ -107,6 +108,9 @@ def evaluate(
         f"{len(networks)} networks x {seeds} seeds" if len(networks) > 1 else f"{networks[0]}, {seeds} seeds",
         (len(networks) * seeds - state.done) * passes,
     )
+
+    values = sum(fusible_values(spec.build(dataset.shape, dataset.classes), dataset.shape) for spec in networks)
+    log(f"{runtime.describe()}; {runtime.decide_compiling(seeds * passes * values)}")
 
     def trained(spec: NetworkSpec, number: int) -> Tensor:
         """The counts [classes, groups, classes] of one network."""
@@ -153,6 +157,7 @@ def task(
         "protocol": data.training.to_json(),
         "device": runtime.device.type,
         "precision": runtime.precision,
+        "compile": runtime.compiles,
     }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from fairdd_cli.artifacts import Experts, read_experts, write_experts
 from fairdd_cli.errors import UsageError
 from fairdd_cli.methods._base import Problem
+from fairdd_cli.networks import fusible_values
 from fairdd_cli.train import Selection, Training, fit, parameter_vector
 
 Weighted = tuple[np.ndarray, np.ndarray]  # image indices int64 [n] and their weights [n], which sum to one
@@ -78,6 +79,7 @@ def _trajectories(targets: list[Weighted], experts: int, training: Training, pro
     """The trajectory float32 [1, epochs + 1, parameters] of each expert of each target."""
     one = Training(**{**vars(training), "epochs": 1})
     work = experts * training.epochs * sum(len(indices) for indices, _ in targets)
+    problem.runtime.decide_compiling(work * fusible_values(problem.fresh_network(), problem.store.shape[1:]))
     problem.progress.start(f"{len(targets)} x {experts} experts of {training.epochs} epochs", work)
     for target, (indices, weights) in enumerate(targets):
         for expert in range(experts):

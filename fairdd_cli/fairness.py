@@ -45,13 +45,13 @@ def class_means(classes: int, per_class: int) -> Assignment:
     return Assignment(target, np.full(len(target), 1 / per_class, np.float32), classes)
 
 
-def joined(assignments: Sequence[Assignment]) -> tuple[Assignment, np.ndarray]:
-    """The assignments of consecutive classes as one, and the position int64 [targets] of the class of each target."""
+def joined(assignments: Sequence[Assignment]) -> Assignment:
+    """The assignments of consecutive classes as one."""
     sizes = [assignment.targets for assignment in assignments]
     first = np.cumsum([0, *sizes[:-1]])
     target = np.concatenate([a.target + offset for a, offset in zip(assignments, first, strict=True)])
     weight = np.concatenate([assignment.weight for assignment in assignments])
-    return Assignment(target, weight, sum(sizes)), np.repeat(np.arange(len(sizes)), sizes)
+    return Assignment(target, weight, sum(sizes))
 
 
 def uniform(split: Split, embed: Embed) -> np.ndarray:

@@ -35,13 +35,15 @@ def gradients(
     assignment: Assignment,
     differentiable: bool = False,
     layers: tuple[type[nn.Module], ...] = WEIGHTED,
+    into: list[Tensor] | None = None,
 ) -> list[Tensor]:
     """The gradient of the weighted cross-entropy of each target with respect to the weight matrices of `layers`.
 
     One forward and one backward pass over `images` [n, C, H, W] (with `labels` int64 [n]) give the output
     gradients of every layer; a target's weight gradient is formed from them and the layer's inputs over its images
     alone. Biases and normalisation take no part. Returns float32 [targets, rows, columns] for each layer, a row
-    an output; with `differentiable` it can be differentiated with respect to the images.
+    an output, added to what is in `into` already if that is given. With `differentiable`, where every target must
+    have an image, it can be differentiated with respect to the images.
     """
     with _recorded(network, layers) as calls:
         logits = network(images).float()
@@ -49,8 +51,19 @@ def gradients(
     loss = (F.cross_entropy(logits, labels, reduction="none") * weight).sum()
     deltas = torch.autograd.grad(loss, [call.output for call in calls], create_graph=differentiable)
     runs = list(assignment.runs())
-    with torch.set_grad_enabled(differentiable):
-        return [_by_target(call, delta, runs, assignment.targets) for call, delta in zip(calls, deltas, strict=True)]
+    if differentiable:
+        return [
+            torch.stack([_weight_gradient(call.layer, call.input[run], delta[run]) for _, run in runs])
+            for call, delta in zip(calls, deltas, strict=True)
+        ]
+    with torch.no_grad():
+        for number, (call, delta) in enumerate(zip(calls, deltas, strict=True)):
+            for target, run in runs:
+                gradient = _weight_gradient(call.layer, call.input[run], delta[run])
+                if into is None or number == len(into):
+                    into = [*(into or []), gradient.new_zeros(assignment.targets, *gradient.shape)]
+                into[number][target] += gradient
+    return into or []
 
 
 @dataclass
@@ -77,12 +90,6 @@ def _recorded(network: nn.Module, kinds: tuple[type[nn.Module], ...]) -> Iterato
             handle.remove()
 
 
-def _by_target(call: _Call, delta: Tensor, runs: Sequence[tuple[int, slice]], targets: int) -> Tensor:
-    found = {target: _weight_gradient(call.layer, call.input[run], delta[run]) for target, run in runs}
-    some = next(iter(found.values()))
-    return torch.stack([found[target] if target in found else torch.zeros_like(some) for target in range(targets)])
-
-
 def _weight_gradient(layer: nn.Module, images: Tensor, delta: Tensor) -> Tensor:
     """The gradient [rows, columns] of a layer's weight from its input and its output gradient."""
     images = images.to(delta.dtype)  # under autocast the layer saw its input in the precision of its output
@@ -107,18 +114,21 @@ def _weight_gradient(layer: nn.Module, images: Tensor, delta: Tensor) -> Tensor:
 
 
 def squared(real: Tensor, synthetic: Tensor) -> Tensor:
-    """The squared Euclidean distance [targets] of signals [targets, …]."""
+    """The squared Euclidean distance [targets] of signals [targets, …] from one signal […]."""
     return (real - synthetic).square().flatten(1).sum(dim=1)
 
 
 def absolute(real: Tensor, synthetic: Tensor) -> Tensor:
-    """The L1 distance [targets] of signals [targets, …]."""
+    """The L1 distance [targets] of signals [targets, …] from one signal […]."""
     return (real - synthetic).abs().flatten(1).sum(dim=1)
 
 
 def cosine(real: Tensor, synthetic: Tensor) -> Tensor:
-    """The sum [targets] over rows of 1 - cosine; signals are [targets, rows, columns] (DC, ICLR 2021, section 3.3)."""
-    inner = torch.einsum("trc,trc->tr", real, synthetic)
+    """The sum [targets] over rows of 1 - cosine (DC, ICLR 2021, section 3.3).
+
+    The signals are [targets, rows, columns] and one [rows, columns].
+    """
+    inner = torch.einsum("trc,rc->tr", real, synthetic)
     norms = real.norm(dim=-1) * synthetic.norm(dim=-1)
     distance: Tensor = (1 - inner / (norms + EPSILON)).sum(dim=1)
     return distance
@@ -127,9 +137,17 @@ def cosine(real: Tensor, synthetic: Tensor) -> Tensor:
 DISTANCES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"l2": squared, "l1": absolute, "cosine": cosine}
 
 
-def reduced(distances: Tensor, class_of: Tensor, how: str) -> Tensor:
-    """One loss of the `distances` [targets]: within a class, `class_of` [targets], their sum or max; then the sum."""
+def distances(how: str, real: Tensor, synthetic: Tensor, targets: Sequence[int]) -> Tensor:
+    """The distances [all targets] of `real` signals [all targets, …] from their class's `synthetic` [classes, …].
+
+    A class has as many of them as `targets` says.
+    """
+    of_class = zip(torch.split(real, list(targets)), synthetic, strict=True)
+    return torch.cat([DISTANCES[how](goals, own) for goals, own in of_class])
+
+
+def reduced(distances: Tensor, targets: Sequence[int], how: str) -> Tensor:
+    """One loss of the `distances` [all targets]: in a class, of so many `targets`, their sum or max; then the sum."""
     if how == "sum":
         return distances.sum()
-    largest = distances.new_zeros(int(class_of[-1]) + 1)
-    return largest.scatter_reduce(0, class_of, distances, "amax", include_self=False).sum()
+    return torch.stack([part.amax() for part in torch.split(distances, list(targets))]).sum()

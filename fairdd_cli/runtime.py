@@ -3,7 +3,9 @@
 This is the only module that names a kind of device or seeds a generator.
 """
 
+import ctypes
 import hashlib
+import logging
 import os
 import resource
 import sys
@@ -11,7 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from functools import cache
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -22,6 +25,14 @@ from fairdd_cli.errors import UsageError, WorkError
 Result = TypeVar("Result")
 PRECISIONS = ("fp32", "tf32", "bf16")
 RESIDENCIES = ("auto", "device", "memory", "disk")
+COMPILES = ("auto", "on", "off")
+# Values (of an image, forward and backward) through kernels from which compiling them pays, for each thread: they save
+# about 4 ns each on one thread, and the compiler takes 10 to 20 s.
+PAYS = 1e10
+# glibc's names for its options. By default it gives large blocks back to the system as soon as they are free and gets
+# them anew, zeroed page by page, which costs a network on a CPU half its time.
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+KEPT_FREE, KEPT_BLOCK = 2**30, 2**25  # bytes: of free memory, and of a block (the most that glibc takes)
 # What torch and the libraries under it say where they raise a plain RuntimeError.
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory", "STATUS_ALLOC_FAILED")
 
@@ -46,6 +57,18 @@ class Silent:
 
     def advance(self, amount: float, loss: float | None = None) -> None:
         """Says nothing."""
+
+
+@runtime_checkable
+class Fusible(Protocol):
+    """A part of a network that may be computed by a compiled kernel."""
+
+    fused: bool  # whether it is
+
+    @property
+    def fusible(self) -> bool:
+        """Whether there is a kernel for it."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -83,12 +106,15 @@ class Runtime:
 
     `micro_batch` is the number of images that pass through a network at a time where nothing needs more: on a
     CPU few enough for the activations to stay in the cache, on a GPU, where launches cost, no limit (0). It is
-    halved when memory runs out; no result depends on it but for the rounding of sums.
+    halved when memory runs out; no result depends on it but for the rounding of sums. `compiles` says when the
+    networks' memory-bound parts are compiled, and `compiled`, set by `decide_compiling`, whether they are.
     """
 
     device: torch.device
     precision: str = "fp32"
     micro_batch: int = 0
+    compiles: str = "off"
+    compiled: bool = False
 
     @property
     def whole(self) -> bool:
@@ -98,16 +124,29 @@ class Runtime:
     @contextmanager
     def arithmetic(self) -> Iterator[None]:
         """A block that computes in the chosen precision; matched signals are accumulated in fp32 regardless."""
-        matmul, conv = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.precision != "fp32"
-        try:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-                yield
-        finally:
-            torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, conv
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            yield
+
+    def decide_compiling(self, values: float) -> str:
+        """Whether this run compiles, `values` being those of all images through `Fusible` parts; why, for the log.
+
+        It depends on nothing but the run's size and the number of threads, so that a resumed run decides alike.
+        Raises UsageError where it must but cannot.
+        """
+        pays = values >= PAYS * torch.get_num_threads() and self.device.type == "cpu"
+        if self.compiles == "off" or not values or (self.compiles == "auto" and not pays):
+            self.compiled = False
+            return f"not compiled ({values:.1e} values to gain from)"
+        self.compiled = compiler_works()
+        if not self.compiled and self.compiles == "on":
+            raise UsageError("--compile on needs a C++ compiler that torch can use (g++ or clang++); none works here")
+        return f"compiled ({values:.1e} values)" if self.compiled else "not compiled: no C++ compiler works here"
 
     def place(self, module: torch.nn.Module) -> torch.nn.Module:
-        """`module` on the device, in the memory layout that its convolutions are fastest in."""
+        """`module` on the device, in the memory layout that its convolutions are fastest in, compiled if decided."""
+        for part in module.modules() if self.compiled else ():
+            if isinstance(part, Fusible):
+                part.fused = part.fusible
         return module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
     def to_device(self, array: np.ndarray | torch.Tensor) -> torch.Tensor:
@@ -116,10 +155,10 @@ class Runtime:
         return tensor.to(self.device, non_blocking=True)
 
     def pieces(self, count: int) -> Iterator[slice]:
-        """Slices of at most a micro-batch that cover 0 … count."""
-        step = self.micro_batch or max(1, count)
-        for start in range(0, count, step):
-            yield slice(start, min(start + step, count))
+        """Slices of at most a micro-batch, as even as can be, that cover 0 … count."""
+        parts = -(-count // (self.micro_batch or max(1, count)))
+        for part in range(parts):
+            yield slice(part * count // parts, (part + 1) * count // parts)
 
     def within_memory(self, images: int, work: Callable[[], Result], undo: Callable[[], None]) -> Result:
         """What `work` returns; while memory runs out, it is undone and repeated with half the images at a time.
@@ -170,7 +209,27 @@ def first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
-def open_runtime(device: str = "auto", precision: str = "fp32", deterministic: bool = False) -> Runtime:
+@cache
+def compiler_works() -> bool:
+    """Whether torch can compile for a CPU here."""
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns of the GPU that is not there
+    try:
+        return bool(torch.compile(torch.square)(torch.ones(2)).sum() == 2)
+    except Exception:  # whatever the compiler raises, there is a way without it
+        return False
+
+
+def keep_freed_memory() -> None:
+    """Makes the C library keep freed memory for the next use, where it is glibc, for the whole process."""
+    tune = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if tune is not None:
+        tune(MMAP_THRESHOLD, KEPT_BLOCK)
+        tune(TRIM_THRESHOLD, KEPT_FREE)
+
+
+def open_runtime(
+    device: str = "auto", precision: str = "fp32", deterministic: bool = False, compiles: str = "auto"
+) -> Runtime:
     """The runtime for `device` (auto, cpu, cuda, cuda:N); raises UsageError where it is not there.
 
     `deterministic` confines torch to algorithms that give the same bits every time, for the whole process. On a
@@ -178,6 +237,8 @@ def open_runtime(device: str = "auto", precision: str = "fp32", deterministic: b
     """
     if precision not in PRECISIONS:
         raise UsageError(f"unknown precision '{precision}' (known: {', '.join(PRECISIONS)})")
+    if compiles not in COMPILES:
+        raise UsageError(f"unknown --compile '{compiles}' (known: {', '.join(COMPILES)})")
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with this
         torch.use_deterministic_algorithms(True)
@@ -189,11 +250,14 @@ def open_runtime(device: str = "auto", precision: str = "fp32", deterministic: b
     if kind == "cpu":
         if precision == "tf32":
             raise UsageError("--precision tf32 needs a CUDA device; on a CPU use fp32 or bf16")
-        return Runtime(torch.device("cpu"), precision, micro_batch=32)
+        keep_freed_memory()
+        return Runtime(torch.device("cpu"), precision, micro_batch=32, compiles=compiles)
+    # For the whole process: backward passes run outside of any block, and torch allows TF32 in convolutions by itself.
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision != "fp32"
     found = torch.cuda.device_count()
     if int(index or 0) >= found:
         raise UsageError(f"device '{device}' is not there: {found} CUDA devices found; use --device cpu")
-    return Runtime(torch.device("cuda", int(index or 0)), precision)
+    return Runtime(torch.device("cuda", int(index or 0)), precision, compiles=compiles)
 
 
 class ImageStore:

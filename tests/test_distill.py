@@ -49,10 +49,10 @@ def test_the_distance_to_the_group_targets_falls(toy: BiasedDataset) -> None:
         targets = [
             STRATEGIES["fairdd"].assign(toy.train.protected[toy.train.labels == label]) for label in range(toy.classes)
         ]
-        assignment, class_of = joined(targets)
+        assignment = joined(targets)
         goal = matching.embeddings(judge, real, assignment)
         own = matching.embeddings(judge, torch.from_numpy(synthetic.images), class_means(toy.classes, 2))
-        return matching.squared(goal, own[torch.from_numpy(class_of)]).sum().item()
+        return matching.distances("l2", goal, own, [each.targets for each in targets]).sum().item()
 
     first = run(toy, plan("dm", fairness="fairdd", init="noise", iterations=0))
     last = run(toy, plan("dm", fairness="fairdd", init="noise", iterations=60, options={"augmentation": ""}))

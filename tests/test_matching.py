@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fairdd_cli.fairness import STRATEGIES, class_means, joined
-from fairdd_cli.matching import cosine, embeddings, gradients, squared
+from fairdd_cli.matching import distances, embeddings, gradients
 from fairdd_cli.networks import Classifier, parse_network
 from fairdd_cli.runtime import Streams
 
@@ -30,23 +30,20 @@ def fast_loss(
     orders = [groups.argsort(stable=True) for groups in protected]
     images = torch.cat([part[order] for part, order in zip(real, orders, strict=True)])
     labels = torch.cat([torch.full((len(part),), label) for label, part in enumerate(real)])
-    assignment, class_of = joined(
-        [STRATEGIES[fairness].assign(g[o].numpy()) for g, o in zip(protected, orders, strict=True)]
-    )
+    parts = [STRATEGIES[fairness].assign(g[o].numpy()) for g, o in zip(protected, orders, strict=True)]
+    assignment, targets = joined(parts), [part.targets for part in parts]
     own, own_labels = torch.cat(synthetic), torch.arange(len(synthetic)).repeat_interleave(len(synthetic[0]))
     means = class_means(len(synthetic), len(synthetic[0]))
     pieces = [slice(start, start + micro_batch) for start in range(0, len(images), micro_batch)]
-    index = torch.from_numpy(class_of)
     if method == "dm":
         with torch.no_grad():
             goal = sum(embeddings(network, images[piece], assignment[piece]) for piece in pieces)
-        return squared(goal, embeddings(network, own, means)[index]).sum()
-    goals = [gradients(network, images[piece], labels[piece], assignment[piece]) for piece in pieces]
+        return distances("l2", goal, embeddings(network, own, means), targets).sum()
+    goals = None
+    for piece in pieces:
+        goals = gradients(network, images[piece], labels[piece], assignment[piece], into=goals)
     mine = gradients(network, own, own_labels, means, differentiable=True)
-    return sum(
-        cosine(sum(layer), layer_mine[index]).sum()
-        for layer, layer_mine in zip(zip(*goals, strict=True), mine, strict=True)
-    )
+    return sum(distances("cosine", goal, layer, targets).sum() for goal, layer in zip(goals, mine, strict=True))
 
 
 TEXTBOOK: dict[str, Callable[..., Tensor]] = {"dm": textbook.dm_loss, "gm": textbook.gm_loss}
@@ -56,7 +53,7 @@ TEXTBOOK: dict[str, Callable[..., Tensor]] = {"dm": textbook.dm_loss, "gm": text
 @pytest.mark.parametrize("method", ["dm", "gm"])
 def test_agrees_with_the_golden_values(method: str, fairness: str) -> None:
     network = parse_network("convnet:width=8").build((3, 32, 32), 4)
-    network.load_state_dict({k[4:]: torch.from_numpy(GOLDEN[k]) for k in GOLDEN.files if k.startswith("net.")})
+    network.load_state_dict(textbook.authors_weights(GOLDEN))
     images = torch.from_numpy(GOLDEN["synthetic_images"]).requires_grad_()
     real, protected = (list(torch.from_numpy(GOLDEN[key])) for key in ("real_images", "real_groups"))
     loss = fast_loss(method, network, real, protected, list(images.view(4, 3, 3, 32, 32)), fairness, 7)

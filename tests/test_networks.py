@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import textbook
 import torch
 from torch import Tensor, nn
 
@@ -230,7 +231,7 @@ def test_depth(depth: int) -> None:
 
 def test_convnet_agrees_with_the_authors_code() -> None:
     with np.load(GOLDEN / "matching.npz") as golden:
-        weights = {key.removeprefix("net."): torch.from_numpy(golden[key]) for key in golden if key.startswith("net.")}
+        weights = textbook.authors_weights(golden)
         images, logits = torch.from_numpy(golden["real_images"]), torch.from_numpy(golden["logits_real"])
     network = build("convnet:width=8,depth=3").double()
     network.load_state_dict(weights)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from fairdd_cli.cli.options import (
+    Compile,
     Deterministic,
     Device,
     Every,
@@ -147,6 +148,7 @@ def distill(
     device: Device = "auto",
     precision: Precision = "fp32",
     deterministic: Deterministic = False,
+    compiles: Compile = "auto",
     checkpoint_every: Every = 60,
     restart: Restart = False,
     recipe: Recipe = None,
@@ -194,7 +196,7 @@ def distill(
         group_noise=group_noise,
         experts=experts or "",
     )
-    runtime = open_runtime(device, precision, deterministic)
+    runtime = open_runtime(device, precision, deterministic, compiles)
     with claimed(target), Terminal(quiet, verbose) as terminal:
         dataset = read_dataset(data)
         check_plan(plan, dataset)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fairdd_cli.cli.options import (
+    Compile,
     Deterministic,
     Device,
     Every,
@@ -85,6 +86,7 @@ def evaluate(
     device: Device = "auto",
     precision: Precision = "fp32",
     deterministic: Deterministic = False,
+    compiles: Compile = "auto",
     checkpoint_every: Every = 60,
     restart: Restart = False,
     recipe: Recipe = None,
@@ -117,7 +119,7 @@ def evaluate(
     from fairdd_cli.networks import parse_network
     from fairdd_cli.runtime import open_runtime
 
-    runtime = open_runtime(device, precision, deterministic)
+    runtime = open_runtime(device, precision, deterministic, compiles)
     networks = [parse_network(text) for text in network or []]
     with claimed(target), Terminal(quiet, verbose) as terminal:
         if whole:
@@ -138,7 +140,9 @@ def evaluate(
         networks = networks or [parse_network(chosen.network)]
         options = task(chosen, dataset, networks, seeds, runtime)
         with Checkpoints(target, options, seed, checkpoint_every, restart, terminal.say) as checkpoints:
-            evaluation = run(chosen, dataset, networks, seeds, seed, runtime, terminal, residency, checkpoints)
+            evaluation = run(
+                chosen, dataset, networks, seeds, seed, runtime, terminal, residency, terminal.detail, checkpoints
+            )
             metrics = {name: summarise(table) for name, table in evaluation.confusion.items()}
             write_evaluation(target, evaluation, metrics, force)
         terminal.stop()

@@ -104,6 +104,12 @@ Restart = Annotated[bool, typer.Option("--restart", help="Discard the checkpoint
 Deterministic = Annotated[
     bool, typer.Option("--deterministic", help="On a GPU, use only algorithms that give the same bits every time.")
 ]
+Compile = Annotated[
+    str,
+    typer.Option(
+        "--compile", help="Whether networks are compiled: auto (where that pays for the run's length), on or off."
+    ),
+]
 Residency = Annotated[
     str, typer.Option("--residency", help="Where the images stay: auto, device, memory or disk (read batch by batch).")
 ]

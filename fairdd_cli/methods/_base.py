@@ -27,13 +27,13 @@ from fairdd_cli.train import TensorImages, Training, fit
 class RealBatch:
     """Real images of consecutive classes, sorted by class and cell, each assigned to a target.
 
-    `class_of` int64 [targets] is the position, among these classes, of the class that a target belongs to.
+    `targets` says how many of them each of these classes has.
     """
 
     indices: np.ndarray  # int64 [B]
     labels: Tensor  # int64 [B], on the host
     assignment: Assignment
-    class_of: Tensor  # int64 [targets], on the device
+    targets: tuple[int, ...]  # [classes]
 
 
 @dataclass
@@ -81,12 +81,10 @@ class Problem:
 
     def batch(self, drawn: Sequence[np.ndarray]) -> RealBatch:
         """The real batch of consecutive classes of which these indices were `drawn`."""
-        assignment, class_of = joined(
-            [self.strategy.assign(self.split.protected[part], self.importance[part]) for part in drawn]
-        )
+        assignments = [self.strategy.assign(self.split.protected[part], self.importance[part]) for part in drawn]
         indices = np.concatenate(drawn)
         labels = torch.from_numpy(self.split.labels[indices])
-        return RealBatch(indices, labels, assignment, self.runtime.to_device(class_of))
+        return RealBatch(indices, labels, joined(assignments), tuple(each.targets for each in assignments))
 
     def real(self, classes: slice, *key: int) -> RealBatch:
         """The real batch of `classes` for this `key`."""
@@ -96,9 +94,9 @@ class Problem:
         """The embeddings float32 [n, D] of the training images at `indices`."""
         return embed(network, self.store, indices, self.runtime).cpu().numpy()
 
-    def total(self, distances: Tensor, class_of: Tensor) -> Tensor:
-        """The loss of these `distances` [targets], as the strategy puts them together."""
-        return reduced(distances, class_of, self.strategy.reduce)
+    def total(self, distances: Tensor, targets: Sequence[int]) -> Tensor:
+        """The loss of these `distances` [all targets], as the strategy puts those of each class together."""
+        return reduced(distances, targets, self.strategy.reduce)
 
     def parts(self, real: RealBatch, draw: augment.Draw) -> Iterator[tuple[slice, Tensor]]:
         """The augmented images of `real`, as many at a time as the device is quickest with."""

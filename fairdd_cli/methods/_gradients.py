@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fairdd_cli.fairness import class_means
-from fairdd_cli.matching import DISTANCES, WEIGHTED, gradients
+from fairdd_cli.matching import WEIGHTED, distances, gradients
 from fairdd_cli.methods._base import MethodBase, Problem, RealBatch
 from fairdd_cli.networks import Classifier
 
@@ -33,12 +33,11 @@ class GradientMatching(MethodBase):
         draw = problem.draw(problem.operations(self.augmentation), *key)
         total = torch.zeros((), device=problem.runtime.device)
         for classes, real in zip(problem.pieces(), batches, strict=True):
-            goals: list[Tensor] = []
+            goals: list[Tensor] | None = None
             for part, images in problem.parts(real, draw):
                 labels = problem.runtime.to_device(real.labels[part])
                 with problem.runtime.arithmetic():
-                    found = gradients(network, images, labels, real.assignment[part], layers=self.layers)
-                goals = [a + b for a, b in zip(goals, found, strict=True)] if goals else found
+                    goals = gradients(network, images, labels, real.assignment[part], layers=self.layers, into=goals)
             images, labels = self.synthetic_images(problem, classes, *key)
             means = class_means(classes.stop - classes.start, len(labels) // (classes.stop - classes.start))
             with problem.runtime.arithmetic():
@@ -50,9 +49,10 @@ class GradientMatching(MethodBase):
                     differentiable=True,
                     layers=self.layers,
                 )
-            distance = DISTANCES[self.distance]
-            layers = [distance(goal, own[real.class_of]) for goal, own in zip(goals, mine, strict=True)]
-            total += problem.gather(problem.total(torch.stack(layers).sum(dim=0), real.class_of))
+            apart = [
+                distances(self.distance, goal, own, real.targets) for goal, own in zip(goals or [], mine, strict=True)
+            ]
+            total += problem.gather(problem.total(torch.stack(apart).sum(dim=0), real.targets))
             problem.progress.advance(len(real.indices) + 2 * len(labels))
         return total
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fairdd_cli import augment
 from fairdd_cli.fairness import class_means
-from fairdd_cli.matching import DISTANCES, embeddings
+from fairdd_cli.matching import distances, embeddings
 from fairdd_cli.methods._base import MethodBase, Problem
 from fairdd_cli.train import Training
 
@@ -64,8 +64,8 @@ class Method(MethodBase):
             means = class_means(classes.stop - classes.start, problem.synthetic.per_class)
             with problem.runtime.arithmetic():
                 found = embeddings(network, draw.apply(images, labels), means)
-            distances = DISTANCES[self.distance](goal, found[real.class_of])
-            total += problem.gather(problem.total(distances, real.class_of))
+            apart = distances(self.distance, goal, found, real.targets)
+            total += problem.gather(problem.total(apart, real.targets))
             problem.progress.advance(len(real.indices) / 3 + len(labels))
         problem.update()
         return total

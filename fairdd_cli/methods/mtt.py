@@ -115,8 +115,7 @@ class Method(MethodBase):
             distance = (there - goal).square().sum() / (here - goal).square().sum()
             slopes.append(torch.autograd.grad(distance, [images, step]))  # one graph in memory at a time
             distances.append(distance.detach().requires_grad_())
-        class_of = torch.zeros(experts.targets, dtype=torch.long, device=step.device)
-        total = problem.total(torch.stack(distances), class_of)
+        total = problem.total(torch.stack(distances), [experts.targets])
         shares = torch.autograd.grad(total, distances)
         images.grad = torch.stack([s * pixels for s, (pixels, _) in zip(shares, slopes, strict=True)]).sum(dim=0)
         slope = torch.stack([s * of_step for s, (_, of_step) in zip(shares, slopes, strict=True)]).mean()

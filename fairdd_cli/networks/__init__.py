@@ -12,9 +12,18 @@ from typing import Any
 
 from fairdd_cli.errors import UsageError, unknown
 from fairdd_cli.networks._base import Classifier, freeze_statistics, has_batch_statistics
+from fairdd_cli.networks._fused import fusible_values
 from fairdd_cli.registry import Registry
 
-__all__ = ["NETWORKS", "Classifier", "NetworkSpec", "freeze_statistics", "has_batch_statistics", "parse_network"]
+__all__ = [
+    "NETWORKS",
+    "Classifier",
+    "NetworkSpec",
+    "freeze_statistics",
+    "fusible_values",
+    "has_batch_statistics",
+    "parse_network",
+]
 
 NETWORKS = Registry("network", "fairdd_cli.networks")
 

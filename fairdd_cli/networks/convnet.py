@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from fairdd_cli.networks._base import ACTIVATIONS, NORMS, POOLINGS, Classifier, check_range, check_size, choose
+from fairdd_cli.networks._fused import Tail
 
 
 class Network(Classifier):
@@ -34,9 +35,11 @@ class Network(Classifier):
         for _ in range(depth):
             layers += [
                 nn.Conv2d(channels, width, 3, padding=1),
-                choose("normalisation", norm, NORMS)(width),
-                choose("activation", activation, ACTIVATIONS)(),
-                pool(),
+                Tail(
+                    choose("normalisation", norm, NORMS)(width),
+                    choose("activation", activation, ACTIVATIONS)(),
+                    pool(),
+                ),
             ]
             channels = width
         self.features = nn.Sequential(*layers)

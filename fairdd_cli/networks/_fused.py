@@ -1,0 +1,191 @@
+"""Normalisation, activation and pooling of a block as one pass over memory each way, where a compiler is at hand.
+
+Instance normalisation, ReLU and 2x2 average pooling do a few operations per value but, one after another, read and
+write each value a dozen times; a compiler makes one kernel of them. It cannot differentiate its own kernels twice, as
+gradient matching needs, so the backward pass and its own backward pass are written out here and compiled like the
+forward pass.
+
+With h = (x - mean) * rstd, y = pool(relu(weight * h + bias)), and P(z) = z - mean(z) - h * mean(z h), the gradient for
+`slope` (of y, brought back through pooling and ReLU) is weight * rstd * P(slope). Means are over the pixels of one
+channel of one image. All tensors are [N, C, H, W]; means are [N, C, 1, 1]; weight and bias are [C].
+"""
+
+from functools import cache
+from types import FunctionType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+PIXELS = (2, 3)
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _forward(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """(y, mean, rstd)."""
+    wide = _wide(x)
+    mean = wide.mean(PIXELS, keepdim=True)
+    rstd = torch.rsqrt((wide - mean).square().mean(PIXELS, keepdim=True) + eps)
+    hidden = (wide - mean) * rstd
+    active = F.relu(hidden * weight[:, None, None] + bias[:, None, None])
+    return F.avg_pool2d(active, 2).to(x.dtype), mean, rstd
+
+
+def _upstream(x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor, bias: Tensor, grad: Tensor) -> tuple[Tensor, ...]:
+    """(h, which values ReLU lets through, the gradient of ReLU's input)."""
+    hidden = (_wide(x) - mean) * rstd
+    through = hidden * weight[:, None, None] + bias[:, None, None] > 0
+    spread = _wide(grad).repeat_interleave(2, 2).repeat_interleave(2, 3) / 4
+    spread = F.pad(spread, (0, x.shape[3] % 2, 0, x.shape[2] % 2))  # pooling leaves an odd row or column out
+    return hidden, through, torch.where(through, spread, 0.0)
+
+
+def _backward(
+    x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor, bias: Tensor, grad: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(the gradient of x, the mean of slope * h, the mean of slope)."""
+    hidden, _, slope = _upstream(x, mean, rstd, weight, bias, grad)
+    slope_hidden, slope_mean = (slope * hidden).mean(PIXELS, keepdim=True), slope.mean(PIXELS, keepdim=True)
+    back = weight[:, None, None] * rstd * (slope - slope_mean - hidden * slope_hidden)
+    return back.to(x.dtype), slope_hidden, slope_mean
+
+
+def _double(
+    x: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    grad: Tensor,
+    slope_hidden: Tensor,
+    slope_mean: Tensor,
+    up: Tensor,
+    up_weight: Tensor,
+    up_bias: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of (x, weight [N, C, 1, 1], grad) for `up`, `up_weight`, `up_bias`: those of what backward gave."""
+    hidden, through, slope = _upstream(x, mean, rstd, weight, bias, grad)
+    up, scale = _wide(up), weight[:, None, None] * rstd
+    up_mean, up_hidden = up.mean(PIXELS, keepdim=True), (up * hidden).mean(PIXELS, keepdim=True)
+    projected = up - up_mean - hidden * up_hidden
+    both = (projected * slope).mean(PIXELS, keepdim=True)  # that of up * P(slope), too
+    from_slope = scale * projected + up_weight[:, None, None] * hidden + up_bias[:, None, None]
+    # h depends on x by rstd * P; what reaches h, and its two means that P takes away
+    reach = up_weight[:, None, None] * slope - scale * (slope_hidden * up + up_hidden * slope)
+    reach_mean = up_weight[:, None, None] * slope_mean - scale * (slope_hidden * up_mean + up_hidden * slope_mean)
+    reach_hidden = up_weight[:, None, None] * slope_hidden - scale * 2 * slope_hidden * up_hidden
+    to_x = rstd * (reach - reach_mean - hidden * reach_hidden) - scale * rstd * hidden * both
+    pixels = x.shape[2] * x.shape[3]
+    return (
+        to_x.to(x.dtype),
+        rstd * both * pixels,
+        F.avg_pool2d(torch.where(through, from_slope, 0.0), 2).to(grad.dtype),
+    )
+
+
+class _Kernel:
+    """`function`, compiled for images of one shape, in any number.
+
+    It takes tensors as they are: whoever calls it sees to their derivatives.
+    """
+
+    def __init__(self, function: FunctionType) -> None:
+        # What is compiled is kept with a function's code, a few versions of each: with code of its own, no shape of
+        # images drives out another.
+        self._run = torch.compile(FunctionType(function.__code__.replace(), function.__globals__), dynamic=False)
+        self._general = False
+
+    def __call__(self, *arguments: Any) -> Any:
+        plain = [value.detach() if isinstance(value, Tensor) else value for value in arguments]
+        if not self._general and len(plain[0]) > 1:  # one image is a case of its own for the compiler
+            for value in plain:
+                if isinstance(value, Tensor) and value.ndim == 4:
+                    torch._dynamo.mark_dynamic(value, 0)
+            self._general = True
+        with torch.no_grad(), torch.autocast(plain[0].device.type, enabled=False):  # and one state for all callers
+            return self._run(*plain)
+
+
+@cache
+def _kernel(function: FunctionType, channels: int, height: int, width: int) -> _Kernel:
+    return _Kernel(function)
+
+
+def _call(function: Any, x: Tensor, *further: Any) -> Any:
+    """What `function`, compiled for images like `x`, makes of its arguments."""
+    return _kernel(function, *x.shape[1:])(x, *further)
+
+
+def _rows(tensor: Tensor) -> Tensor:
+    """`tensor` in the one memory layout that kernels are made for."""
+    return tensor.contiguous(memory_format=torch.channels_last)
+
+
+class _Backward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor, bias: Tensor, grad: Tensor) -> Any:
+        back, slope_hidden, slope_mean = _call(_backward, x, mean, rstd, weight, bias, grad)
+        ctx.save_for_backward(x, mean, rstd, weight, bias, grad, slope_hidden, slope_mean)
+        pixels = x.shape[2] * x.shape[3]
+        return back, slope_hidden.sum((0, 2, 3)) * pixels, slope_mean.sum((0, 2, 3)) * pixels
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, up: Tensor, up_weight: Tensor, up_bias: Tensor) -> Any:
+        to_x, to_weight, to_grad = _call(_double, *ctx.saved_tensors, _rows(up), up_weight, up_bias)
+        return to_x, None, None, to_weight.sum((0, 2, 3)), None, to_grad
+
+
+class _Fused(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        y, mean, rstd = _call(_forward, x, weight, bias, eps)
+        ctx.save_for_backward(x, mean, rstd, weight, bias)
+        pooled: Tensor = y
+        return pooled
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        return *_Backward.apply(*ctx.saved_tensors, _rows(grad)), None
+
+
+class Tail(nn.Sequential):
+    """What follows the convolution of a block: normalisation, activation, pooling; one by one, or `fused`."""
+
+    def __init__(self, norm: nn.Module, activation: nn.Module, pooling: nn.Module) -> None:
+        super().__init__(norm, activation, pooling)
+        self.fused = False
+
+    @property
+    def fusible(self) -> bool:
+        """Whether there is a kernel for it: instance normalisation, ReLU, 2x2 average pooling."""
+        norm, activation, pooling = self
+        by_instance = isinstance(norm, nn.GroupNorm) and norm.num_groups == norm.num_channels
+        return by_instance and isinstance(activation, nn.ReLU) and isinstance(pooling, nn.AvgPool2d)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps [N, C, H, W] half as large where it pools."""
+        if not self.fused:
+            result: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+            return result
+        norm = self[0]
+        pooled: Tensor = _Fused.apply(_rows(x), norm.weight, norm.bias, norm.eps)
+        return pooled
+
+
+def fusible_values(network: nn.Module, shape: tuple[int, ...]) -> int:
+    """How many values of one image of `shape` (C, H, W) pass through tails that have a kernel."""
+    counts: list[int] = []
+    tails = [module for module in network.modules() if isinstance(module, Tail) and module.fusible]
+    handles = [tail.register_forward_pre_hook(lambda _, inputs: counts.append(inputs[0][0].numel())) for tail in tails]
+    if tails:
+        with torch.no_grad():
+            network(torch.zeros(1, *shape))
+    for handle in handles:
+        handle.remove()
+    return sum(counts)
