@@ -41,7 +41,8 @@ class Checkpoints:
 
     `task` holds all that the result depends on, as JSON values by name. Raises UsageError for a checkpoint of
     another task, naming what differs; with `restart` it is discarded unread. A checkpoint that cannot be written
-    raises WorkError, and the one before stays.
+    raises WorkError, and the one before stays. Where several processes share a run, all of them read the
+    checkpoint and one `writes` it.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Checkpoints:
         every: float = EVERY,
         restart: bool = False,
         say: Callable[[str], None] = lambda line: None,
+        writes: bool = True,
     ) -> None:
         self.path = "" if target == STREAM else target + CHECKPOINT
         self.state: State | None = None
@@ -61,9 +63,10 @@ class Checkpoints:
         self._latest: State | None = None
         self._written: State | None = None
         self._last = time.monotonic()
-        if self.path and restart:
+        self._writes = writes and bool(self.path)
+        if self._writes and restart:
             remove(self.path)
-        if self.path and Path(self.path).exists():
+        if self.path and not restart and Path(self.path).exists():
             self.state = self._written = self._latest = self._read()
             say(f"continuing after {self.state.done:,} steps ({self.state.seconds:.0f} s) from '{self.path}'")
 
@@ -101,7 +104,7 @@ class Checkpoints:
 
     def _write(self) -> None:
         state = self._latest
-        if state is None or state is self._written or not self.path or not state.finite():
+        if state is None or state is self._written or not self._writes or not state.finite():
             return
         arrays = {name: tensor.detach().cpu().numpy() for name, tensor in state.tensors.items()}
         write_checkpoint(self.path, Checkpoint(self._task, self._seed, state.done, state.seconds, arrays))
@@ -114,7 +117,7 @@ class Checkpoints:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None:
-            if self.path:
+            if self._writes:
                 remove(self.path)
             return
         try:

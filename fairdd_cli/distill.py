@@ -164,7 +164,9 @@ def make_problem(
 
     def described(split: Split) -> tuple[ImageStore, Description]:
         store = ImageStore(split.images, dataset.mean, dataset.std, runtime, residency)
-        return store, Description(runtime, streams, split, store, plan.network, dataset.classes, progress)
+        # By each process itself: clusters magnify the last bit in which shared sums differ.
+        alone = runtime.alone()
+        return store, Description(alone, streams, split, store, plan.network, dataset.classes, progress)
 
     split = dataset.train
     if clusters := parse_groups(plan.groups):
@@ -256,7 +258,9 @@ def _optimise(plan: Plan, problem: Problem, checkpoints: Checkpoints) -> History
     points = state.tensors["history"].shape[1]
     history = torch.zeros(3, plan.iterations // every + 2, dtype=torch.float64)
     history[:, :points] = state.tensors["history"]
-    progress.start(f"{label}, {plan.iterations:,} iterations", (plan.iterations - state.done) * hyper.work(problem))
+    processes = problem.runtime.processes
+    work = (plan.iterations - state.done) * hyper.work(problem) / processes.count
+    progress.start(f"{label}, {plan.iterations:,} iterations", work)
     watch = Stopwatch(state.seconds)
     sound = state  # the latest that was looked at and found to be finite
     checkpoints.keep(state)
@@ -268,7 +272,7 @@ def _optimise(plan: Plan, problem: Problem, checkpoints: Checkpoints) -> History
         )
         looked_at = iteration % every == 0 or iteration == plan.iterations - 1
         if looked_at:
-            value = float(loss)
+            value = float(processes.sum(loss))
             if not math.isfinite(value) or not torch.isfinite(problem.synthetic.images).all():
                 checkpoints.keep(sound)
                 raise WorkError(

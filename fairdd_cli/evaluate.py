@@ -94,6 +94,8 @@ def evaluate(
 ) -> Evaluation:
     """Trains each network afresh for each seed and tests it once, at the end; continues from `checkpoints`.
 
+    Networks and seeds are shared out over the runtime's processes.
+
     The stored protocol is that of `data.training`; `seed` keys initialisation, order and augmentation.
     """
     streams = Streams(seed)
@@ -106,29 +108,35 @@ def evaluate(
     watch = Stopwatch(state.seconds)
     progress.start(
         f"{len(networks)} networks x {seeds} seeds" if len(networks) > 1 else f"{networks[0]}, {seeds} seeds",
-        (len(networks) * seeds - state.done) * passes,
+        (len(networks) * seeds - state.done) * passes / runtime.processes.count,
     )
 
     values = sum(fusible_values(spec.build(dataset.shape, dataset.classes), dataset.shape) for spec in networks)
     log(f"{runtime.describe()}; {runtime.decide_compiling(seeds * passes * values)}")
+    alone = runtime.alone()
 
     def trained(spec: NetworkSpec, number: int) -> Tensor:
         """The counts [classes, groups, classes] of one network."""
         with streams.ambient("evaluate/network", number):
             network = spec.build(dataset.shape, dataset.classes)
-        runtime.place(network)
-        fit(network, data.images, labels, data.training, runtime, streams, (number,), progress)
+        alone.place(network)
+        fit(network, data.images, labels, data.training, alone, streams, (number,), progress)
         shape = (dataset.classes, dataset.groups)
-        table = confusion(network, test, dataset.test.labels, dataset.test.protected, shape, runtime, progress)
+        table = confusion(network, test, dataset.test.labels, dataset.test.protected, shape, alone, progress)
         return torch.from_numpy(table)
 
     checkpoints.keep(state)
-    for done in range(state.done, len(networks) * seeds):
-        which, number = divmod(done, seeds)
-        counts[which, number] = runtime.within_memory(
-            data.training.batch, partial(trained, networks[which], number), lambda: None
-        )
-        checkpoints.keep(State(done + 1, watch.seconds(), {"counts": counts.clone()}))
+    total, processes = len(networks) * seeds, runtime.processes
+    for start in range(state.done, total, processes.count):
+        found = torch.zeros_like(counts)
+        if start + processes.rank < total:
+            which, number = divmod(start + processes.rank, seeds)
+            found[which, number] = alone.within_memory(
+                data.training.batch, partial(trained, networks[which], number), lambda: None
+            )
+        counts += processes.sum(runtime.to_device(found)).cpu()
+        done = min(start + processes.count, total)
+        checkpoints.keep(State(done, watch.seconds(), {"counts": counts.clone()}))
     return Evaluation(
         confusion={str(spec): table for spec, table in zip(networks, counts.numpy(), strict=True)},
         dataset=dataset.name,

@@ -1,10 +1,13 @@
 """Experts for trajectory matching: networks trained on real images, made on first use and kept in a file."""
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from fairdd_cli.artifacts import Experts, read_experts, write_experts
 from fairdd_cli.errors import UsageError
@@ -22,12 +25,18 @@ def obtained(path: str, origin: Mapping[str, Any], experts: int, training: Train
     made otherwise.
     """
     wanted = {**origin, "experts": experts, **{f"expert_{key}": value for key, value in training.to_json().items()}}
-    if not Path(path).exists():
+    processes = problem.runtime.processes
+    device = problem.runtime.device
+    if processes.sum(torch.tensor(float(processes.first and not Path(path).exists()), device=device)):
         targets = expert_targets(problem)
         parameters = len(parameter_vector(problem.fresh_network()))
         shape = (len(targets) * experts, training.epochs + 1, parameters)
         parts = _trajectories(targets, experts, training, problem)
-        write_experts(path, wanted, problem.streams.seed, len(targets), shape, parts)
+        if processes.first:
+            write_experts(path, wanted, problem.streams.seed, len(targets), shape, parts)
+        else:
+            deque(parts, maxlen=0)
+        processes.sum(torch.zeros((), device=device))  # the file is there from here on
     found = read_experts(path)
     for name, value in wanted.items():
         if found.origin.get(name) != value:
@@ -80,17 +89,32 @@ def _trajectories(targets: list[Weighted], experts: int, training: Training, pro
     one = Training(**{**vars(training), "epochs": 1})
     work = experts * training.epochs * sum(len(indices) for indices, _ in targets)
     problem.runtime.decide_compiling(work * fusible_values(problem.fresh_network(), problem.store.shape[1:]))
-    problem.progress.start(f"{len(targets)} x {experts} experts of {training.epochs} epochs", work)
-    for target, (indices, weights) in enumerate(targets):
-        for expert in range(experts):
-            network = problem.fresh_network(expert)
-            optimizer = one.optimizer(network)
-            points = [parameter_vector(network)]
-            for epoch in range(training.epochs):
-                key = (target, expert, epoch)
-                drawn = indices[spread(weights, problem.streams.numpy("experts", *key))]
-                labels = problem.runtime.to_device(problem.split.labels[drawn])
-                images = Selection(problem.store, drawn)
-                fit(network, images, labels, one, problem.runtime, problem.streams, key, problem.progress, optimizer)
-                points.append(parameter_vector(network))
-            yield np.stack([point.cpu().numpy() for point in points])[None]
+    shared = work / problem.runtime.processes.count
+    problem.progress.start(f"{len(targets)} x {experts} experts of {training.epochs} epochs", shared)
+    processes, device = problem.runtime.processes, problem.runtime.device
+    every = [(target, expert) for target in range(len(targets)) for expert in range(experts)]
+    for start in range(0, len(every), processes.count):
+        at_a_time = every[start : start + processes.count]
+        mine = torch.zeros(training.epochs + 1, len(parameter_vector(problem.fresh_network())), device=device)
+        if processes.rank < len(at_a_time):
+            target, expert = at_a_time[processes.rank]
+            mine = _trajectory(*targets[target], (target, expert), one, training.epochs, problem)
+        for owner in range(len(at_a_time)):
+            whole = processes.sum(mine.clone() if processes.rank == owner else torch.zeros_like(mine))
+            yield whole.cpu().numpy()[None]
+
+
+def _trajectory(
+    indices: np.ndarray, weights: np.ndarray, key: tuple[int, int], one: Training, epochs: int, problem: Problem
+) -> Tensor:
+    """The parameters [epochs + 1, P] of an expert before and after each epoch."""
+    network = problem.fresh_network(key[1])
+    optimizer, alone = one.optimizer(network), problem.runtime.alone()
+    points = [parameter_vector(network)]
+    for epoch in range(epochs):
+        drawn = indices[spread(weights, problem.streams.numpy("experts", *key, epoch))]
+        labels = alone.to_device(problem.split.labels[drawn])
+        images = Selection(problem.store, drawn)
+        fit(network, images, labels, one, alone, problem.streams, (*key, epoch), problem.progress, optimizer)
+        points.append(parameter_vector(network))
+    return torch.stack(points)

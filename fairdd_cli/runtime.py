@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -21,6 +21,7 @@ import torch
 
 from fairdd_cli.artifacts import Images
 from fairdd_cli.errors import UsageError, WorkError
+from fairdd_cli.processes import Processes, join, started_together
 
 Result = TypeVar("Result")
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -115,6 +116,11 @@ class Runtime:
     micro_batch: int = 0
     compiles: str = "off"
     compiled: bool = False
+    processes: Processes = field(default_factory=Processes)
+
+    def alone(self) -> "Runtime":
+        """The same for work that each process does by itself."""
+        return replace(self, processes=Processes())
 
     @property
     def whole(self) -> bool:
@@ -154,11 +160,13 @@ class Runtime:
         tensor = torch.from_numpy(array) if isinstance(array, np.ndarray) else array
         return tensor.to(self.device, non_blocking=True)
 
-    def pieces(self, count: int) -> Iterator[slice]:
-        """Slices of at most a micro-batch, as even as can be, that cover 0 … count."""
+    def pieces(self, whole: slice | int) -> Iterator[slice]:
+        """Slices of at most a micro-batch, as even as can be, that cover the `whole` or 0 … whole."""
+        first, last = (whole.start, whole.stop) if isinstance(whole, slice) else (0, whole)
+        count = last - first
         parts = -(-count // (self.micro_batch or max(1, count)))
         for part in range(parts):
-            yield slice(part * count // parts, (part + 1) * count // parts)
+            yield slice(first + part * count // parts, first + (part + 1) * count // parts)
 
     def within_memory(self, images: int, work: Callable[[], Result], undo: Callable[[], None]) -> Result:
         """What `work` returns; while memory runs out, it is undone and repeated with half the images at a time.
@@ -172,6 +180,11 @@ class Runtime:
             except (MemoryError, RuntimeError) as error:
                 if not out_of_memory(error):
                     raise
+                if self.processes.count > 1:  # the others wait for this step and cannot repeat theirs
+                    raise WorkError(
+                        f"memory ran out in one of {self.processes.count} processes: {first_line(error)}\n"
+                        "Use more processes with fewer on a device, or lower --ipc, --factor or --batch-real."
+                    ) from error
                 if (self.micro_batch or images) <= 1:
                     raise WorkError(
                         "memory ran out even with one image at a time on the "
@@ -251,13 +264,16 @@ def open_runtime(
         if precision == "tf32":
             raise UsageError("--precision tf32 needs a CUDA device; on a CPU use fp32 or bf16")
         keep_freed_memory()
-        return Runtime(torch.device("cpu"), precision, micro_batch=32, compiles=compiles)
+        return Runtime(torch.device("cpu"), precision, 32, compiles, processes=join("gloo"))
     # For the whole process: backward passes run outside of any block, and torch allows TF32 in convolutions by itself.
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision != "fp32"
     found = torch.cuda.device_count()
-    if int(index or 0) >= found:
-        raise UsageError(f"device '{device}' is not there: {found} CUDA devices found; use --device cpu")
-    return Runtime(torch.device("cuda", int(index or 0)), precision, compiles=compiles)
+    index = index or (os.environ["LOCAL_RANK"] if started_together() else "0")
+    if int(index) >= found:
+        raise UsageError(f"device 'cuda:{index}' is not there: {found} CUDA devices found; use --device cpu")
+    chosen = torch.device("cuda", int(index))
+    torch.cuda.set_device(chosen)
+    return Runtime(chosen, precision, compiles=compiles, processes=join("nccl"))
 
 
 class ImageStore:

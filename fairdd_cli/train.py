@@ -12,6 +12,7 @@ from torch import Tensor
 from fairdd_cli import augment
 from fairdd_cli.errors import UsageError
 from fairdd_cli.networks import Classifier, has_batch_statistics
+from fairdd_cli.processes import Processes, share_gradient
 from fairdd_cli.runtime import Progress, Runtime, Streams
 
 NUMBERS = ("learning_rate", "momentum", "weight_decay", "drop_factor", "cutmix")
@@ -144,11 +145,15 @@ def fit(
     """Trains `network` in place on `images` with `labels` (int64 [N], on the device).
 
     The order of the images and the augmentation are drawn from `streams` at `key` and the epoch. An `optimizer`
-    that is given keeps its momentum from one call to the next.
+    that is given keeps its momentum from one call to the next. The images of a batch are shared out over the
+    runtime's processes.
     """
     optimizer = optimizer or training.optimizer(network)
     # Batch normalisation sees its whole batch; any other network may see it piece by piece, with the same gradient.
-    pieces = Runtime(runtime.device).pieces if has_batch_statistics(network) else runtime.pieces
+    whole = has_batch_statistics(network)
+    pieces = Runtime(runtime.device).pieces if whole else runtime.pieces
+    processes = Processes() if whole else runtime.processes
+    parameters = list(network.parameters())
     network.train()
     for epoch in range(training.epochs):
         for group in optimizer.param_groups:
@@ -167,8 +172,7 @@ def fit(
             if mix:
                 taken, partners = mix.images(taken), answers[mix.partner.to(answers.device)]
             optimizer.zero_grad(set_to_none=True)
-            loss = torch.zeros((), device=runtime.device)
-            for piece in pieces(len(batch)):
+            for piece in pieces(processes.share(len(batch))):
                 with runtime.arithmetic():
                     logits = network(taken[piece])
                 part = F.cross_entropy(logits.float(), answers[piece], reduction="sum") / len(batch)
@@ -176,9 +180,9 @@ def fit(
                     other = F.cross_entropy(logits.float(), partners[piece], reduction="sum") / len(batch)
                     part = mix.kept * part + (1 - mix.kept) * other
                 part.backward()  # type: ignore[no-untyped-call]
-                loss += part.detach()
+            share_gradient(processes, parameters)
             optimizer.step()
-            progress.advance(len(batch))
+            progress.advance(len(batch) / processes.count)
     network.eval()
 
 

@@ -22,6 +22,7 @@ ROWS = [
     {"matching", "synthetic", "augment", "networks", "datasets", "clusters", "groups"},
     {"checkpoints"},
     {"sampling", "fairness", "metrics", "bootstrap", "runtime", "artifacts"},
+    {"processes"},
     {"registry", "errors", ""},
 ]
 

@@ -1,5 +1,6 @@
 """fairdd distill: a few synthetic images per class out of a biased data set."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -197,7 +198,10 @@ def distill(
         experts=experts or "",
     )
     runtime = open_runtime(device, precision, deterministic, compiles)
-    with claimed(target), Terminal(quiet, verbose) as terminal:
+    first = runtime.processes.first
+    if runtime.processes.count > 1 and "-" in (data, target):
+        raise UsageError("processes that share a job cannot share its standard input or output; give files")
+    with claimed(target) if first else nullcontext(), Terminal(quiet or not first, verbose) as terminal:
         dataset = read_dataset(data)
         check_plan(plan, dataset)
         terminal.say(
@@ -205,14 +209,15 @@ def distill(
             f"{plan.sampling} batches of {plan.batch_real} a class, {plan.iterations:,} iterations"
         )
         options = task(plan, dataset, runtime)
-        with Checkpoints(target, options, seed, checkpoint_every, restart, terminal.say) as checkpoints:
+        with Checkpoints(target, options, seed, checkpoint_every, restart, terminal.say, first) as checkpoints:
             synthetic = run(plan, dataset, runtime, terminal, residency, terminal.detail, checkpoints)
-            write_synthetic(target, synthetic, force)
+            if first:
+                write_synthetic(target, synthetic, force)
         terminal.stop()
         losses = synthetic.history.loss
         if len(losses):
             tenth = max(1, len(losses) // 10)  # single losses scatter: each belongs to another network
             first, last, seconds = losses[:tenth].mean(), losses[-tenth:].mean(), synthetic.history.seconds[-1]
             terminal.say(f"loss {first:.4g} -> {last:.4g} (first and last tenth) in {duration(seconds)}")
-    if target != "-":
+    if target != "-" and first:
         out(target)

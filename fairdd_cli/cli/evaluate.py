@@ -1,5 +1,6 @@
 """fairdd evaluate: what networks trained on a synthetic set are worth, in accuracy and fairness."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -121,7 +122,10 @@ def evaluate(
 
     runtime = open_runtime(device, precision, deterministic, compiles)
     networks = [parse_network(text) for text in network or []]
-    with claimed(target), Terminal(quiet, verbose) as terminal:
+    first = runtime.processes.first
+    if runtime.processes.count > 1 and "-" in (synthetic, target):
+        raise UsageError("processes that share a job cannot share its standard input or output; give files")
+    with claimed(target) if first else nullcontext(), Terminal(quiet or not first, verbose) as terminal:
         if whole:
             if data is not None:
                 raise UsageError(f"'{synthetic}' is a data set and brings its own test split; leave out --data")
@@ -139,12 +143,13 @@ def evaluate(
         chosen = replace(chosen, training=training)
         networks = networks or [parse_network(chosen.network)]
         options = task(chosen, dataset, networks, seeds, runtime)
-        with Checkpoints(target, options, seed, checkpoint_every, restart, terminal.say) as checkpoints:
+        with Checkpoints(target, options, seed, checkpoint_every, restart, terminal.say, first) as checkpoints:
             evaluation = run(
                 chosen, dataset, networks, seeds, seed, runtime, terminal, residency, terminal.detail, checkpoints
             )
             metrics = {name: summarise(table) for name, table in evaluation.confusion.items()}
-            write_evaluation(target, evaluation, metrics, force)
+            if first:
+                write_evaluation(target, evaluation, metrics, force)
         terminal.stop()
         for name, values in metrics.items():
             words = ", ".join(
@@ -153,7 +158,7 @@ def evaluate(
                 if values[key]["mean"] is not None
             )
             terminal.say(f"{name}: {words} ({seeds} seeds, {evaluation.seconds:.0f} s)")
-    if target != "-":
+    if target != "-" and first:
         out(target)
 
 

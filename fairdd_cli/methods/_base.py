@@ -17,6 +17,7 @@ from fairdd_cli.errors import UsageError, unknown
 from fairdd_cli.fairness import Assignment, Strategy, joined
 from fairdd_cli.matching import reduced
 from fairdd_cli.networks import Classifier, NetworkSpec, freeze_statistics, has_batch_statistics
+from fairdd_cli.processes import Processes, share_gradient
 from fairdd_cli.runtime import ImageStore, Progress, Runtime, Streams
 from fairdd_cli.sampling import BATCH_REAL, Sampling
 from fairdd_cli.synthetic import Synthetic
@@ -69,10 +70,15 @@ class Problem:
         """(H, W) of an image."""
         return self.store.shape[2], self.store.shape[3]
 
+    @cached_property
+    def _shared(self) -> tuple[slice, Processes]:
+        return self.runtime.processes.for_classes(self.classes)
+
     def pieces(self) -> Iterator[slice]:
-        """The classes that are matched at a time: all of them on a GPU, one after another on a CPU."""
-        step = self.classes if self.runtime.whole else 1
-        for start in range(0, self.classes, step):
+        """The classes that are matched at a time: all on a GPU, one after another on a CPU; those of this process."""
+        mine, _ = self._shared
+        step = mine.stop - mine.start if self.runtime.whole else 1
+        for start in range(mine.start, mine.stop, step):
             yield slice(start, start + step)
 
     def drawn(self, label: int, *key: int) -> np.ndarray:
@@ -99,9 +105,23 @@ class Problem:
         return reduced(distances, targets, self.strategy.reduce)
 
     def parts(self, real: RealBatch, draw: augment.Draw) -> Iterator[tuple[slice, Tensor]]:
-        """The augmented images of `real`, as many at a time as the device is quickest with."""
-        for part in self.runtime.pieces(len(real.indices)):
+        """The augmented images of `real`, as many at a time as the device is quickest with; those of this process.
+
+        Raises UsageError where there is none for it.
+        """
+        mine = self._shared[1].share(len(real.indices))
+        if mine.start == mine.stop:
+            raise UsageError(
+                f"{self.runtime.processes.count} processes are too many for {self.classes} classes of "
+                f"{len(real.indices)} images"
+            )
+        for part in self.runtime.pieces(mine):
             yield part, draw.apply(self.store.take(real.indices[part]), real.labels[part])
+
+    def together(self, signals: Sequence[Tensor]) -> None:
+        """Adds to `signals` of a piece those of the processes that it is shared with."""
+        for signal in signals:
+            self._shared[1].sum(signal)
 
     def draw(self, operations: str, *key: int) -> augment.Draw:
         """The Siamese augmentation of this `key`: for each class one operation and one set of parameters."""
@@ -173,8 +193,13 @@ class Problem:
         return len(self.real(slice(0, self.classes)).indices)
 
     def gather(self, loss: Tensor) -> Tensor:
-        """Adds the gradient of `loss` to that of the synthetic images; returns the loss as a plain value."""
+        """Adds the gradient of `loss` to that of the synthetic images; returns the loss as a plain value.
+
+        Of processes that share a class only one counts.
+        """
         images = self.synthetic.images
+        if not self._shared[1].first:
+            return torch.zeros_like(loss)
         (gradient,) = torch.autograd.grad(loss, [images])
         images.grad = gradient if images.grad is None else images.grad + gradient
         return loss.detach()
@@ -185,7 +210,8 @@ class Problem:
             self.synthetic.images.clamp_(self.store.low, self.store.high)
 
     def update(self) -> None:
-        """Moves the synthetic images along the gradient gathered in them since the last update."""
+        """Moves the synthetic images along the gradient gathered in them, by all processes, since the last update."""
+        share_gradient(self.runtime.processes, [self.synthetic.images])
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
@@ -231,7 +257,7 @@ class MethodBase(ABC):
 
     @abstractmethod
     def step(self, problem: Problem, iteration: int) -> Tensor:
-        """One iteration: updates the synthetic images and returns the loss, on the device."""
+        """One iteration: updates the synthetic images and returns this process's part of the loss, on the device."""
 
     def learned_rate(self, problem: Problem) -> float:
         """The learning rate that was learned for training on the synthetic set; 0 where none was."""

@@ -60,6 +60,7 @@ class Method(MethodBase):
             with torch.no_grad(), problem.runtime.arithmetic():
                 for part, images in problem.parts(real, draw):
                     goal = goal + embeddings(network, images, real.assignment[part])
+            problem.together([goal])
             images, labels = problem.synthetic.training_images(classes)
             means = class_means(classes.stop - classes.start, problem.synthetic.per_class)
             with problem.runtime.arithmetic():

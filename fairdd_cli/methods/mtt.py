@@ -97,15 +97,20 @@ class Method(MethodBase):
         return problem.experts.targets * self.unrolled * 3 * min(self.batch, size)
 
     def step(self, problem: Problem, iteration: int) -> Tensor:
-        """Trains on the synthetic images from a point of each target's expert, and compares where that leads."""
+        """Trains on the synthetic images from a point of each target's expert, and compares where that leads.
+
+        Targets are shared out over the processes.
+        """
+        processes = problem.runtime.processes
         experts, images = problem.experts, problem.synthetic.images
         generator = problem.streams.numpy("mtt", iteration)
         expert, start = int(generator.integers(experts.experts)), int(generator.integers(self.max_start))
         step = problem.state["step"].requires_grad_()
         network = problem.fresh_network(iteration)
         network.eval()
-        distances, slopes = [], []
-        for target in range(experts.targets):
+        mine = processes.share(experts.targets)
+        distances, slopes = torch.zeros(experts.targets, device=step.device), []
+        for target in range(mine.start, mine.stop):
             here, goal = (
                 problem.runtime.to_device(experts.parameters(target, expert, epoch))
                 for epoch in (start, start + self.ahead)
@@ -114,17 +119,21 @@ class Method(MethodBase):
             there = unroll(network, here, steps, self.step_size(problem), problem.runtime)
             distance = (there - goal).square().sum() / (here - goal).square().sum()
             slopes.append(torch.autograd.grad(distance, [images, step]))  # one graph in memory at a time
-            distances.append(distance.detach().requires_grad_())
-        total = problem.total(torch.stack(distances), [experts.targets])
-        shares = torch.autograd.grad(total, distances)
-        images.grad = torch.stack([s * pixels for s, (pixels, _) in zip(shares, slopes, strict=True)]).sum(dim=0)
-        slope = torch.stack([s * of_step for s, (_, of_step) in zip(shares, slopes, strict=True)]).mean()
+            distances[target] = distance.detach()
+        processes.sum(distances).requires_grad_()
+        total = problem.total(distances, [experts.targets])
+        (shares,) = torch.autograd.grad(total, [distances])
+        images.grad, slope = torch.zeros_like(images), torch.zeros_like(step)
+        for part, (pixels, of_step) in zip(shares[mine], slopes, strict=True):
+            images.grad += part * pixels
+            slope += part * of_step / experts.targets
+        processes.sum(slope)
         problem.update()
         with torch.no_grad():
             velocity = problem.state["step_momentum"].mul_(self.momentum).add_(slope)
             step.sub_(self.step_rate / (self.first_step * SLOPE) ** 2 * velocity).clamp_(min=LEAST)
         step.requires_grad_(False)
-        return total.detach()
+        return total.detach() / processes.count
 
     def batches(self, problem: Problem, *key: int) -> Iterable[tuple[Tensor, Tensor]]:
         """Augmented synthetic images [B, C, H, W] and labels for each unrolled step, all of them in turn."""

@@ -1,0 +1,59 @@
+"""What each process of a shared job does in test_processes.py: every method on one data set, the images to a file."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fairdd_cli.artifacts import read_dataset
+from fairdd_cli.distill import Plan, distill, make_plan
+from fairdd_cli.networks import parse_network
+from fairdd_cli.runtime import Silent, open_runtime
+
+OPTIONS = {
+    "random": {},
+    "dm": {},
+    "gm": {"outer": "2", "inner": "2"},
+    "dsa": {"outer": "2", "inner": "2"},
+    "idc": {"inner": "2", "network_images": "20", "learning_rate": "0.02"},
+    "dream": {"inner": "2", "network_images": "20", "learning_rate": "0.02"},
+    "mtt": {"experts": "2", "expert_epochs": "2", "max_start": "1", "ahead": "1", "unrolled": "2"},
+}
+MOVING = [name for name in OPTIONS if name != "random"]
+
+
+def plan_of(method: str, folder: Path, norm: str = "instance") -> Plan:
+    """A short run of `method`, fair where it matches anything."""
+    return make_plan(
+        method,
+        fairness="vanilla" if method == "random" else "fairdd",
+        sampling=None,
+        init=None,
+        ipc=2,
+        factor=None,
+        batch_real=None,
+        iterations=2,
+        network=parse_network(f"convnet:width=8,depth=2,norm={norm}"),
+        seed=0,
+        options=OPTIONS[method],
+        experts=str(folder / "experts.h5") if method == "mtt" else "",
+    )
+
+
+def main(data: str, folder: Path) -> None:
+    """Distils by every method; the first process saves images and losses."""
+    torch.set_num_threads(1)  # as torchrun does: clusters magnify the last bit in which sums of two threads differ
+    dataset, runtime = read_dataset(data), open_runtime("cpu")
+    found = {}
+    for method in OPTIONS:
+        made = distill(plan_of(method, folder), dataset, runtime, Silent())
+        found |= {method: made.images, f"{method} loss": made.history.loss}
+    mixed = distill(plan_of("gm", folder, norm="batch"), dataset, runtime, Silent())
+    found["gm with batch statistics"] = mixed.images
+    if runtime.processes.first:
+        np.savez(folder / "found.npz", **found, sent=runtime.processes.sent, count=runtime.processes.count)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))
