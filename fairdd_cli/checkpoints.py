@@ -60,12 +60,13 @@ class Checkpoints:
         self._task = {**(task or {}), "fairdd": fairdd_cli.__version__}
         self._seed = seed
         self._every = every
+        self._restart = restart
         self._latest: State | None = None
         self._written: State | None = None
         self._last = time.monotonic()
         self._writes = writes and bool(self.path)
-        if self._writes and restart:
-            remove(self.path)
+        if restart:
+            self.discard()
         if self.path and not restart and Path(self.path).exists():
             self.state = self._written = self._latest = self._read()
             say(f"continuing after {self.state.done:,} steps ({self.state.seconds:.0f} s) from '{self.path}'")
@@ -100,9 +101,19 @@ class Checkpoints:
         """Remembers `state`, and writes it where the last writing is long enough ago."""
         self._latest = state
         if time.monotonic() - self._last >= self._every:
-            self._write()
+            self.write()
 
-    def _write(self) -> None:
+    def beside(self, target: str, task: Mapping[str, Any]) -> "Checkpoints":
+        """Checkpoints of a part of this run, whose own output is `target`; nowhere if this run has none."""
+        return Checkpoints(target if self.path else STREAM, task, self._seed, self._every, self._restart)
+
+    def discard(self) -> None:
+        """Removes the file."""
+        if self._writes:
+            remove(self.path)
+
+    def write(self) -> None:
+        """Writes the latest state, unless that is done or it is no sound one."""
         state = self._latest
         if state is None or state is self._written or not self._writes or not state.finite():
             return
@@ -117,11 +128,10 @@ class Checkpoints:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None:
-            if self._writes:
-                remove(self.path)
+            self.discard()
             return
         try:
-            self._write()
+            self.write()
         except FairddError as failure:
             if str(failure) != str(error):
                 error.add_note(str(failure))

@@ -158,8 +158,9 @@ def make_problem(
     progress: Progress,
     residency: str = "auto",
     log: Callable[[str], None] = lambda line: None,
+    checkpoints: Checkpoints | None = None,
 ) -> Problem:
-    """All that a method needs to begin `plan` on `dataset`, the first images included."""
+    """All that a method needs to begin `plan` on `dataset`, the first images and experts included."""
     streams, strategy = Streams(plan.seed), find_strategy(plan.fairness)
 
     def described(split: Split) -> tuple[ImageStore, Description]:
@@ -193,7 +194,8 @@ def make_problem(
     )
     if plan.hyper.uses_experts:
         path = plan.experts or str(Path(dataset.path).with_suffix(f".experts-{plan.fairness}.h5"))
-        problem.experts = obtained(path, plan.expert_origin(dataset), *plan.hyper.expert_training(problem), problem)
+        experts, training = plan.hyper.expert_training(problem)
+        problem.experts = obtained(path, plan.expert_origin(dataset), experts, training, problem, checkpoints)
     return problem
 
 
@@ -211,7 +213,7 @@ def distill(
     Raises WorkError when it diverges.
     """
     plan = replace(plan, hyper=plan.hyper.for_data(dataset, plan.ipc))
-    problem = make_problem(plan, dataset, runtime, progress, residency, log)
+    problem = make_problem(plan, dataset, runtime, progress, residency, log, checkpoints)
     passes = plan.iterations * plan.hyper.work(problem)
     log(runtime.decide_compiling(passes * fusible_values(problem.fresh_network(), dataset.shape)))
     history = _optimise(plan, problem, checkpoints or Checkpoints())

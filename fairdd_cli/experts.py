@@ -1,7 +1,9 @@
 """Experts for trajectory matching: networks trained on real images, made on first use and kept in a file."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +11,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairdd_cli.artifacts import Experts, read_experts, write_experts
+from fairdd_cli.artifacts import Experts, claimed, read_experts, write_experts
+from fairdd_cli.checkpoints import Checkpoints, State
 from fairdd_cli.errors import UsageError
 from fairdd_cli.methods._base import Problem
 from fairdd_cli.networks import fusible_values
-from fairdd_cli.train import Selection, Training, fit, parameter_vector
+from fairdd_cli.train import Selection, Training, fit, parameter_vector, set_parameters
 
+Part = tuple[tuple[int, int], Checkpoints]  # (target, expert) and where it is kept while all of them are made
 Weighted = tuple[np.ndarray, np.ndarray]  # image indices int64 [n] and their weights [n], which sum to one
 
 
-def obtained(path: str, origin: Mapping[str, Any], experts: int, training: Training, problem: Problem) -> Experts:
+def obtained(
+    path: str,
+    origin: Mapping[str, Any],
+    experts: int,
+    training: Training,
+    problem: Problem,
+    checkpoints: Checkpoints | None = None,
+) -> Experts:
     """The experts in the file `path`, made now if there is none: `experts` for each target, by `training`.
 
     `origin` says of what data and by which options they must be. Raises UsageError where those in the file were
-    made otherwise.
+    made otherwise. While they are made, each is kept in a checkpoint of its own, if the run has `checkpoints`.
     """
     wanted = {**origin, "experts": experts, **{f"expert_{key}": value for key, value in training.to_json().items()}}
     processes = problem.runtime.processes
@@ -31,12 +42,18 @@ def obtained(path: str, origin: Mapping[str, Any], experts: int, training: Train
         targets = expert_targets(problem)
         parameters = len(parameter_vector(problem.fresh_network()))
         shape = (len(targets) * experts, training.epochs + 1, parameters)
-        parts = _trajectories(targets, experts, training, problem)
-        if processes.first:
-            write_experts(path, wanted, problem.streams.seed, len(targets), shape, parts)
-        else:
-            deque(parts, maxlen=0)
-        processes.sum(torch.zeros((), device=device))  # the file is there from here on
+        every = [(target, expert) for target in range(len(targets)) for expert in range(experts)]
+        beside = (checkpoints or Checkpoints()).beside
+        with claimed(path) if processes.first else nullcontext():
+            parts = [(key, beside(f"{path}.{key[0]}-{key[1]}", {**wanted, "part": list(key)})) for key in every]
+            made = _trajectories(targets, parts, training, problem)
+            if processes.first:
+                write_experts(path, wanted, problem.streams.seed, len(targets), shape, made)
+                for _, kept in parts:
+                    kept.discard()
+            else:
+                deque(made, maxlen=0)
+            processes.sum(torch.zeros((), device=device))  # the file is there from here on
     found = read_experts(path)
     for name, value in wanted.items():
         if found.origin.get(name) != value:
@@ -84,37 +101,55 @@ def spread(weights: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     return np.searchsorted(edges, points, side="right").clip(max=len(weights) - 1)
 
 
-def _trajectories(targets: list[Weighted], experts: int, training: Training, problem: Problem) -> Iterator[np.ndarray]:
-    """The trajectory float32 [1, epochs + 1, parameters] of each expert of each target."""
-    one = Training(**{**vars(training), "epochs": 1})
-    work = experts * training.epochs * sum(len(indices) for indices, _ in targets)
+def _trajectories(
+    targets: list[Weighted], parts: Sequence[Part], training: Training, problem: Problem
+) -> Iterator[np.ndarray]:
+    """The trajectory float32 [1, epochs + 1, parameters] of each of `parts`."""
+    left = [(len(targets[key[0]][0]), training.epochs - (kept.state.done if kept.state else 0)) for key, kept in parts]
+    work = sum(images * epochs for images, epochs in left)
     problem.runtime.decide_compiling(work * fusible_values(problem.fresh_network(), problem.store.shape[1:]))
     shared = work / problem.runtime.processes.count
-    problem.progress.start(f"{len(targets)} x {experts} experts of {training.epochs} epochs", shared)
+    problem.progress.start(f"{len(parts)} experts of {training.epochs} epochs", shared)
     processes, device = problem.runtime.processes, problem.runtime.device
-    every = [(target, expert) for target in range(len(targets)) for expert in range(experts)]
-    for start in range(0, len(every), processes.count):
-        at_a_time = every[start : start + processes.count]
+    for start in range(0, len(parts), processes.count):
+        at_a_time = parts[start : start + processes.count]
         mine = torch.zeros(training.epochs + 1, len(parameter_vector(problem.fresh_network())), device=device)
         if processes.rank < len(at_a_time):
-            target, expert = at_a_time[processes.rank]
-            mine = _trajectory(*targets[target], (target, expert), one, training.epochs, problem)
+            key, checkpoints = at_a_time[processes.rank]
+            mine = _trajectory(*targets[key[0]], key, training, problem, checkpoints)
         for owner in range(len(at_a_time)):
             whole = processes.sum(mine.clone() if processes.rank == owner else torch.zeros_like(mine))
             yield whole.cpu().numpy()[None]
 
 
 def _trajectory(
-    indices: np.ndarray, weights: np.ndarray, key: tuple[int, int], one: Training, epochs: int, problem: Problem
+    indices: np.ndarray,
+    weights: np.ndarray,
+    key: tuple[int, int],
+    training: Training,
+    problem: Problem,
+    checkpoints: Checkpoints,
 ) -> Tensor:
-    """The parameters [epochs + 1, P] of an expert before and after each epoch."""
+    """The parameters [epochs + 1, P] of an expert before and after each epoch; continues from `checkpoints`.
+
+    Momentum, where there is any, begins anew with each epoch.
+    """
+    one, alone = replace(training, epochs=1), problem.runtime.alone()
     network = problem.fresh_network(key[1])
-    optimizer, alone = one.optimizer(network), problem.runtime.alone()
     points = [parameter_vector(network)]
-    for epoch in range(epochs):
-        drawn = indices[spread(weights, problem.streams.numpy("experts", *key, epoch))]
-        labels = alone.to_device(problem.split.labels[drawn])
-        images = Selection(problem.store, drawn)
-        fit(network, images, labels, one, alone, problem.streams, (*key, epoch), problem.progress, optimizer)
-        points.append(parameter_vector(network))
+    if checkpoints.state:
+        done = checkpoints.state.done
+        checkpoints.check({"points": torch.zeros(done + 1, len(points[0]))}, training.epochs)
+        points = list(checkpoints.state.tensors["points"].to(alone.device))
+        set_parameters(network, points[-1])
+    try:
+        for epoch in range(len(points) - 1, training.epochs):
+            drawn = indices[spread(weights, problem.streams.numpy("experts", *key, epoch))]
+            labels = alone.to_device(problem.split.labels[drawn])
+            images = Selection(problem.store, drawn)
+            fit(network, images, labels, one, alone, problem.streams, (*key, epoch), problem.progress)
+            points.append(parameter_vector(network))
+            checkpoints.keep(State(epoch + 1, 0.0, {"points": torch.stack(points)}))
+    finally:
+        checkpoints.write()  # a finished one, too, until all of them are in their file
     return torch.stack(points)

@@ -191,6 +191,14 @@ def parameter_vector(network: Classifier) -> Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
 
 
+def set_parameters(network: Classifier, vector: Tensor) -> None:
+    """Copies `vector` [P] into the parameters of `network`, whose memory layout stays."""
+    parameters = list(network.parameters())
+    with torch.no_grad():
+        for parameter, part in zip(parameters, torch.split(vector, [each.numel() for each in parameters]), strict=True):
+            parameter.copy_(part.view(parameter.shape))
+
+
 def call_with(network: Classifier, vector: Tensor, images: Tensor) -> Tensor:
     """The logits of `images` under the parameters in `vector` [P] instead of those of `network`; differentiable."""
     named = dict(network.named_parameters())

@@ -23,12 +23,19 @@ from fairdd_cli.cli import main
 from fairdd_cli.runtime import Streams
 
 NETWORK = ["--network", "convnet:width=4,depth=1"]
+REAL = ["-O", "inner=2", "-O", "network_images=20"]
+EXPERTS = [
+    word for item in ("experts=2", "expert_epochs=3", "max_start=2", "ahead=1", "unrolled=2") for word in ("-O", item)
+]
 SMALL = ["-O", "outer=2", "-O", "inner=2"]
 RUNS: dict[str, list[object]] = {
     "random": ["distill", "toy.h5", "--method", "random", "--ipc", 2],
     "dm": ["distill", "toy.h5", "--method", "dm", "--fair", "--ipc", 2, "--iterations", 60, *NETWORK],
     "gm": ["distill", "toy.h5", "--method", "gm", "--fair", "--ipc", 2, "--iterations", 12, *SMALL, *NETWORK],
     "dsa": ["distill", "toy.h5", "--method", "dsa", "--fair", "--ipc", 2, "--iterations", 12, *SMALL, *NETWORK],
+    "idc": ["distill", "toy.h5", "--method", "idc", "--fair", "--ipc", 2, "--iterations", 8, *REAL, *NETWORK],
+    "dream": ["distill", "toy.h5", "--method", "dream", "--fair", "--ipc", 2, "--iterations", 8, *REAL, *NETWORK],
+    "mtt": ["distill", "toy.h5", "--method", "mtt", "--fair", "--ipc", 2, "--iterations", 12, *EXPERTS, *NETWORK],
     "evaluate": ["evaluate", "toy.h5", "--seeds", 12, "--epochs", 3, *NETWORK],
 }
 
@@ -110,6 +117,7 @@ def campaign(name: str, folder: Path, kills: int) -> int:
         if read_any(str(output)).digest != read_any(str(undisturbed[0])).digest:
             raise RuntimeError(f"{name}: life {lives} ended in other content")
         output.unlink()
+        (folder / "toy.experts-fairdd.h5").unlink(missing_ok=True)  # so that each life makes its own
         left = {path.name for path in folder.iterdir()} - {"toy.h5", "said", *(path.name for path in undisturbed)}
         if left:
             raise RuntimeError(f"{name}: life {lives} left {sorted(left)}")
@@ -121,9 +129,10 @@ if __name__ == "__main__":
     from conftest import write_toy
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", choices=list(RUNS), help="one of these runs")
     parser.add_argument("--kills", type=int, default=20, help="of each method and of evaluate")
     chosen = parser.parse_args()
-    for name in RUNS:
+    for name in chosen.only or RUNS:
         with tempfile.TemporaryDirectory() as scratch:
             write_toy(Path(scratch, "toy.h5"), np.array([[9, 3, 0, 2], [2, 9, 1, 3], [4, 3, 2, 9]]))
             began = time.monotonic()
