@@ -15,6 +15,7 @@ from fairdd_cli.networks import Classifier, has_batch_statistics
 from fairdd_cli.processes import Processes, share_gradient
 from fairdd_cli.runtime import Progress, Runtime, Streams
 
+MOST = 10**6  # epochs, and images of a batch, that a file may ask for
 NUMBERS = ("learning_rate", "momentum", "weight_decay", "drop_factor", "cutmix")
 
 
@@ -59,7 +60,9 @@ class Training:
             not unknown
             and isinstance(drops, list)
             and all(isinstance(v, int | float) and math.isfinite(v) and v >= 0 for v in [*numbers, *drops])
-            and all(type(stored.get(name, 1)) is int and stored.get(name, 1) >= 1 for name in ("epochs", "batch"))
+            and all(
+                type(stored.get(name, 1)) is int and 1 <= stored.get(name, 1) <= MOST for name in ("epochs", "batch")
+            )
             and stored.get("cutmix", 0) <= 1
             and isinstance(stored.get("augmentation", ""), str)
         )

@@ -32,6 +32,12 @@ from fairdd_cli.runtime import Streams
 SECONDS = 10
 MEMORY = 2**30  # bytes above what the program itself has mapped
 NETWORK = ["--network", "convnet:width=4,depth=1"]
+EVALUATION = [
+    ["inspect", "FILE"],
+    ["verify", "FILE", "synthetic.h5"],
+    ["report", "FILE", "--against", "published", "--html", "out.html"],
+    ["report", "FILE", "evaluation.json", "--format", "latex"],
+]
 COMMANDS: dict[str, list[list[str]]] = {  # a mutant stands for FILE, and the sound files have their own names
     "dataset.h5": [
         ["inspect", "FILE"],
@@ -45,10 +51,10 @@ COMMANDS: dict[str, list[list[str]]] = {  # a mutant stands for FILE, and the so
         ["verify", "dataset.h5", "FILE"],
         ["evaluate", "FILE", "--data", "dataset.h5", "--seeds", "1", "--epochs", "1", *NETWORK, "-o", "out.json"],
     ],
-    "evaluation.h5": [["inspect", "FILE"], ["verify", "FILE", "synthetic.h5"]],
-    "evaluation.json": [["inspect", "FILE"], ["verify", "FILE", "synthetic.h5"]],
+    "evaluation.h5": EVALUATION,
+    "evaluation.json": EVALUATION,
 }
-OUTPUTS = {"out.h5", "out.json", "out.png"}
+OUTPUTS = {"out.h5", "out.json", "out.png", "out.html"}
 
 
 def sound_files(folder: Path) -> None:
