@@ -216,7 +216,11 @@ def distill(
     problem = make_problem(plan, dataset, runtime, progress, residency, log, checkpoints)
     passes = plan.iterations * plan.hyper.work(problem)
     log(runtime.decide_compiling(passes * fusible_values(problem.fresh_network(), dataset.shape)))
+    processes, before = runtime.processes, runtime.processes.sent
     history = _optimise(plan, problem, checkpoints or Checkpoints())
+    if processes.count > 1:
+        sent = (processes.sent - before) / max(1, plan.iterations)
+        log(f"{processes.count} processes; each summed {sent:,.0f} bytes a step with the others")
     evaluation = replace(plan.hyper.evaluation, augmentation=problem.operations(plan.hyper.evaluation.augmentation))
     return SyntheticSet(
         images=problem.synthetic.images.detach().cpu().numpy(),
