@@ -12,7 +12,7 @@ from fairdd_cli.distill import make_plan
 from fairdd_cli.networks import parse_network
 
 FOLDER = Path(__file__).parent.parent / "recipes" / "paper"
-FILES = sorted(FOLDER.rglob("*.yaml"))
+FILES = sorted(path for path in FOLDER.rglob("*.yaml") if path.name != "config.yaml")  # that is snakemake's
 COMMANDS = typer.main.get_command(app)
 
 
