@@ -1,3 +1,22 @@
 """Distil a biased image data set into a few synthetic images per class that train accurate, fair models."""
 
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fairdd_cli.loading import LabelledImages
+
 __version__ = "0.1.0"
+
+
+def load(path: str | os.PathLike[str], split: str = "train") -> "LabelledImages":
+    """The images of a fairdd file as a `torch.utils.data.Dataset`, in the manner of torchvision.
+
+    `path` is a synthetic set, whose training images are decoded, or a data set, of which `split` chooses "train"
+    or "test". Entry i is (float32 tensor [C, H, W] in normalised units, int label); `classes`, `mean`, `std`,
+    `images` [N, C, H, W] and `labels` [N] describe them all. Raises `fairdd_cli.errors.UsageError` for a file
+    that is unsound or of another kind, and for an unknown split.
+    """
+    from fairdd_cli.loading import load as read  # noqa: PLC0415  # torch is slow to import, and help needs none of it
+
+    return read(os.fspath(path), split)

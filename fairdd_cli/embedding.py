@@ -10,13 +10,13 @@ from torch import Tensor
 from fairdd_cli.artifacts import Split
 from fairdd_cli.networks import Classifier, NetworkSpec
 from fairdd_cli.runtime import ImageStore, Progress, Runtime, Streams
-from fairdd_cli.train import Selection, Training, fit
+from fairdd_cli.train import Selection, Training, TrainingImages, fit
 
 IMAGES = 12_000  # that the describing network is trained on, at most
 TRAINING = Training(epochs=1, momentum=0.9, batch=64, augmentation="", drops=())
 
 
-def embed(network: Classifier, store: ImageStore, indices: np.ndarray, runtime: Runtime) -> Tensor:
+def embed(network: Classifier, store: TrainingImages, indices: np.ndarray, runtime: Runtime) -> Tensor:
     """The embeddings float32 [n, D] of the images at `indices`, on the device, computed in micro-batches."""
     step = runtime.micro_batch or 1000
     with torch.no_grad(), runtime.arithmetic():

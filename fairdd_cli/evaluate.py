@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fairdd_cli import augment
-from fairdd_cli.artifacts import BiasedDataset, Evaluation, SyntheticSet
+from fairdd_cli.artifacts import STREAM, BiasedDataset, Evaluation, SyntheticSet
 from fairdd_cli.checkpoints import Checkpoints, State
 from fairdd_cli.errors import UsageError
 from fairdd_cli.networks import NetworkSpec, fusible_values
@@ -78,6 +79,20 @@ def check_match(synthetic: SyntheticSet, dataset: BiasedDataset) -> None:
         )
     if synthetic.images.shape[1:] != dataset.shape or synthetic.class_names != dataset.class_names:
         raise UsageError(f"'{synthetic.path}' and '{dataset.path}' differ in image size or classes")
+
+
+def remembered(synthetic: SyntheticSet) -> str:
+    """The path of the data set that `synthetic` was made from, where it was or beside the synthetic set.
+
+    Raises UsageError where it is in neither place.
+    """
+    path_then = synthetic.dataset_path
+    beside = Path(synthetic.path).with_name(Path(path_then).name) if path_then and synthetic.path != STREAM else None
+    for path in (Path(path_then), beside):
+        if path is not None and path.is_file():
+            return str(path)
+    where = f"'{path_then}' is not there" if path_then else "it does not say where that is"
+    raise UsageError(f"'{synthetic.path}' needs its data set {synthetic.dataset}, but {where}; give it with --data")
 
 
 def evaluate(

@@ -21,6 +21,8 @@ from fairdd_cli.runs import clean
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from fairdd_cli.coverage import Cloud
+
 INK = "#1a1d21"  # text and frames; on a page the colour of its text
 # Each has a contrast of at least 3 to 1 with white and with the page's dark background.
 COLOURS = ("#2a7fd4", "#d9660b", "#0f9d72", "#c0569b", "#8a6fd1", "#a07c10", "#5f7a8a", "#d43c3c", "#1f95a8", "#7a8f1d")
@@ -28,6 +30,7 @@ MARKERS = "osD^vP*X"
 SUFFIXES = (".png", ".svg", ".pdf")
 COLUMNS = 10  # images of a class in a grid
 CURVES = 10
+PANELS_ACROSS = 5
 NUMBERED = 12  # classes or groups up to which a heat map's cells carry numbers
 
 STYLE: dict[Any, Any] = {
@@ -223,29 +226,48 @@ def loss_curves(sets: Sequence[SyntheticSet]) -> "Figure":
 
 
 @picture
-def embedding(
-    real: np.ndarray, groups: np.ndarray, group_names: Sequence[str], synthetic: np.ndarray, title: str = ""
-) -> "Figure":
-    """How synthetic images cover the groups: 2-D points of the `real` [N, 2] by group and the `synthetic` [M, 2].
+def embedding(clouds: "Sequence[Cloud]", group_names: Sequence[str], title: str = "") -> "Figure":
+    """How synthetic images cover the groups: a panel for each class, its real images by group, the synthetic on top.
 
-    `groups` int64 [N] index `group_names`; the projection is the caller's. Groups named after colours have them.
+    Groups named after colours have them.
     """
     from matplotlib.colors import is_color_like  # noqa: PLC0415
 
-    colours = group_names if all(map(is_color_like, group_names)) else COLOURS
-    figure = blank(6.8, 4.6)
-    axes = figure.subplots()
-    for group, name in enumerate(group_names):
-        marker = MARKERS[group // len(colours) % len(MARKERS)]
-        colour = colours[group % len(colours)]
-        x, y = real[groups == group].T
-        axes.scatter(x, y, s=14, alpha=0.55, color=colour, marker=marker, label=short(clean(name)), lw=0)
-    x, y = synthetic.T
-    axes.scatter(x, y, s=110, marker="*", color="white", edgecolor=INK, label="synthetic", zorder=3)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.set_xlabel("first direction of the projection")
-    axes.set_ylabel("second direction")
-    axes.set_title(short(clean(title), 60))
-    figure.legend(loc="outside right upper")
+    named_after = [f"xkcd:{name}" for name in group_names]  # a survey of what people call colours
+    colours: Sequence[str] = named_after if all(map(is_color_like, named_after)) else COLOURS
+    columns = min(PANELS_ACROSS, len(clouds))
+    rows = -(-len(clouds) // columns)
+    figure = blank(*((6.8, 4.6) if len(clouds) == 1 else (2.1 * columns + 1.8, 2.1 * rows + 0.7)))
+    grid = figure.subplots(rows, columns, squeeze=False)
+    size = 14 if len(clouds) == 1 else 7
+    for axes in grid.flat[len(clouds) :]:
+        axes.set_axis_off()
+    handles: dict[str, Any] = {}
+    for axes, cloud in zip(grid.flat, clouds, strict=False):
+        for group in np.unique(cloud.groups):
+            name = short(clean(group_names[group]))
+            x, y = cloud.real[cloud.groups == group].T
+            handles[name] = axes.scatter(
+                x,
+                y,
+                s=size,
+                alpha=0.7,
+                color=colours[group % len(colours)],
+                marker=MARKERS[group // len(colours) % len(MARKERS)],
+                edgecolor=INK,
+                lw=0.3,
+            )
+        x, y = cloud.synthetic.T
+        stars = axes.scatter(x, y, s=50 + 4 * size, marker="*", color=INK, edgecolor="white", lw=0.8, zorder=3)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.set_title(short(clean(cloud.name)), fontsize=9, fontweight="normal")
+        axes.set_xlabel(f"{100 * cloud.explained:.0f} % of variance shown", fontsize=8)
+    figure.supxlabel("first principal direction of the class's real images", fontsize=9)
+    figure.supylabel("second principal direction", fontsize=9)
+    figure.suptitle(short(clean(title), 60), fontsize=11, fontweight="bold")
+    order = [name for name in map(short, map(clean, group_names)) if name in handles]
+    figure.legend(
+        [*(handles[name] for name in order), stars], [*order, "synthetic"], loc="outside right upper", markerscale=1.5
+    )
     return figure

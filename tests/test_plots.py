@@ -11,6 +11,7 @@ from evaluations import confusion, pair, synthetic, write
 from PIL import Image
 
 from fairdd_cli import plots, report, runs
+from fairdd_cli.coverage import Cloud
 from fairdd_cli.errors import UsageError
 from fairdd_cli.report import Row
 from fairdd_cli.scatter import CROWD, describe, pareto, scatter
@@ -105,10 +106,18 @@ def test_loss_curves_need_a_history() -> None:
 
 def test_embedding_colours_the_groups() -> None:
     points = np.random.default_rng(0).normal(size=(60, 2))
-    figure = plots.embedding(points, np.repeat([0, 1, 2], 20), ("red", "lime", "blue"), points[:5], "toy")
-    assert all(name in texts(figure) for name in ("red", "lime", "blue", "synthetic"))
-    np.testing.assert_allclose(figure.axes[0].collections[0].get_facecolor()[0][:3], (1, 0, 0))
-    assert plots.embedding(points, np.repeat([0, 1], 30), ("a", "b"), points[:5])
+    shirt = Cloud("shirt", points, np.repeat([0, 1, 2], 20), points[:5], 0.4)
+    coat = Cloud("coat", points, np.repeat([0, 1], 30), points[:0], 0.25)  # a group and all synthetic ones absent
+    figure = plots.embedding([coat, shirt], ("red", "pale yellow", "blue"), "toy")
+    shown = texts(figure)
+    for word in ("shirt", "coat", "red", "pale yellow", "blue", "synthetic", "toy", "40 % of variance"):
+        assert word in shown
+    red, yellow, blue = (figure.axes[1].collections[i].get_facecolor()[0][:3] for i in range(3))
+    assert red[0] > 0.8 > 4 * red[2]
+    assert min(yellow[:2]) > 0.9
+    assert blue[2] > 0.8 > 2 * blue[1]
+    assert plots.render(plots.embedding([coat], ("a", "b")), ".png")
+    assert len(plots.embedding([coat] * 7, ("a", "b")).axes) == 10
 
 
 def test_every_kind_of_file_is_the_same_twice(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The README's commands run as printed, and do what it says."""
 
+import ast
+import importlib.util
 import json
 import os
 import re
@@ -23,10 +25,16 @@ def commands(section: str) -> list[str]:
     return [line[2:] for block in blocks for line in block.replace("\\\n", " ").splitlines() if line.startswith("$ ")]
 
 
-def run(lines: list[str], folder: Path) -> str:
+def programs(section: str) -> list[str]:
+    """The Python blocks of the `section`."""
+    body = README.split(f"\n## {section}\n")[1].split("\n## ")[0]
+    return re.findall(r"```python\n(.*?)```", body, re.DOTALL)
+
+
+def run(lines: list[str], folder: Path, interpreter: tuple[str, ...] = ("sh", "-euc")) -> str:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     done = subprocess.run(
-        ["sh", "-euc", "\n".join(lines)], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        [*interpreter, "\n".join(lines)], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -41,6 +49,23 @@ def test_the_main_job_ends_in_a_table_in_which_fair_wins(tmp_path: Path) -> None
         found[fairness] = content["metrics"]["convnet:width=32"]
     assert found["fairdd"]["accuracy"]["mean"] - found["vanilla"]["accuracy"]["mean"] >= 25
     assert found["vanilla"]["deo_mean"]["mean"] - found["fairdd"]["deo_mean"]["mean"] >= 40
+    _reports_and_other_programs(tmp_path)
+
+
+def _reports_and_other_programs(folder: Path) -> None:
+    """What the README does next with the files of the main job."""
+    if importlib.util.find_spec("matplotlib"):
+        assert "Accuracy" in run(commands("Reports"), folder)
+        assert "<table" in (folder / "report.html").read_text()
+        run(commands("In other programs"), folder)
+        assert len(list((folder / "data.dm-fairdd").glob("*/*.png"))) == 100
+        assert (folder / "groups.png").is_file()
+    (program,) = programs("In other programs")
+    shares = ast.literal_eval(run([program], folder, (sys.executable, "-c")))
+    assert len(shares) == 10
+    assert min(int(share.rstrip("%")) for share in shares.values()) >= 45
+    (program,) = programs("Files")
+    run([program + "assert 0 < images.mean() < 1 and len(labels) == 100"], folder, (sys.executable, "-c"))
 
 
 def test_a_users_own_images_from_folder_to_report(tmp_path: Path) -> None:

@@ -14,7 +14,21 @@ FILES = sorted(ROOT.rglob("*.py"))
 # below the package, or a folder of it.
 ROWS = [
     {"cli", "__main__"},
-    {"distill", "evaluate", "report", "plots", "inspect", "verify", "page", "formats", "scatter", "runs", "published"},
+    {
+        "distill",
+        "evaluate",
+        "report",
+        "plots",
+        "inspect",
+        "verify",
+        "page",
+        "formats",
+        "scatter",
+        "runs",
+        "published",
+        "coverage",
+    },
+    {"loading"},
     {"experts", "extension"},
     {"methods"},
     {"embedding"},
@@ -33,6 +47,8 @@ def name_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+# The package's front door hands a caller over to it, and imports nothing before that.
+DEFERRED = {("fairdd_cli", "fairdd_cli.loading")}
 MODULES = {name_of(path): ast.parse(path.read_text()) for path in FILES}
 
 
@@ -45,7 +61,11 @@ def row_of(module: str) -> int:
 
 
 def imported(module: str) -> Iterator[str]:
-    """The modules of the package that `module` imports, wherever in its text."""
+    """The modules of the package that `module` imports, wherever in its text, but for those that are DEFERRED."""
+    yield from (other for other in _imported(module) if (module, other) not in DEFERRED)
+
+
+def _imported(module: str) -> Iterator[str]:
     for node in ast.walk(MODULES[module]):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "fairdd_cli")

@@ -31,6 +31,7 @@ from fairdd_cli.artifacts.dataset import (
     write_dataset,
 )
 from fairdd_cli.artifacts.evaluation import Evaluation, read_evaluation, write_evaluation
+from fairdd_cli.artifacts.exchange import Exchange, check_exchange, pixels, write_exchange
 from fairdd_cli.artifacts.experts import Experts, read_experts, write_experts
 from fairdd_cli.artifacts.synthetic import History, SyntheticSet, read_synthetic, write_synthetic
 from fairdd_cli.errors import UsageError
@@ -68,6 +69,7 @@ __all__ = [
     "Blocks",
     "Checkpoint",
     "Evaluation",
+    "Exchange",
     "Experts",
     "FileImages",
     "History",
@@ -76,12 +78,14 @@ __all__ = [
     "Split",
     "SyntheticSet",
     "cell_ranges",
+    "check_exchange",
     "check_readable",
     "check_space",
     "check_target",
     "claimed",
     "kind_of",
     "majority_share",
+    "pixels",
     "read_any",
     "read_bytes",
     "read_checkpoint",
@@ -96,6 +100,7 @@ __all__ = [
     "write_checkpoint",
     "write_dataset",
     "write_evaluation",
+    "write_exchange",
     "write_experts",
     "write_synthetic",
 ]

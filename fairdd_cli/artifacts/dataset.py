@@ -94,6 +94,10 @@ class FileImages:
         self._descriptor = os.open(path, os.O_RDONLY)
         weakref.finalize(self, os.close, self._descriptor)
 
+    def __reduce__(self) -> tuple[type["FileImages"], tuple[str, int, tuple[int, ...]]]:
+        """Another process opens the file itself: there the descriptor's number means another file."""
+        return FileImages, (self._path, self._offset, self.shape)
+
     def take(self, indices: np.ndarray) -> np.ndarray:
         """The images at `indices`, read in the order in which they lie; WorkError where the file has lost them."""
         images = np.empty((len(indices), *self.shape[1:]), np.uint8)

@@ -2,7 +2,7 @@
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -22,9 +22,6 @@ from fairdd_cli.cli.options import (
 )
 from fairdd_cli.cli.terminal import Terminal, out
 from fairdd_cli.errors import UsageError
-
-if TYPE_CHECKING:
-    from fairdd_cli.artifacts import SyntheticSet
 
 
 def evaluate(
@@ -114,7 +111,7 @@ def evaluate(
 
     from fairdd_cli import augment
     from fairdd_cli.checkpoints import Checkpoints
-    from fairdd_cli.evaluate import check_match, synthetic_data, task, whole_data
+    from fairdd_cli.evaluate import check_match, remembered, synthetic_data, task, whole_data
     from fairdd_cli.evaluate import evaluate as run
     from fairdd_cli.metrics import summarise
     from fairdd_cli.networks import parse_network
@@ -133,7 +130,7 @@ def evaluate(
             chosen = whole_data(dataset, runtime, residency)
         else:
             distilled = read_synthetic(synthetic)
-            dataset = read_dataset(data or _remembered(distilled))
+            dataset = read_dataset(data or remembered(distilled))
             check_match(distilled, dataset)
             chosen = synthetic_data(distilled, runtime)
         given: dict[str, Any] = {"epochs": epochs, "learning_rate": learning_rate, "batch": batch}
@@ -160,14 +157,3 @@ def evaluate(
             terminal.say(f"{name}: {words} ({seeds} seeds, {evaluation.seconds:.0f} s)")
     if target != "-" and first:
         out(target)
-
-
-def _remembered(synthetic: "SyntheticSet") -> str:
-    """The path of the data set that `synthetic` was made from, where it was or beside the synthetic set."""
-    remembered = synthetic.dataset_path
-    beside = Path(synthetic.path).with_name(Path(remembered).name) if remembered and synthetic.path != "-" else None
-    for path in (Path(remembered), beside):
-        if path is not None and path.is_file():
-            return str(path)
-    where = f"'{remembered}' is not there" if remembered else "it does not say where that is"
-    raise UsageError(f"'{synthetic.path}' needs its data set {synthetic.dataset}, but {where}; give it with --data")

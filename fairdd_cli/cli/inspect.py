@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fairdd_cli.cli.options import Force, Quiet, Verbose
-from fairdd_cli.cli.terminal import Terminal, product
+from fairdd_cli.cli.options import Device, Force, Quiet, Verbose
+from fairdd_cli.cli.terminal import Terminal, out, product
 from fairdd_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,37 +28,141 @@ def inspect(
             help="Save a grid of images, a row for each class (data set: a column for each group). (default: none)",
         ),
     ] = None,
+    export: Annotated[
+        str | None,
+        typer.Option(
+            "--export",
+            metavar="DIR|FILE",
+            help="Write a synthetic set's training images for others and print only the path: a folder of PNG, "
+            ".npz, .safetensors, or .pt with the tuple (images, labels). (default: none)",
+        ),
+    ] = None,
+    embedding: Annotated[
+        str | None,
+        typer.Option(
+            "--embedding",
+            metavar="FILE",
+            help="Save a picture, .png, .svg or .pdf, of how a synthetic set covers the groups of each class. "
+            "(default: none)",
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="DATA", help="Data set for --embedding. (default: where the file says)"),
+    ] = None,
+    class_name: Annotated[
+        str | None,
+        typer.Option("--class", metavar="NAME", help="Class, or its number, for --embedding. (default: all)"),
+    ] = None,
+    device: Device = "auto",
     force: Force = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Show what a file is, its provenance, and its cells or counts.
+    """Show what a file is, its provenance, and its cells or counts; give a synthetic set to other programs.
 
-    Example: fairdd inspect data.h5 --images data.png
+    Examples: fairdd inspect data.h5 --images data.png; fairdd inspect SYN --export images.npz
     """
-    from fairdd_cli.artifacts import BiasedDataset, Evaluation, SyntheticSet, check_target, read_any
-    from fairdd_cli.inspect import warnings
+    from fairdd_cli.artifacts import SyntheticSet, check_exchange, check_target, read_any
 
     if images is not None:
         if Path(images).suffix.lower() != ".png":
             raise UsageError(f"--images {images}: the grid is written as .png")
         check_target(images, force)
+    if export is not None:
+        check_exchange(export, force)
+    if embedding is not None:
+        _check_picture(embedding, force)
+    elif data is not None or class_name is not None:
+        raise UsageError("--data and --class say what --embedding shows: give that, too, or leave them out")
     artifact = read_any(file)
-    with Terminal(quiet, verbose) as terminal:
-        product(_facts(artifact))
-        if isinstance(artifact, BiasedDataset):
-            product(_cell_table(artifact))
-            for warning in warnings(artifact):
-                terminal.say(f"warning: {warning}")
-        elif isinstance(artifact, Evaluation):
-            product(_metric_table(artifact))
+    with Terminal(quiet, verbose, unit="images") as terminal:
+        if export is None:  # the one line of a path is for the next program
+            _show(artifact, terminal)
         if images is not None:
-            if isinstance(artifact, Evaluation):
-                raise UsageError(f"'{file}' is an evaluation and holds no images")
             _save_grid(artifact, images, force)
             terminal.say(f"wrote {images}")
-        elif isinstance(artifact, SyntheticSet):
-            terminal.say("See the images with --images FILE.png", detail=True)
+        for option, given in (("--embedding", embedding), ("--export", export)):
+            if given is not None and not isinstance(artifact, SyntheticSet):
+                raise UsageError(f"{option} is for synthetic sets, as fairdd distill writes them; '{file}' is not one")
+        if isinstance(artifact, SyntheticSet):
+            if embedding is not None:
+                _save_embedding(artifact, data, class_name, embedding, device, terminal, force)
+                terminal.say(f"wrote {embedding}")
+            if export is not None:
+                _export(artifact, export, terminal, force)
+
+
+def _show(artifact: "Artifact", terminal: Terminal) -> None:
+    """The tables of an artifact, and a warning for each of its weaknesses."""
+    from fairdd_cli.artifacts import BiasedDataset, Evaluation
+    from fairdd_cli.inspect import warnings
+
+    product(_facts(artifact))
+    if isinstance(artifact, BiasedDataset):
+        product(_cell_table(artifact))
+        for warning in warnings(artifact):
+            terminal.say(f"warning: {warning}")
+    elif isinstance(artifact, Evaluation):
+        product(_metric_table(artifact))
+    else:
+        terminal.say("See the images with --images FILE.png", detail=True)
+
+
+def _check_picture(path: str, force: bool) -> None:
+    """Raises UsageError, before anything is computed, for a picture that could not be drawn or written."""
+    from fairdd_cli.artifacts import check_target
+    from fairdd_cli.plots import SUFFIXES, require
+
+    require()
+    if Path(path).suffix.lower() not in SUFFIXES:
+        raise UsageError(f"--embedding {path}: pictures are written as {', '.join(SUFFIXES)}")
+    check_target(path, force)
+
+
+def _save_embedding(
+    synthetic: "SyntheticSet",
+    data: str | None,
+    class_name: str | None,
+    path: str,
+    device: str,
+    terminal: Terminal,
+    force: bool,
+) -> None:
+    from fairdd_cli import plots
+    from fairdd_cli.artifacts import read_dataset, write_bytes
+    from fairdd_cli.coverage import PANELS, clouds, find_class
+    from fairdd_cli.evaluate import check_match, remembered
+    from fairdd_cli.runtime import open_runtime
+
+    labels = [*range(len(synthetic.class_names))][:PANELS]
+    if class_name is not None:
+        labels = [find_class(class_name, synthetic.class_names)]
+    dataset = read_dataset(data or remembered(synthetic))
+    check_match(synthetic, dataset)
+    if class_name is None and len(labels) < dataset.classes:
+        terminal.say(f"the picture shows the first {len(labels)} of {dataset.classes} classes; --class chooses another")
+    found = clouds(synthetic, dataset, labels, open_runtime(device), terminal)
+    terminal.stop()
+    figure = plots.embedding(found, dataset.protected_names, plots.named(synthetic))
+    write_bytes(path, plots.render(figure, Path(path).suffix.lower()), force)
+
+
+def _export(synthetic: "SyntheticSet", path: str, terminal: Terminal, force: bool) -> None:
+    """Writes what others read; says what it is on standard error and where on standard output."""
+    from fairdd_cli.artifacts import write_exchange
+    from fairdd_cli.loading import exchange
+
+    given = exchange(synthetic)
+    write_exchange(path, given, force)
+    shape = "x".join(map(str, given.images.shape[1:]))
+    terminal.say(f"wrote {len(given.images)} training images of {len(given.class_names)} classes, {shape}")
+    if synthetic.factor > 1:
+        terminal.say(
+            f"each of the {len(synthetic.images)} stored images was decoded into {synthetic.factor**2} "
+            f"(multi-formation, factor {synthetic.factor})"
+        )
+    out(path)
 
 
 def _facts(artifact: "Artifact") -> "Table":
@@ -174,22 +278,22 @@ def _metric_table(evaluation: "Evaluation") -> "Table":
     return table
 
 
-def _save_grid(artifact: "BiasedDataset | SyntheticSet", path: str, force: bool) -> None:
-    """Writes the grid as PNG."""
+def _save_grid(artifact: "Artifact", path: str, force: bool) -> None:
+    """Writes the grid as PNG; raises UsageError for an evaluation."""
     import io
 
-    import numpy as np
     from PIL import Image
 
-    from fairdd_cli.artifacts import BiasedDataset, write_bytes
+    from fairdd_cli.artifacts import BiasedDataset, Evaluation, pixels, write_bytes
     from fairdd_cli.inspect import examples, grid
 
+    if isinstance(artifact, Evaluation):
+        raise UsageError(f"'{artifact.path}' is an evaluation and holds no images")
     if isinstance(artifact, BiasedDataset):
         rows = examples(artifact)
     else:
-        mean, std = (np.array(values)[:, None, None] for values in (artifact.mean, artifact.std))
-        pixels = np.rint(np.clip(artifact.images * std + mean, 0, 1) * 255).astype(np.uint8)
-        rows = [list(pixels[artifact.labels == label]) for label in range(len(artifact.class_names))]
+        images = pixels(artifact.images, artifact.mean, artifact.std)
+        rows = [list(images[artifact.labels == label]) for label in range(len(artifact.class_names))]
     sheet = grid(rows)
     picture = Image.fromarray(sheet[..., 0] if sheet.shape[2] == 1 else sheet[..., :3])
     buffer = io.BytesIO()

@@ -1,0 +1,190 @@
+"""Files in which others read training images: a folder of PNG, .npz, .safetensors, and the .pt of DD-Ranking.
+
+| target | content |
+|---|---|
+| a folder (no suffix) | `LABEL-CLASS/NUMBER.png`, 8 bits a channel, no longer normalised, and `fairdd.json` |
+| `.npz` | `images` float32 [M, C, H, W] (normalised), `labels` int64 [M], `mean`, `std` float32 [C], `class_names` |
+| `.safetensors` | the same four tensors; `class_names` and the origin as JSON in the metadata |
+| `.pt` | the tuple (`images`, `labels`) of tensors, as `torch.save` writes it |
+"""
+
+import io
+import json
+import re
+import shutil
+import tempfile
+import unicodedata
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from fairdd_cli.artifacts._files import STREAM, check_target, write_bytes
+from fairdd_cli.errors import UsageError, WorkError
+
+CARD = "fairdd.json"  # the file that tells an exported folder from any other
+SLUG = 40  # letters of a class's name in that of its folder
+ALIGNED = 8  # bytes to whose multiple the head of a .safetensors is filled up, so that tensors can be mapped
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """Training images float32 [M, C, H, W] in normalised units with their labels int64 [M], and what they mean.
+
+    `origin` says where they come from, for the formats that have a place for it.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    class_names: tuple[str, ...]
+    origin: Mapping[str, object] = field(default_factory=dict)
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Everything that is numbers, by name."""
+        mean, std = (np.array(values, np.float32) for values in (self.mean, self.std))
+        return {"images": self.images, "labels": self.labels, "mean": mean, "std": std}
+
+
+def pixels(images: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray:
+    """Normalised `images` [N, C, H, W] as uint8; what lies beyond black and white is cut off."""
+    scale, shift = (np.array(values, np.float32)[:, None, None] for values in (std, mean))
+    values: np.ndarray = np.rint(np.clip(images * scale + shift, 0, 1) * 255).astype(np.uint8)
+    return values
+
+
+def _npz(exchange: Exchange) -> bytes:
+    buffer = io.BytesIO()
+    names = np.array(exchange.class_names, dtype=np.str_)  # not of objects, which only unpickling would read
+    np.savez(buffer, allow_pickle=False, **exchange.tensors(), class_names=names)
+    return buffer.getvalue()
+
+
+def _safetensors(exchange: Exchange) -> bytes:
+    """Length of the head (8 bytes, little endian), head (JSON: where each tensor lies), tensors."""
+    origin = {"class_names": list(exchange.class_names), **exchange.origin}
+    head: dict[str, object] = {"__metadata__": {name: json.dumps(value) for name, value in origin.items()}}
+    parts: list[bytes] = []
+    end = 0
+    for name, dtype in (("labels", "I64"), ("images", "F32"), ("mean", "F32"), ("std", "F32")):  # widest first
+        array = exchange.tensors()[name]
+        parts.append(array.astype(array.dtype.newbyteorder("<")).tobytes())
+        start, end = end, end + len(parts[-1])
+        head[name] = {"dtype": dtype, "shape": array.shape, "data_offsets": (start, end)}
+    text = json.dumps(head).encode()
+    text += b" " * (-len(text) % ALIGNED)
+    return b"".join([len(text).to_bytes(8, "little"), text, *parts])
+
+
+def _pt(exchange: Exchange) -> bytes:
+    import torch  # noqa: PLC0415  # slow to import, and only this format needs it
+
+    buffer = io.BytesIO()
+    torch.save((torch.from_numpy(exchange.images), torch.from_numpy(exchange.labels)), buffer)
+    return buffer.getvalue()
+
+
+ENCODERS: Mapping[str, Callable[[Exchange], bytes]] = {".npz": _npz, ".safetensors": _safetensors, ".pt": _pt}
+
+
+def is_folder(path: str) -> bool:
+    """Whether `path` asks for a folder: there is one, or it has no suffix, or ends in a slash."""
+    return path.endswith("/") or Path(path).is_dir() or not Path(path).suffix
+
+
+def check_exchange(path: str, force: bool) -> None:
+    """Raises UsageError where `write_exchange` could not write `path`: unknown suffix, or something is there."""
+    if path in ("", STREAM):
+        raise UsageError("--export needs the name of a folder or of a file")
+    if not is_folder(path):
+        if Path(path).suffix not in ENCODERS:
+            raise UsageError(
+                f"--export {path}: unknown suffix '{Path(path).suffix}' (known: {', '.join(ENCODERS)}; "
+                "a name without a suffix, or one that ends in /, is a folder of PNG)"
+            )
+        check_target(path, force)
+        return
+    folder = Path(path)
+    if not folder.is_dir():
+        check_target(path.rstrip("/"), force=False)
+    elif Path.cwd().is_relative_to(folder.resolve()):
+        raise UsageError(f"--export {path}: it cannot replace the current folder; give the name of one inside it")
+    elif any(folder.iterdir()):
+        if not _is_export(folder):
+            raise UsageError(f"'{path}' holds other files than an export, and is left alone; give another name")
+        if not force:
+            raise UsageError(f"'{path}' holds an export already; give --force to replace it, or another name")
+
+
+def _is_export(folder: Path) -> bool:
+    """Whether `folder` holds what `write_exchange` puts there and nothing else, so that it may be replaced."""
+    others = [entry for entry in folder.iterdir() if entry.name != CARD]
+    return (folder / CARD).is_file() and all(
+        entry.is_dir() and not entry.is_symlink() and all(file.suffix == ".png" for file in entry.iterdir())
+        for entry in others
+    )
+
+
+def write_exchange(path: str, exchange: Exchange, force: bool = False) -> None:
+    """Writes `exchange` to `path`, whole or not at all, in the format that its suffix names.
+
+    Raises UsageError as `check_exchange`, and for a folder of images that PNG cannot hold; WorkError where the
+    system cannot write.
+    """
+    check_exchange(path, force)
+    if is_folder(path):
+        _write_folder(Path(path), exchange)
+    else:
+        write_bytes(path, ENCODERS[Path(path).suffix](exchange), force)
+
+
+def _write_folder(folder: Path, exchange: Exchange) -> None:
+    """Fills a folder beside `folder`, which then takes its name."""
+    from PIL import Image  # noqa: PLC0415  # only this format needs it
+
+    channels = exchange.images.shape[1]
+    if channels not in (1, 3):
+        raise UsageError(f"PNG holds images of 1 or 3 channels, and these have {channels}; export them as .npz")
+    sheet = pixels(exchange.images, exchange.mean, exchange.std).transpose(0, 2, 3, 1)
+    names = class_folders(exchange.class_names)
+    card = {"class_names": exchange.class_names, "mean": exchange.mean, "std": exchange.std, **exchange.origin}
+    folder = folder.absolute()
+    temporary = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name[:SLUG]}.", suffix=".part", dir=folder.parent))
+        for label, name in enumerate(names):
+            (temporary / name).mkdir()
+            for number, image in enumerate(sheet[exchange.labels == label]):
+                picture = Image.fromarray(image[..., 0] if channels == 1 else image)
+                picture.save(temporary / name / f"{number:05}.png")
+        (temporary / CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.chmod(0o755)
+        if folder.is_dir() and any(folder.iterdir()):
+            old = temporary.with_suffix(".old")
+            folder.rename(old)
+            temporary.rename(folder)
+            shutil.rmtree(old)
+        else:
+            temporary.rename(folder)  # an empty folder gives way
+    except OSError as error:
+        raise WorkError(f"cannot write '{folder}': {error.strerror or error}") from error
+    finally:
+        if temporary is not None:
+            with suppress(OSError):
+                shutil.rmtree(temporary)
+
+
+def class_folders(class_names: tuple[str, ...]) -> list[str]:
+    """A folder's name for each class: its number, so that sorting keeps the labels, and a slug of its name.
+
+    Class names come from files. Only ASCII letters, digits and hyphens are taken over, so that none of them is a
+    path, an option or hidden.
+    """
+    width = len(str(len(class_names) - 1))
+    plain = [unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower() for name in class_names]
+    slugs = [re.sub("[^a-z0-9]+", "-", name)[:SLUG].strip("-") or "class" for name in plain]
+    return [f"{label:0{width}}-{slug}" for label, slug in enumerate(slugs)]

@@ -1,0 +1,93 @@
+"""A file's images as a Dataset of PyTorch, for any training loop, and as what `inspect --export` writes."""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from fairdd_cli.artifacts import BiasedDataset, Evaluation, Exchange, SyntheticSet, read_any
+from fairdd_cli.errors import UsageError, unknown
+from fairdd_cli.runtime import ImageStore, Runtime
+from fairdd_cli.synthetic import decode
+from fairdd_cli.train import TensorImages, TrainingImages
+
+SPLITS = ("train", "test")
+
+
+class LabelledImages(Dataset[tuple[Tensor, int]]):
+    """Images in normalised units with their labels; entry i is (float32 tensor [C, H, W], int).
+
+    `classes` are the names of the labels, and `mean` and `std` (per channel, for values in [0, 1]) what the images
+    were normalised by. A data set also has `protected` (int64 [N]), which indexes the names in `groups`; in a
+    synthetic set, whose images belong to no group, both are empty. The images of a data set stay in their file.
+    """
+
+    def __init__(
+        self,
+        images: TrainingImages,
+        labels: np.ndarray,
+        classes: tuple[str, ...],
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        protected: np.ndarray | None = None,
+        groups: tuple[str, ...] = (),
+    ) -> None:
+        self._images = images
+        self.labels = torch.from_numpy(labels)
+        self.classes, self.mean, self.std, self.groups = classes, mean, std, groups
+        self.protected = torch.from_numpy(np.zeros(0, np.int64) if protected is None else protected)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """The image and the label at `index`; raises IndexError beyond the end, which ends a plain loop."""
+        label = int(self.labels[index])
+        return self._images.take(np.array([index % len(self)]))[0].contiguous(), label
+
+    @property
+    def images(self) -> Tensor:
+        """All of them, float32 [N, C, H, W]: those of a data set take four times the room of its file."""
+        return self._images.take(np.arange(len(self))).contiguous()
+
+
+def load(path: str, split: str = "train") -> LabelledImages:
+    """The images of the synthetic set, or of a `split` of the data set, at `path`; UsageError for anything else."""
+    if split not in SPLITS:
+        raise unknown("split", split, SPLITS)
+    artifact = read_any(path)
+    if isinstance(artifact, Evaluation):
+        raise UsageError(f"'{path}' is an evaluation and holds no images; load a synthetic set or a data set")
+    if isinstance(artifact, BiasedDataset):
+        return _of_dataset(artifact, split)
+    if split == "test":
+        raise UsageError(f"'{path}' is a synthetic set and has no test split; its data set has: '{artifact.dataset}'")
+    images, labels = training_images(artifact)
+    return LabelledImages(TensorImages(images), labels, artifact.class_names, artifact.mean, artifact.std)
+
+
+def _of_dataset(dataset: BiasedDataset, name: str) -> LabelledImages:
+    split = dataset.train if name == "train" else dataset.test
+    store = ImageStore(split.images, dataset.mean, dataset.std, Runtime(torch.device("cpu")), "disk")
+    groups = dataset.protected_names
+    return LabelledImages(store, split.labels, dataset.class_names, dataset.mean, dataset.std, split.protected, groups)
+
+
+def training_images(synthetic: SyntheticSet) -> tuple[Tensor, np.ndarray]:
+    """What networks are trained on: the decoded images float32 [N, C, H, W] and their labels int64 [N]."""
+    images = decode(torch.from_numpy(synthetic.images), synthetic.factor)
+    return images, np.repeat(synthetic.labels, synthetic.factor**2)
+
+
+def exchange(synthetic: SyntheticSet) -> Exchange:
+    """The training images of `synthetic` for other programs, and where they come from."""
+    images, labels = training_images(synthetic)
+    names = ("dataset", "method", "fairness", "ipc", "factor", "digest")
+    return Exchange(
+        images=images.contiguous().numpy(),
+        labels=labels,
+        mean=synthetic.mean,
+        std=synthetic.std,
+        class_names=synthetic.class_names,
+        origin={**{name: getattr(synthetic, name) for name in names}, **synthetic.origin},
+    )

@@ -1,0 +1,126 @@
+"""What users can type, and what they find in a file, is explained where they look: in the README or in the help."""
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from fairdd_cli.artifacts import dataset, evaluation, experts, synthetic
+from fairdd_cli.artifacts._hdf5 import Schema, stamped
+from fairdd_cli.cli import app
+from fairdd_cli.cli.report import FORMATS, PICTURES
+from fairdd_cli.datasets import DATASETS
+from fairdd_cli.fairness import STRATEGIES
+from fairdd_cli.methods import METHODS
+from fairdd_cli.metrics import METRICS
+from fairdd_cli.networks import NETWORKS
+from fairdd_cli.sampling import SAMPLINGS
+from fairdd_cli.synthetic import INITS
+
+README = Path(__file__).parents[1].joinpath("README.md").read_text()
+COMMANDS = typer.main.get_command(app).commands
+SCHEMAS = [module.SCHEMA for module in (dataset, synthetic, evaluation, experts)]
+COMMON = (*stamped("", {}), "options", "seed", "digest")  # what every file carries
+NAMES = {
+    "method": [*METHODS.names(), *METHODS.aliases],
+    "strategy": list(STRATEGIES),
+    "sampling": list(SAMPLINGS),
+    "first images": list(INITS),
+    "network": NETWORKS.names(),
+    "data set": DATASETS.names(),
+    "format of a report": list(FORMATS),
+    "picture of a report": list(PICTURES),
+}
+OPTIONS = [
+    (name, parameter) for name, command in COMMANDS.items() for parameter in command.params if parameter.name != "help"
+]
+
+
+def section(title: str) -> str:
+    """The text of the README under the heading `title`."""
+    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def in_code(text: str) -> set[str]:
+    """The words that `text` sets as code, in lines and in blocks."""
+    spans = re.findall(r"```\w*\n(.*?)```|`([^`\n]+)`", text, re.DOTALL)
+    return {word for pair in spans for word in re.split(r"[\s,:{}()\[\]=|\"]+", "".join(pair)) if word}
+
+
+def undocumented(names: Iterable[str], text: str) -> list[str]:
+    """Those of `names` that `text` does not set as code."""
+    known = in_code(text)
+    return [name for name in names if name not in known]
+
+
+def shown(parameter: Any) -> str:
+    """How an option or argument is typed."""
+    return parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.name
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_in_the_readme_and_explains_itself(name: str) -> None:
+    assert f"fairdd {name}" in README
+    text = COMMANDS[name].help
+    assert len(text.split("\n\n")[0]) > 20
+    assert f"fairdd {name}" in text, "its help should hold an example"
+    assert COMMANDS[name].short_help
+
+
+@pytest.mark.parametrize(("name", "parameter"), OPTIONS, ids=[f"{name} {shown(entry)}" for name, entry in OPTIONS])
+def test_every_option_has_a_help_that_names_its_default(name: str, parameter: Any) -> None:
+    text = (getattr(parameter, "help", "") or "").strip()
+    assert len(text) > 10, f"fairdd {name} {shown(parameter)} has no help"
+    assert not getattr(parameter, "hidden", False)
+    optional = shown(parameter).startswith("-") and not getattr(parameter, "required", False)
+    if optional and getattr(parameter, "default", None) is None:
+        assert "(default: " in text or "repeatable" in text.lower(), f"fairdd {name} {shown(parameter)}: {text}"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_options_that_the_readme_shows_exist(name: str) -> None:
+    known = {spelling for entry in COMMANDS[name].params for spelling in (*entry.opts, *entry.secondary_opts)}
+    calls = re.findall(rf"fairdd {name}\b([^|$\n`]*)", README.replace("\\\n", " "))
+    used = {word for call in calls for word in re.findall(r"(?<!\S)--?[a-zA-Z][\w-]*", call)}
+    assert used <= known | {"--help"}
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_every_name_on_offer_is_in_the_readme(kind: str) -> None:
+    assert not undocumented(NAMES[kind], README)
+
+
+def test_every_option_of_report_is_in_the_readme() -> None:
+    names = [shown(entry) for name, entry in OPTIONS if name == "report" and shown(entry).startswith("--")]
+    assert not undocumented(names, README)
+
+
+def test_every_metric_is_in_the_readme() -> None:
+    assert not undocumented(METRICS, README)
+
+
+@pytest.mark.parametrize("schema", SCHEMAS, ids=[schema.kind for schema in SCHEMAS])
+def test_every_attribute_and_array_of_a_file_is_in_the_readme(schema: Schema) -> None:
+    text = section("Files")
+    row = next(line for line in text.splitlines() if line.startswith(f"| `{schema.kind}`"))
+    assert not undocumented(schema.attributes, row)
+    assert not undocumented(COMMON, text)
+    assert not undocumented(list(arrays_of(schema)), row)
+
+
+def arrays_of(schema: Schema) -> Iterator[str]:
+    """The names of the arrays of a kind of file as the README has them: those of both splits once."""
+    for name in schema.arrays:
+        split, slash, rest = name.partition("/")
+        if split in ("train", "test"):
+            yield from (f"{split}/", rest)
+        else:
+            yield name.replace("/*", "/NETWORK") if slash else name
+
+
+def test_the_test_sees_what_is_missing() -> None:
+    text = "uses `--init real` and\n```\nfairdd verify data.h5\n```\nbut noise only in prose"
+    assert undocumented(["--init", "real", "verify", "noise"], text) == ["noise"]
