@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs fairdd with the extras that its tests use (in a virtual environment, if none is active), lints, type-checks and tests.
+# Installs fairdd with the extras that its tests use (in a virtual environment, if none is active), lints, type-checks
+# and tests.
 EXTRAS="[test,plot,grid]"
 . "$(dirname "$0")/../recipes/_environment.sh"
 set -x
