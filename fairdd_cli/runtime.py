@@ -10,6 +10,7 @@ import os
 import resource
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -227,7 +228,8 @@ def compiler_works() -> bool:
     """Whether torch can compile for a CPU here."""
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns of the GPU that is not there
     try:
-        return bool(torch.compile(torch.square)(torch.ones(2)).sum() == 2)
+        with warnings.catch_warnings(action="ignore"):  # of what torch itself makes of its own parts
+            return bool(torch.compile(torch.square)(torch.ones(2)).sum() == 2)
     except Exception:  # whatever the compiler raises, there is a way without it
         return False
 
