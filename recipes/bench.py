@@ -24,6 +24,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
+from _workers import Worker
+
 PIECES = {  # by family: those of one family are measured in turn
     "dm": ["dm-step", "dm-fair-step"],
     "gm": ["gm-step", "gm-fair-step"],
@@ -336,50 +338,16 @@ def peak(setting: Setting) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-class Worker:
-    """A process that times one piece, one way."""
-
-    def __init__(self, name: str, kind: str, setting: Setting, folder: str) -> None:
-        words = [sys.executable, str(Path(__file__).resolve()), "--worker", name, kind, json.dumps(asdict(setting))]
-        root = str(Path(__file__).resolve().parent.parent)
-        environment = {**os.environ, "PYTHONPATH": root}
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        self._process = subprocess.Popen(words, text=True, cwd=folder, env=environment, **pipes)
-        if self._process.stdin is None or self._process.stdout is None:
-            raise SystemExit("no pipe to the worker")
-        self._there, self._back = self._process.stdin, self._process.stdout
-        self.said = self._line()
-        self.seconds: list[float] = []
-        self.peak = 0
-        if self.said == "none":
-            self.stop()
-
-    def _line(self) -> str:
-        line = self._back.readline().strip()
-        if not line:
-            raise SystemExit(f"a worker ended with {self._process.wait()}")
-        return line
-
-    def measure(self) -> None:
-        """Times the piece once more."""
-        self._there.write("again\n")
-        self._there.flush()
-        seconds, peak = self._line().split()
-        self.seconds.append(float(seconds))
-        self.peak = int(peak)
-
-    def stop(self) -> None:
-        """Ends the process."""
-        self._there.close()
-        self._back.close()
-        self._process.wait()
+def worker(name: str, kind: str, setting: Setting, folder: str) -> Worker:
+    """A process that does `kind` of the piece `name`."""
+    return Worker([str(Path(__file__).resolve()), "--worker", name, kind, json.dumps(asdict(setting))], folder)
 
 
 def family(
     names: list[str], setting: Setting, repetitions: int, rate: float, operations: dict[str, float], folder: str
 ) -> Iterator[dict[str, object]]:
     """The records of pieces that are measured in turn."""
-    workers = {(name, kind): Worker(name, kind, setting, folder) for name in names for kind in ("ours", "textbook")}
+    workers = {(name, kind): worker(name, kind, setting, folder) for name in names for kind in ("ours", "textbook")}
     there = [worker for worker in workers.values() if worker.said == "ready"]
     for _ in range(repetitions):
         for worker in there:
@@ -419,7 +387,7 @@ def main() -> None:
     setting = Setting(**{item.name: getattr(given, item.name) for item in fields(Setting)})
     chosen = given.only or every
     with tempfile.TemporaryDirectory() as folder:
-        machine = Worker(" ".join(chosen), "limit", setting, folder)
+        machine = worker(" ".join(chosen), "limit", setting, folder)
         machine.stop()
         rates = json.loads(machine.said)
         print(f"{platform.machine()}, {os.cpu_count()} cores; {setting}")
