@@ -338,7 +338,7 @@ def peak(setting: Setting) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def worker(name: str, kind: str, setting: Setting, folder: str) -> Worker:
+def started(name: str, kind: str, setting: Setting, folder: str) -> Worker:
     """A process that does `kind` of the piece `name`."""
     return Worker([str(Path(__file__).resolve()), "--worker", name, kind, json.dumps(asdict(setting))], folder)
 
@@ -347,7 +347,7 @@ def family(
     names: list[str], setting: Setting, repetitions: int, rate: float, operations: dict[str, float], folder: str
 ) -> Iterator[dict[str, object]]:
     """The records of pieces that are measured in turn."""
-    workers = {(name, kind): worker(name, kind, setting, folder) for name in names for kind in ("ours", "textbook")}
+    workers = {(name, kind): started(name, kind, setting, folder) for name in names for kind in ("ours", "textbook")}
     there = [worker for worker in workers.values() if worker.said == "ready"]
     for _ in range(repetitions):
         for worker in there:
@@ -387,7 +387,7 @@ def main() -> None:
     setting = Setting(**{item.name: getattr(given, item.name) for item in fields(Setting)})
     chosen = given.only or every
     with tempfile.TemporaryDirectory() as folder:
-        machine = worker(" ".join(chosen), "limit", setting, folder)
+        machine = started(" ".join(chosen), "limit", setting, folder)
         machine.stop()
         rates = json.loads(machine.said)
         print(f"{platform.machine()}, {os.cpu_count()} cores; {setting}")
