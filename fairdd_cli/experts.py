@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairdd_cli.artifacts import Experts, claimed, read_experts, write_experts
+from fairdd_cli.artifacts import Experts, claimed, read_experts, remove_parts, write_experts
 from fairdd_cli.checkpoints import Checkpoints, State
 from fairdd_cli.errors import UsageError
 from fairdd_cli.methods._base import Problem
@@ -49,12 +49,12 @@ def obtained(
             made = _trajectories(targets, parts, training, problem)
             if processes.first:
                 write_experts(path, wanted, problem.streams.seed, len(targets), shape, made)
-                for _, kept in parts:
-                    kept.discard()
             else:
                 deque(made, maxlen=0)
             processes.sum(torch.zeros((), device=device))  # the file is there from here on
     found = read_experts(path)
+    if processes.first:
+        remove_parts(path)  # a run that was killed may have left some
     for name, value in wanted.items():
         if found.origin.get(name) != value:
             raise UsageError(

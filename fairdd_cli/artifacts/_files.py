@@ -99,6 +99,16 @@ def _name(temporary: Path, target: Path) -> None:
         raise UsageError(f"'{target}' exists already; give --force to replace it") from error
 
 
+def remove_parts(path: str) -> None:
+    """Removes the checkpoints of what `path` was put together from, called `path.N-M`, and what writing them left."""
+    target = Path(path).absolute()
+    name = f"{glob.escape(target.name)}.[0-9]*-[0-9]*{CHECKPOINT}"
+    for pattern in (name, f".{name}.????????.part"):
+        for leftover in target.parent.glob(pattern):
+            with suppress(OSError):  # in a folder that is only read from, they stay
+                leftover.unlink()
+
+
 @contextmanager
 def claimed(path: str) -> Iterator[None]:
     """A block in which no other process that claims `path` may write it: raises UsageError where one does.
