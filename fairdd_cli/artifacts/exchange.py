@@ -59,7 +59,7 @@ def pixels(images: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) 
 def _npz(exchange: Exchange) -> bytes:
     buffer = io.BytesIO()
     names = np.array(exchange.class_names, dtype=np.str_)  # not of objects, which only unpickling would read
-    np.savez(buffer, allow_pickle=False, **exchange.tensors(), class_names=names)
+    np.savez(buffer, **exchange.tensors(), class_names=names)
     return buffer.getvalue()
 
 
