@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -59,7 +60,8 @@ def pixels(images: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) 
 def _npz(exchange: Exchange) -> bytes:
     buffer = io.BytesIO()
     names = np.array(exchange.class_names, dtype=np.str_)  # not of objects, which only unpickling would read
-    np.savez(buffer, **exchange.tensors(), class_names=names)
+    arrays: dict[str, Any] = {**exchange.tensors(), "class_names": names}
+    np.savez(buffer, **arrays)
     return buffer.getvalue()
 
 
