@@ -79,14 +79,15 @@ def whole_life(words: list[object], folder: Path) -> float:
     return time.monotonic() - began
 
 
-def killed_life(words: list[object], folder: Path, seconds: float, kills: int, generator: np.random.Generator) -> int:
-    """Runs the program, killing it `kills` times after a random share of `seconds`, and then lets it end.
+def killed_life(words: list[object], output: Path, seconds: float, kills: int, generator: np.random.Generator) -> int:
+    """Runs the program, which writes `output`, killing it `kills` times after a random share of `seconds`, and then
+    lets it end.
 
-    Returns how many kills met it alive; a life that ends before is not killed any more.
+    Returns how many kills met it alive; a life whose output is complete is over, whatever ended its process.
     """
-    met = 0
+    folder, met = output.parent, 0
     for _ in range(kills):
-        process = start(words, folder)
+        process = start([*words, output.name], folder)
         process.join(seconds * generator.uniform())
         if process.exitcode is None and process.pid is not None:
             os.kill(process.pid, signal.SIGKILL)
@@ -96,7 +97,11 @@ def killed_life(words: list[object], folder: Path, seconds: float, kills: int, g
                 raise RuntimeError((folder / "said").read_text())
             return met
         met += 1
-    whole_life(words, folder)
+        if output.exists():
+            # No kill can be kept from falling between the output's renaming and the checkpoint's removal.
+            Path(f"{output}.checkpoint").unlink(missing_ok=True)
+            return met
+    whole_life([*words, output.name], folder)
     return met
 
 
@@ -112,7 +117,7 @@ def campaign(name: str, folder: Path, kills: int) -> int:
     generator, met, lives = Streams(0).numpy(f"kill/{name}"), 0, 0
     while met < kills:
         output = folder / f"life{lives}.{suffix}"
-        met += killed_life([*words, output.name], folder, seconds, 5, generator)
+        met += killed_life(words, output, seconds, 5, generator)
         lives += 1
         if read_any(str(output)).digest != read_any(str(undisturbed[0])).digest:
             raise RuntimeError(f"{name}: life {lives} ended in other content")
