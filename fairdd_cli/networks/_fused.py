@@ -10,6 +10,7 @@ With h = (x - mean) * rstd, y = pool(relu(weight * h + bias)), and P(z) = z - me
 channel of one image. All tensors are [N, C, H, W]; means are [N, C, 1, 1]; weight and bias are [C].
 """
 
+from collections.abc import Iterator
 from functools import cache
 from types import FunctionType
 from typing import Any
@@ -26,30 +27,43 @@ def _wide(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def _windows(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The pixels of [N, C, H, W] at each of the four places in their 2x2 windows, as [N, C, H // 2, W // 2].
+
+    What is pooled is computed for each and added up: a pooling would have its whole input written out first.
+    """
+    height, width = (side // 2 * 2 for side in tensors[0].shape[2:])
+    for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        yield tuple(_wide(tensor[:, :, row:height:2, column:width:2]) for tensor in tensors)
+
+
 def _forward(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """(y, mean, rstd)."""
-    wide = _wide(x)
-    mean = wide.mean(PIXELS, keepdim=True)
-    rstd = torch.rsqrt((wide - mean).square().mean(PIXELS, keepdim=True) + eps)
-    hidden = (wide - mean) * rstd
-    active = F.relu(hidden * weight[:, None, None] + bias[:, None, None])
-    return F.avg_pool2d(active, 2).to(x.dtype), mean, rstd
+    # Both moments come from one reading, about the mean of a few pixels: so near the true mean nothing cancels.
+    near = _wide(x[:, :, ::4, ::4]).mean(PIXELS, keepdim=True)
+    apart = _wide(x) - near
+    rest, square = apart.mean(PIXELS, keepdim=True), apart.square().mean(PIXELS, keepdim=True)
+    mean, rstd = near + rest, torch.rsqrt((square - rest.square()).clamp(min=0) + eps)
+    total = torch.zeros((), device=x.device)
+    for (pixels,) in _windows(x):
+        total = total + F.relu((pixels - mean) * rstd * weight[:, None, None] + bias[:, None, None])
+    return (total / 4).to(x.dtype), mean, rstd
 
 
 def _upstream(x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor, bias: Tensor, grad: Tensor) -> tuple[Tensor, ...]:
-    """(h, which values ReLU lets through, the gradient of ReLU's input)."""
+    """(h, the gradient of ReLU's input)."""
     hidden = (_wide(x) - mean) * rstd
     through = hidden * weight[:, None, None] + bias[:, None, None] > 0
     spread = _wide(grad).repeat_interleave(2, 2).repeat_interleave(2, 3) / 4
     spread = F.pad(spread, (0, x.shape[3] % 2, 0, x.shape[2] % 2))  # pooling leaves an odd row or column out
-    return hidden, through, torch.where(through, spread, 0.0)
+    return hidden, torch.where(through, spread, 0.0)
 
 
 def _backward(
     x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor, bias: Tensor, grad: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(the gradient of x, the mean of slope * h, the mean of slope)."""
-    hidden, _, slope = _upstream(x, mean, rstd, weight, bias, grad)
+    hidden, slope = _upstream(x, mean, rstd, weight, bias, grad)
     slope_hidden, slope_mean = (slope * hidden).mean(PIXELS, keepdim=True), slope.mean(PIXELS, keepdim=True)
     back = weight[:, None, None] * rstd * (slope - slope_mean - hidden * slope_hidden)
     return back.to(x.dtype), slope_hidden, slope_mean
@@ -69,23 +83,24 @@ def _double(
     up_bias: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of (x, weight [N, C, 1, 1], grad) for `up`, `up_weight`, `up_bias`: those of what backward gave."""
-    hidden, through, slope = _upstream(x, mean, rstd, weight, bias, grad)
+    hidden, slope = _upstream(x, mean, rstd, weight, bias, grad)
     up, scale = _wide(up), weight[:, None, None] * rstd
     up_mean, up_hidden = up.mean(PIXELS, keepdim=True), (up * hidden).mean(PIXELS, keepdim=True)
     projected = up - up_mean - hidden * up_hidden
     both = (projected * slope).mean(PIXELS, keepdim=True)  # that of up * P(slope), too
-    from_slope = scale * projected + up_weight[:, None, None] * hidden + up_bias[:, None, None]
     # h depends on x by rstd * P; what reaches h, and its two means that P takes away
     reach = up_weight[:, None, None] * slope - scale * (slope_hidden * up + up_hidden * slope)
     reach_mean = up_weight[:, None, None] * slope_mean - scale * (slope_hidden * up_mean + up_hidden * slope_mean)
     reach_hidden = up_weight[:, None, None] * slope_hidden - scale * 2 * slope_hidden * up_hidden
     to_x = rstd * (reach - reach_mean - hidden * reach_hidden) - scale * rstd * hidden * both
-    pixels = x.shape[2] * x.shape[3]
-    return (
-        to_x.to(x.dtype),
-        rstd * both * pixels,
-        F.avg_pool2d(torch.where(through, from_slope, 0.0), 2).to(grad.dtype),
-    )
+    to_grad = torch.zeros((), device=x.device)
+    for pixels, above in _windows(x, up):
+        hidden = (pixels - mean) * rstd
+        from_slope = scale * (above - up_mean - hidden * up_hidden)
+        from_slope = from_slope + up_weight[:, None, None] * hidden + up_bias[:, None, None]
+        through = hidden * weight[:, None, None] + bias[:, None, None] > 0
+        to_grad = to_grad + torch.where(through, from_slope, 0.0)
+    return to_x.to(x.dtype), rstd * both * (x.shape[2] * x.shape[3]), (to_grad / 4).to(grad.dtype)
 
 
 class _Kernel:
