@@ -38,6 +38,7 @@ RUNS: dict[str, list[object]] = {
     "mtt": ["distill", "toy.h5", "--method", "mtt", "--fair", "--ipc", 2, "--iterations", 12, *EXPERTS, *NETWORK],
     "evaluate": ["evaluate", "toy.h5", "--seeds", 12, "--epochs", 3, *NETWORK],
 }
+RUNS["compiled"] = [*RUNS["gm"], "--compile", "on"]
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(

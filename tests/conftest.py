@@ -50,6 +50,11 @@ def toy(tmp_path: Path) -> BiasedDataset:
     return write_toy(tmp_path / "toy.h5", np.array([[9, 3, 0, 2], [2, 9, 1, 3], [4, 3, 2, 9]]))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the slow tests first: whoever has none left takes quick ones, and no core waits for the last."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 Fairdd = Callable[..., subprocess.CompletedProcess[str]]
 
 

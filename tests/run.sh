@@ -8,4 +8,4 @@ ruff check .
 ruff format --check .
 mypy
 # One thread for each test: the matrices are small, and waiting threads would only take the cores from each other.
-OMP_NUM_THREADS=1 python -m pytest --numprocesses auto "$@"
+OMP_NUM_THREADS=1 python -m pytest --numprocesses auto --maxschedchunk 1 "$@"

@@ -15,6 +15,7 @@ from shared_job import MOVING, OPTIONS, main
 from fairdd_cli.artifacts import CHECKPOINT, read_synthetic
 from fairdd_cli.processes import Processes
 
+pytestmark = pytest.mark.slow
 TESTS = Path(__file__).parent
 DISTILL = ["distill", "toy.h5", "--method", "dm", "--fair", "--ipc", "2", "--network", "convnet:width=8,depth=2"]
 
