@@ -302,6 +302,7 @@ class ImageStore:
         # (x / 255 - mean) / std in one multiplication and one addition
         scale = 1 / (255 * np.array(std, np.float64))
         shift = -np.array(mean, np.float64) / np.array(std, np.float64)
+        self.stretch = float(np.square(255 * scale).mean())  # of squared distances between pixels in [0, 1]
         self._scale = runtime.to_device(torch.tensor(scale, dtype=torch.float32)[:, None, None])
         self._shift = runtime.to_device(torch.tensor(shift, dtype=torch.float32)[:, None, None])
         self.low, self.high = self._shift, 255 * self._scale + self._shift  # [C, 1, 1]: black and white, normalised

@@ -67,8 +67,7 @@ class Method(GradientMatching):
         The learning rate is that of pixels in [0, 1], which normalisation stretches: by 1/std² in all.
         """
         left = self.momentum**problem.classes
-        stretch = float((problem.store.high - problem.store.low).square().mean())
-        problem.optimise(self.learning_rate * stretch * (1 - left) / (1 - self.momentum), left)
+        problem.optimise(self.learning_rate * problem.store.stretch * (1 - left) / (1 - self.momentum), left)
 
     def work(self, problem: Problem) -> float:
         """Real and synthetic images (twice backward) of each matching step, and the training between them."""

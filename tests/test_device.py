@@ -1,0 +1,99 @@
+"""A step waits for nothing from its device and mixes nothing of it with the host's, as far as can be told without one.
+
+Tensors on torch's device "meta" have a shape and no values: an operation that needs a value on the host, or has one
+operand there, fails on them, where on a GPU it would wait for the queue to empty, or fail as well.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_toy
+
+from fairdd_cli.artifacts import BiasedDataset, read_experts
+from fairdd_cli.distill import make_plan, make_problem
+from fairdd_cli.methods._base import MethodBase, Problem
+from fairdd_cli.networks import parse_network
+from fairdd_cli.runtime import Runtime, Silent, open_runtime
+from fairdd_cli.train import Training
+
+OPTIONS = {
+    "gm": {"outer": "2", "inner": "2"},
+    "dsa": {"outer": "2", "inner": "2"},
+    "idc": {"inner": "2", "network_images": "4"},
+    "mtt": {"unrolled": "2", "experts": "1", "expert_epochs": "2", "ahead": "1", "max_start": "1"},
+}
+
+
+class Elsewhere(Runtime):
+    """A device that takes orders and never answers; like a GPU, it takes all classes at once."""
+
+    @contextmanager
+    def arithmetic(self) -> Iterator[None]:
+        yield  # torch has no autocast for it
+
+
+def problem_of(
+    dataset: BiasedDataset, method: str, fairness: str, runtime: Runtime, folder: Path
+) -> tuple[MethodBase, Problem]:
+    plan = make_plan(
+        method,
+        fairness=fairness,
+        sampling=None,
+        init="real",
+        ipc=2,
+        factor=None,
+        batch_real=None,
+        iterations=1,
+        network=parse_network("convnet:width=4,depth=1"),
+        seed=0,
+        options=OPTIONS.get(method, {}),
+        experts=str(folder / "experts.h5") if method == "mtt" else "",
+    )
+    hyper = plan.hyper.for_data(dataset, plan.ipc)
+    problem = make_problem(replace(plan, hyper=hyper), dataset, runtime, Silent(), "device")
+    hyper.prepare(problem)
+    return hyper, problem
+
+
+@pytest.fixture
+def elsewhere() -> Runtime:
+    return Elsewhere(torch.device("meta"))
+
+
+@pytest.mark.parametrize("fairness", ["vanilla", "fairdd", "barycenter", "inverse", "groupdro"])
+@pytest.mark.parametrize("method", ["dm", "gm", "dsa", "idc"])  # dream and kde look at images on the host
+def test_a_step_never_waits_for_its_device(
+    toy: BiasedDataset, method: str, fairness: str, elsewhere: Runtime, tmp_path: Path
+) -> None:
+    hyper, problem = problem_of(toy, method, fairness, elsewhere, tmp_path)
+    assert hyper.step(problem, 0).device.type == "meta"
+
+
+@pytest.mark.parametrize("fairness", ["vanilla", "fairdd"])
+def test_unrolled_training_never_waits_for_its_device(
+    toy: BiasedDataset, fairness: str, elsewhere: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem_of(toy, "mtt", fairness, open_runtime("cpu"), tmp_path)  # makes the experts
+    monkeypatch.setattr("fairdd_cli.distill.obtained", lambda path, *_: read_experts(path))
+    hyper, problem = problem_of(toy, "mtt", fairness, elsewhere, tmp_path)
+    assert hyper.step(problem, 0).device.type == "meta"
+
+
+def test_training_never_waits_for_its_device(toy: BiasedDataset, elsewhere: Runtime, tmp_path: Path) -> None:
+    _, problem = problem_of(toy, "dm", "vanilla", elsewhere, tmp_path)
+    network = problem.fresh_network()
+    problem.train(network, Training(epochs=2, cutmix=1.0), 0)
+    assert all(parameter.device.type == "meta" for parameter in network.parameters())
+
+
+def test_waiting_and_mixing_are_noticed(tmp_path: Path) -> None:
+    write_toy(tmp_path / "toy.h5", np.array([[2, 2], [2, 2]]))
+    there = torch.ones(3, device="meta")
+    for careless in (lambda: bool(there.sum() > 0), lambda: there.cpu().numpy(), lambda: there + torch.ones(3)):
+        with pytest.raises((RuntimeError, NotImplementedError)):
+            careless()
