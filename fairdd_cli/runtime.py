@@ -154,7 +154,8 @@ class Runtime:
         for part in module.modules() if self.compiled else ():
             if isinstance(part, Fusible):
                 part.fused = part.fusible
-        return module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+        placed = module.to(self.device, non_blocking=True, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return placed  # type: ignore[no-any-return]
 
     def to_device(self, array: np.ndarray | torch.Tensor) -> torch.Tensor:
         """`array` as a tensor on the device."""

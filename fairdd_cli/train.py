@@ -118,7 +118,7 @@ class Mix:
         """The mixed images [B, C, H, W]."""
         rows, cols = self.box
         mixed = images.clone()
-        mixed[:, :, rows, cols] = images[self.partner.to(images.device), :, rows, cols]
+        mixed[:, :, rows, cols] = images[self.partner.to(images.device, non_blocking=True), :, rows, cols]
         return mixed
 
 
@@ -173,7 +173,7 @@ def fit(
             answers = labels[torch.from_numpy(batch).to(labels.device, non_blocking=True)]
             mix = draw_mix(training.cutmix, len(batch), size, streams.numpy("train/cutmix", *key, epoch, number))
             if mix:
-                taken, partners = mix.images(taken), answers[mix.partner.to(answers.device)]
+                taken, partners = mix.images(taken), answers[mix.partner.to(answers.device, non_blocking=True)]
             optimizer.zero_grad(set_to_none=True)
             for piece in pieces(processes.share(len(batch))):
                 with runtime.arithmetic():

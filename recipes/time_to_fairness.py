@@ -68,7 +68,7 @@ def measured(setting: str, iterations: int, folder: Path, seeds: int, epochs: in
     if not evaluation.exists():
         fairdd("evaluate", synthetic, "--seeds", seeds, "--epochs", epochs, "-o", evaluation)
     ((_, metrics),) = json.loads(evaluation.read_text(encoding="utf-8"))["metrics"].items()
-    found = [100 * metrics[key]["mean"] for key in ("accuracy", "deo_mean", "deo_max")]
+    found = [metrics[key]["mean"] for key in ("accuracy", "deo_mean", "deo_max")]
     return Point(setting, iterations, read_synthetic(str(synthetic)).history.seconds[-1], *found)
 
 

@@ -1,18 +1,19 @@
 """A step waits for nothing from its device and mixes nothing of it with the host's, as far as can be told without one.
 
 Tensors on torch's device "meta" have a shape and no values: an operation that needs a value on the host, or has one
-operand there, fails on them, where on a GPU it would wait for the queue to empty, or fail as well.
+operand there, fails on them, where on a GPU it would wait for the queue to empty, or fail as well. What copies from the
+host and waits for it is noticed on its way.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from conftest import write_toy
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fairdd_cli.artifacts import BiasedDataset, read_experts
 from fairdd_cli.distill import make_plan, make_problem
@@ -35,6 +36,17 @@ class Elsewhere(Runtime):
     @contextmanager
     def arithmetic(self) -> Iterator[None]:
         yield  # torch has no autocast for it
+
+
+class NoWaitingCopies(TorchDispatchMode):
+    """A block in which a copy from the host that waits is an error."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        copied = func(*args, **(kwargs or {}))
+        if func in (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default):
+            source, waits = args[len(args) > 1], not ((kwargs or {}).get("non_blocking") or (len(args) > 2 and args[2]))
+            assert not (waits and source.device.type == "cpu" and copied.device.type != "cpu"), func
+        return copied
 
 
 def problem_of(
@@ -71,7 +83,8 @@ def test_a_step_never_waits_for_its_device(
     toy: BiasedDataset, method: str, fairness: str, elsewhere: Runtime, tmp_path: Path
 ) -> None:
     hyper, problem = problem_of(toy, method, fairness, elsewhere, tmp_path)
-    assert hyper.step(problem, 0).device.type == "meta"
+    with NoWaitingCopies():
+        assert hyper.step(problem, 0).device.type == "meta"
 
 
 @pytest.mark.parametrize("fairness", ["vanilla", "fairdd"])
@@ -81,19 +94,39 @@ def test_unrolled_training_never_waits_for_its_device(
     problem_of(toy, "mtt", fairness, open_runtime("cpu"), tmp_path)  # makes the experts
     monkeypatch.setattr("fairdd_cli.distill.obtained", lambda path, *_: read_experts(path))
     hyper, problem = problem_of(toy, "mtt", fairness, elsewhere, tmp_path)
-    assert hyper.step(problem, 0).device.type == "meta"
+    with NoWaitingCopies():
+        assert hyper.step(problem, 0).device.type == "meta"
 
 
 def test_training_never_waits_for_its_device(toy: BiasedDataset, elsewhere: Runtime, tmp_path: Path) -> None:
     _, problem = problem_of(toy, "dm", "vanilla", elsewhere, tmp_path)
-    network = problem.fresh_network()
-    problem.train(network, Training(epochs=2, cutmix=1.0), 0)
+    with NoWaitingCopies():
+        network = problem.fresh_network()
+        problem.train(network, Training(epochs=2, cutmix=1.0), 0)
     assert all(parameter.device.type == "meta" for parameter in network.parameters())
 
 
-def test_waiting_and_mixing_are_noticed(tmp_path: Path) -> None:
-    write_toy(tmp_path / "toy.h5", np.array([[2, 2], [2, 2]]))
+def test_waiting_and_mixing_are_noticed() -> None:
     there = torch.ones(3, device="meta")
     for careless in (lambda: bool(there.sum() > 0), lambda: there.cpu().numpy(), lambda: there + torch.ones(3)):
         with pytest.raises((RuntimeError, NotImplementedError)):
             careless()
+    for careless in (lambda: torch.ones(3).to("meta"), lambda: there.copy_(torch.ones(3))):
+        with NoWaitingCopies(), pytest.raises(AssertionError):
+            careless()
+    with NoWaitingCopies():
+        torch.ones(3).to("meta", non_blocking=True)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here")
+@pytest.mark.parametrize("fairness", ["vanilla", "fairdd"])
+@pytest.mark.parametrize("method", ["dm", "gm", "dsa", "idc"])
+def test_a_step_never_waits_for_its_gpu(toy: BiasedDataset, method: str, fairness: str, tmp_path: Path) -> None:
+    hyper, problem = problem_of(toy, method, fairness, open_runtime("cuda"), tmp_path)
+    hyper.step(problem, 0)  # the first sets up libraries
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        hyper.step(problem, 1)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

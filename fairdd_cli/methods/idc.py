@@ -106,7 +106,7 @@ class Method(GradientMatching):
             for position, label in enumerate(range(classes.start, classes.stop))
         ]
         kept = torch.from_numpy(np.concatenate(chosen))
-        return images[kept.to(images.device)], labels[kept]
+        return images[kept.to(images.device, non_blocking=True)], labels[kept]
 
     def train(self, problem: Problem, network: Classifier, optimizer: torch.optim.SGD, *key: int) -> None:
         """Trains `network` on some real images."""

@@ -146,7 +146,7 @@ class Method(MethodBase):
             taken, queue = queue[:size], queue[size:]
             draws = problem.streams.torch("mtt/augment", *key, number)
             draw = augment.draw_single(operations, size, problem.size, draws)
-            picked = draw.apply(images[taken.to(images.device)], torch.arange(size))
+            picked = draw.apply(images[taken.to(images.device, non_blocking=True)], torch.arange(size))
             yield picked, problem.runtime.to_device(labels[taken])
             problem.progress.advance(3 * size)
 
