@@ -29,8 +29,8 @@ PRECISIONS = ("fp32", "tf32", "bf16")
 RESIDENCIES = ("auto", "device", "memory", "disk")
 COMPILES = ("auto", "on", "off")
 # Values (of an image, forward and backward) through kernels from which compiling them pays, for each thread: they save
-# about 4 ns each on one thread, and the compiler takes 10 to 20 s.
-PAYS = 1e10
+# 3 to 4 ns each on one thread, and the compiler takes 17 s the first time and 3 s when it has seen them before.
+PAYS = 6e9
 # glibc's names for its options. By default it gives large blocks back to the system as soon as they are free and gets
 # them anew, zeroed page by page, which costs a network on a CPU half its time.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
