@@ -121,11 +121,9 @@ def problem_of(setting: Setting, method: str, fairness: str):  # type: ignore[no
         sampling=setting.sampling if samples else None,
         init="real",
         ipc=setting.ipc,
-        factor=None,
         batch_real=setting.batch_real if method in ("dm", "gm", "dsa") else None,
         iterations=1,
         network=parse_network(f"convnet:width={setting.width}"),
-        seed=0,
         options=STEP.get(method, {}),
         experts="" if samples else f"{fairness}.h5",
     )

@@ -28,14 +28,9 @@ def plan_of(method: str, folder: Path, norm: str = "instance") -> Plan:
     return make_plan(
         method,
         fairness="vanilla" if method == "random" else "fairdd",
-        sampling=None,
-        init=None,
         ipc=2,
-        factor=None,
-        batch_real=None,
         iterations=2,
         network=parse_network(f"convnet:width=8,depth=2,norm={norm}"),
-        seed=0,
         options=OPTIONS[method],
         experts=str(folder / "experts.h5") if method == "mtt" else "",
     )

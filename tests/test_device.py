@@ -55,14 +55,10 @@ def problem_of(
     plan = make_plan(
         method,
         fairness=fairness,
-        sampling=None,
         init="real",
         ipc=2,
-        factor=None,
-        batch_real=None,
         iterations=1,
         network=parse_network("convnet:width=4,depth=1"),
-        seed=0,
         options=OPTIONS.get(method, {}),
         experts=str(folder / "experts.h5") if method == "mtt" else "",
     )

@@ -19,8 +19,7 @@ NETWORK = parse_network("convnet:width=4,depth=2")
 
 def plan(method: str, **changes: object) -> Plan:
     choices: dict[str, object] = {
-        "fairness": "vanilla", "sampling": None, "init": None, "ipc": 2, "factor": 1, "batch_real": None,
-        "iterations": 3, "network": NETWORK, "seed": 0, "options": {},
+        "fairness": "vanilla", "ipc": 2, "factor": 1, "iterations": 3, "network": NETWORK, "options": {},
     }  # fmt: skip
     return make_plan(method, **{**choices, **changes})  # type: ignore[arg-type]
 

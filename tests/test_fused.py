@@ -118,14 +118,9 @@ def test_a_compiled_run_is_the_plain_one_but_for_rounding(method: str, toy: Bias
     plan = make_plan(
         method,
         fairness="fairdd",
-        sampling=None,
-        init=None,
         ipc=2,
-        factor=None,
-        batch_real=None,
         iterations=2,
         network=parse_network("convnet:width=8,depth=2"),
-        seed=0,
         options=short.get(method, {}),
     )
     plain = distill(plan, toy, Runtime(CPU, micro_batch=32), Silent())

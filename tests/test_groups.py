@@ -63,8 +63,8 @@ def test_noise_replaces_a_share_of_the_groups_and_keeps_images_with_their_labels
 def test_groups_may_change_whatever_the_residency(toy: BiasedDataset) -> None:
     for changes in ({"groups": "pseudo:3"}, {"group_noise": 0.3}):
         chosen = make_plan(
-            "dm", fairness="fairdd", sampling=None, init=None, ipc=1, factor=None, batch_real=None, iterations=2,
-            network=parse_network("convnet:width=4,depth=2"), seed=0, options={}, **changes,
+            "dm", fairness="fairdd", ipc=1, iterations=2, network=parse_network("convnet:width=4,depth=2"), options={},
+            **changes,
         )  # fmt: skip
         found = [distill(chosen, toy, open_runtime("cpu"), Silent(), residency).images for residency in RESIDENCIES]
         for images in found[1:]:
@@ -135,7 +135,7 @@ def test_stages_follow_each_other_and_each_draws_its_own() -> None:
 def test_a_pseudo_group_study_needs_no_labels(tmp_path: Path) -> None:
     alone = write_toy(tmp_path / "alone.h5", np.array([[12], [12]]))
     chosen = make_plan(
-        "gm", fairness="fairdd", sampling=None, init=None, ipc=1, factor=None, batch_real=None, iterations=1,
-        network=parse_network("convnet:width=4,depth=2"), seed=0, options={"outer": "1"}, groups="pseudo:2",
+        "gm", fairness="fairdd", ipc=1, iterations=1, network=parse_network("convnet:width=4,depth=2"),
+        options={"outer": "1"}, groups="pseudo:2",
     )  # fmt: skip
     assert np.isfinite(distill(chosen, alone, open_runtime("cpu"), Silent()).images).all()

@@ -42,8 +42,8 @@ MATCHING = [name for name in METHODS.names() if name in OPTIONS]
 
 def plan(method: str, **changes: object) -> Plan:
     choices: dict[str, object] = {
-        "fairness": "vanilla", "sampling": None, "init": None, "ipc": 2, "factor": None, "batch_real": 12,
-        "iterations": 3, "network": NETWORK, "seed": 0, "options": OPTIONS[method],
+        "fairness": "vanilla", "ipc": 2, "batch_real": 12, "iterations": 3, "network": NETWORK,
+        "options": OPTIONS[method],
     }  # fmt: skip
     if method == "mtt":
         choices["batch_real"] = None
@@ -315,10 +315,7 @@ def test_experts_see_the_images_that_the_strategy_weighs(toy: BiasedDataset) -> 
 
 REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "a strategy for what matches nothing": (
-        lambda: make_plan(
-            "random", fairness="kde", sampling=None, init=None, ipc=1, factor=None, batch_real=None,
-            iterations=None, network=NETWORK, seed=0, options={},
-        ),
+        lambda: make_plan("random", fairness="kde", ipc=1, network=NETWORK, options={}),
         "matches nothing",
     ),
     "a distance that a method doesn't have": (lambda: plan("dm", options={"distance": "cosine"}), "distance=l2|l1"),
