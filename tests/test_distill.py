@@ -87,7 +87,7 @@ def test_any_ipc_has_an_inner_and_outer_loop() -> None:
 def test_what_the_strategy_uses_decides_the_defaults() -> None:
     vanilla, fair = plan("dm"), plan("dm", fairness="fairdd")
     assert (vanilla.sampling, vanilla.init, vanilla.batch_real) == ("proportional", "real", 256)
-    assert (fair.sampling, fair.init, fair.batch_real) == ("balanced", "balanced", 20)
+    assert (fair.sampling, fair.init, fair.batch_real) == ("balanced", "balanced", 40)
     assert plan("dm", ipc=100).hyper.learning_rate == 10  # type: ignore[attr-defined]
     assert plan("dc").method == "gm"
 

@@ -70,7 +70,7 @@ def distill(
             "--batch-real",
             min=1,
             metavar="N",
-            help="Real images of a class in a batch. (default: 256 proportional, idc 64, dream 128; 20 balanced)",
+            help="Real images of a class in a batch. (default: 256 proportional, idc 64, dream 128; 40 balanced)",
         ),
     ] = None,
     init: Annotated[

@@ -11,7 +11,7 @@ from fairdd_cli.clusters import representatives
 from fairdd_cli.methods import idc
 from fairdd_cli.methods._base import Problem, RealBatch
 from fairdd_cli.networks import Classifier
-from fairdd_cli.sampling import balanced
+from fairdd_cli.sampling import BATCH_REAL, balanced
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Method(idc.Method):
     pool: int = 0  # images of a cell, or of a class, that are clustered, at most; 0: all
 
     init = "kmeans"
-    batch_real: ClassVar[Mapping[str, int]] = {"proportional": 128, "balanced": 20}
+    batch_real: ClassVar[Mapping[str, int]] = {**BATCH_REAL, "proportional": 128}
 
     def batches(self, problem: Problem, network: Classifier, *key: int) -> Iterator[RealBatch]:
         """The real images that represent their classes in the eyes of `network`, for each of the problem's pieces."""

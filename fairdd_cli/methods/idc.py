@@ -12,6 +12,7 @@ from fairdd_cli.artifacts import BiasedDataset
 from fairdd_cli.methods._base import Problem, RealBatch
 from fairdd_cli.methods._gradients import GradientMatching
 from fairdd_cli.networks import Classifier
+from fairdd_cli.sampling import BATCH_REAL
 from fairdd_cli.train import Selection, Training, fit
 
 
@@ -37,7 +38,7 @@ class Method(GradientMatching):
     )
     iterations = 2000
     factor = 2
-    batch_real: ClassVar[Mapping[str, int]] = {"proportional": 64, "balanced": 20}
+    batch_real: ClassVar[Mapping[str, int]] = {**BATCH_REAL, "proportional": 64}
     choices: ClassVar[Mapping[str, tuple[str, ...]]] = {"distance": ("l2", "l1", "cosine")}
     layers = (nn.Conv2d,)
     refresh: int = 1  # matching steps that share their real images; 0: all of an iteration
