@@ -75,6 +75,13 @@ def draw(points: list[Point], path: Path) -> None:
                 values = [scale * getattr(point, key) for point in own]
                 panel.plot([point.value for point in own], values, style, label=piece, markersize=4)
             panel.set(xscale="log", xlabel=TITLES[axis] if row else "")
+            ticks: list[int] = []
+            for value in dict.fromkeys(point.value for point in points if point.axis == axis):
+                ticks += [value] if not ticks or value >= 1.5 * ticks[-1] else []
+            panel.set_xticks(
+                ticks, [str(value) if value < 10_000 else f"$10^{len(str(value)) - 1}$" for value in ticks]
+            )
+            panel.minorticks_off()
             panel.set_ylim(0, 1.1 * max(panel.get_ylim()[1], 1e-3))
             panel.grid(alpha=0.3)
     grid[0, 0].set_ylabel("Seconds a step")
