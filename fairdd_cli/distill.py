@@ -162,6 +162,7 @@ def make_problem(
 ) -> Problem:
     """All that a method needs to begin `plan` on `dataset`, the first images and experts included."""
     streams, strategy = Streams(plan.seed), find_strategy(plan.fairness)
+    runtime.expect(*dataset.shape[1:])
 
     def described(split: Split) -> tuple[ImageStore, Description]:
         store = ImageStore(split.images, dataset.mean, dataset.std, runtime, residency)

@@ -114,6 +114,7 @@ def evaluate(
     The stored protocol is that of `data.training`; `seed` keys initialisation, order and augmentation.
     """
     streams = Streams(seed)
+    runtime.expect(*dataset.shape[1:])
     test = ImageStore(dataset.test.images, dataset.mean, dataset.std, runtime, residency)
     labels = runtime.to_device(data.labels)
     passes = data.training.epochs * len(data.labels) + len(dataset.test) / 3

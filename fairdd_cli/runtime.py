@@ -28,6 +28,9 @@ Result = TypeVar("Result")
 PRECISIONS = ("fp32", "tf32", "bf16")
 RESIDENCIES = ("auto", "device", "memory", "disk")
 COMPILES = ("auto", "on", "off")
+# Images that a CPU passes through a network at a time: so many, or fewer of large ones, down to the least, so that a
+# layer's output of 128 maps stays within a block that the C library keeps (16 MB).
+MICRO_BATCH, MICRO_PIXELS, LEAST_BATCH = 32, 32 * 32 * 32, 4
 # Values (of an image, forward and backward) through kernels from which compiling them pays, for each thread: they save
 # 3 to 4 ns each on one thread, and the compiler takes 17 s the first time and 3 s when it has seen them before.
 PAYS = 6e9
@@ -157,6 +160,11 @@ class Runtime:
         placed = module.to(self.device, non_blocking=True, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return placed  # type: ignore[no-any-return]
 
+    def expect(self, height: int, width: int) -> None:
+        """Lowers `micro_batch` where images of this size are large for it."""
+        if not self.whole:
+            self.micro_batch = min(self.micro_batch, max(LEAST_BATCH, MICRO_PIXELS // (height * width)))
+
     def to_device(self, array: np.ndarray | torch.Tensor) -> torch.Tensor:
         """`array` as a tensor on the device."""
         tensor = torch.from_numpy(array) if isinstance(array, np.ndarray) else array
@@ -267,7 +275,7 @@ def open_runtime(
         if precision == "tf32":
             raise UsageError("--precision tf32 needs a CUDA device; on a CPU use fp32 or bf16")
         keep_freed_memory()
-        return Runtime(torch.device("cpu"), precision, 32, compiles, processes=join("gloo"))
+        return Runtime(torch.device("cpu"), precision, MICRO_BATCH, compiles, processes=join("gloo"))
     # For the whole process: backward passes run outside of any block, and torch allows TF32 in convolutions by itself.
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision != "fp32"
     found = torch.cuda.device_count()

@@ -115,6 +115,19 @@ def test_a_plan_that_the_data_cannot_fulfil_is_refused(toy: BiasedDataset) -> No
         check_plan(plan("dm", network=parse_network("convnet:depth=5")), toy)
 
 
+def test_fewer_large_images_pass_at_a_time() -> None:
+    for size, expected in (((28, 28), 32), ((32, 32), 32), ((64, 64), 8), ((128, 128), 4), ((1024, 1024), 4)):
+        runtime = open_runtime("cpu")
+        runtime.expect(*size)
+        assert runtime.micro_batch == expected
+    halved = Runtime(torch.device("cpu"), micro_batch=2)  # memory ran out before
+    halved.expect(128, 128)
+    assert halved.micro_batch == 2
+    unlimited = Runtime(torch.device("cpu"))
+    unlimited.expect(128, 128)
+    assert unlimited.whole
+
+
 @pytest.mark.parametrize("method", ["dm", "gm"])
 def test_half_precision_stays_near_full_precision(toy: BiasedDataset, method: str) -> None:
     chosen = plan(
