@@ -28,8 +28,8 @@ Result = TypeVar("Result")
 PRECISIONS = ("fp32", "tf32", "bf16")
 RESIDENCIES = ("auto", "device", "memory", "disk")
 COMPILES = ("auto", "on", "off")
-# Images that a CPU passes through a network at a time: so many, or fewer of large ones, down to the least, so that a
-# layer's output of 128 maps stays within a block that the C library keeps (16 MB).
+# Images that a CPU passes through a network at a time: so many, or fewer of large ones, so that a layer's output of 128
+# maps takes 16 MB, which the C library keeps; below the least the calls cost more than that brings.
 MICRO_BATCH, MICRO_PIXELS, LEAST_BATCH = 32, 32 * 32 * 32, 4
 # Values (of an image, forward and backward) through kernels from which compiling them pays, for each thread: they save
 # 3 to 4 ns each on one thread, and the compiler takes 17 s the first time and 3 s when it has seen them before.
