@@ -162,18 +162,18 @@ class Draw:
         return images if self.then is None else self.then.apply(images, slot)
 
     def _apply_first(self, images: Tensor, slot: Tensor) -> Tensor:
-        by_operation: dict[str, list[int]] = {}
-        for position, index in enumerate(slot.tolist()):
-            by_operation.setdefault(self.operation[index], []).append(position)
-        if len(by_operation) == 1:
-            (name,) = by_operation
-            return self._apply(name, images, slot)
-        augmented = torch.empty_like(images)
-        for name, positions in by_operation.items():
-            where = torch.tensor(positions)
-            there = where.to(images.device, non_blocking=True)
-            augmented = augmented.index_copy(0, there, self._apply(name, images[there], slot[where]))
-        return augmented
+        names = list(self.parameters)
+        if len(names) == 1:
+            return self._apply(names[0], images, slot)
+        kind = torch.tensor([names.index(name) for name in self.operation])[slot]
+        counts = torch.bincount(kind, minlength=len(names)).tolist()
+        if len(slot) in counts:
+            return self._apply(names[counts.index(len(slot))], images, slot)
+        order = kind.argsort(stable=True)  # those of an operation follow each other
+        back = torch.empty_like(order).index_put_((order,), torch.arange(len(order)))
+        there, back = (index.to(images.device, non_blocking=True) for index in (order, back))
+        parts = zip(names, torch.split(images[there], counts), torch.split(slot[order], counts), strict=True)
+        return torch.cat([self._apply(name, part, slots) for name, part, slots in parts if len(slots)])[back]
 
     def _apply(self, name: str, images: Tensor, slot: Tensor) -> Tensor:
         drawn = {key: value[slot].to(images.device, non_blocking=True) for key, value in self.parameters[name].items()}

@@ -114,21 +114,18 @@ def _weight_gradient(layer: nn.Module, images: Tensor, delta: Tensor) -> Tensor:
 
 
 def squared(real: Tensor, synthetic: Tensor) -> Tensor:
-    """The squared Euclidean distance [targets] of signals [targets, …] from one signal […]."""
+    """The squared Euclidean distances [n] of pairs of signals [n, …]."""
     return (real - synthetic).square().flatten(1).sum(dim=1)
 
 
 def absolute(real: Tensor, synthetic: Tensor) -> Tensor:
-    """The L1 distance [targets] of signals [targets, …] from one signal […]."""
+    """The L1 distances [n] of pairs of signals [n, …]."""
     return (real - synthetic).abs().flatten(1).sum(dim=1)
 
 
 def cosine(real: Tensor, synthetic: Tensor) -> Tensor:
-    """The sum [targets] over rows of 1 - cosine (DC, ICLR 2021, section 3.3).
-
-    The signals are [targets, rows, columns] and one [rows, columns].
-    """
-    inner = torch.einsum("trc,rc->tr", real, synthetic)
+    """The sums [n] over rows of 1 - cosine (DC, ICLR 2021, section 3.3) of pairs of signals [n, rows, columns]."""
+    inner = (real * synthetic).sum(dim=-1)
     norms = real.norm(dim=-1) * synthetic.norm(dim=-1)
     distance: Tensor = (1 - inner / (norms + EPSILON)).sum(dim=1)
     return distance
@@ -142,8 +139,10 @@ def distances(how: str, real: Tensor, synthetic: Tensor, targets: Sequence[int])
 
     A class has as many of them as `targets` says.
     """
-    of_class = zip(torch.split(real, list(targets)), synthetic, strict=True)
-    return torch.cat([DISTANCES[how](goals, own) for goals, own in of_class])
+    if len(targets) > 1:  # one class's is broadcast
+        of_class = torch.arange(len(targets)).repeat_interleave(torch.tensor(targets))
+        synthetic = synthetic[of_class.to(synthetic.device, non_blocking=True)]
+    return DISTANCES[how](real, synthetic)
 
 
 def reduced(distances: Tensor, targets: Sequence[int], how: str) -> Tensor:

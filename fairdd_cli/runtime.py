@@ -101,7 +101,7 @@ class Streams:
     def ambient(self, name: str, *counters: int) -> Iterator[None]:
         """A block in which torch's own initialisers draw from this stream; the global state is put back after it."""
         with torch.random.fork_rng(devices=[]):
-            torch.random.manual_seed(self._key(name, counters) >> 1)
+            torch.default_generator.manual_seed(self._key(name, counters) >> 1)  # the host's alone, which is put back
             yield
 
 
@@ -172,11 +172,8 @@ class Runtime:
 
     def pieces(self, whole: slice | int) -> Iterator[slice]:
         """Slices of at most a micro-batch, as even as can be, that cover the `whole` or 0 … whole."""
-        first, last = (whole.start, whole.stop) if isinstance(whole, slice) else (0, whole)
-        count = last - first
-        parts = -(-count // (self.micro_batch or max(1, count)))
-        for part in range(parts):
-            yield slice(first + part * count // parts, first + (part + 1) * count // parts)
+        whole = whole if isinstance(whole, slice) else slice(0, whole)
+        yield from even(whole, self.micro_batch or max(1, whole.stop - whole.start))
 
     def within_memory(self, images: int, work: Callable[[], Result], undo: Callable[[], None]) -> Result:
         """What `work` returns; while memory runs out, it is undone and repeated with half the images at a time.
@@ -219,6 +216,14 @@ class Runtime:
             return torch.cuda.max_memory_allocated(self.device)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
+
+
+def even(whole: slice, most: int) -> Iterator[slice]:
+    """Slices of at most `most`, as even as can be, that cover the `whole`."""
+    first, count = whole.start, whole.stop - whole.start
+    parts = -(-count // most)
+    for part in range(parts):
+        yield slice(first + part * count // parts, first + (part + 1) * count // parts)
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -5,14 +5,16 @@ operand there, fails on them, where on a GPU it would wait for the queue to empt
 host and waits for it is noticed on its way.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from conftest import write_toy
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fairdd_cli.artifacts import BiasedDataset, read_experts
@@ -38,6 +40,20 @@ class Elsewhere(Runtime):
         yield  # torch has no autocast for it
 
 
+class Launches(TorchDispatchMode):
+    """A block that counts the operations on the device, but for those that only look at a tensor in another way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        first = found[0] if isinstance(found, tuple | list) else found
+        self.count += isinstance(first, torch.Tensor) and first.device.type == "meta" and not func.is_view
+        return found
+
+
 class NoWaitingCopies(TorchDispatchMode):
     """A block in which a copy from the host that waits is an error."""
 
@@ -50,7 +66,12 @@ class NoWaitingCopies(TorchDispatchMode):
 
 
 def problem_of(
-    dataset: BiasedDataset, method: str, fairness: str, runtime: Runtime, folder: Path
+    dataset: BiasedDataset,
+    method: str,
+    fairness: str,
+    runtime: Runtime,
+    folder: Path,
+    options: Mapping[str, str] | None = None,
 ) -> tuple[MethodBase, Problem]:
     plan = make_plan(
         method,
@@ -59,7 +80,7 @@ def problem_of(
         ipc=2,
         iterations=1,
         network=parse_network("convnet:width=4,depth=1"),
-        options=OPTIONS.get(method, {}),
+        options=options or OPTIONS.get(method, {}),
         experts=str(folder / "experts.h5") if method == "mtt" else "",
     )
     hyper = plan.hyper.for_data(dataset, plan.ipc)
@@ -81,6 +102,20 @@ def test_a_step_never_waits_for_its_device(
     hyper, problem = problem_of(toy, method, fairness, elsewhere, tmp_path)
     with NoWaitingCopies():
         assert hyper.step(problem, 0).device.type == "meta"
+
+
+@pytest.mark.parametrize("fairness", ["vanilla", "fairdd", "barycenter", "inverse"])
+def test_a_step_asks_no_more_of_its_device_for_more_classes_and_groups(
+    fairness: str, elsewhere: Runtime, tmp_path: Path
+) -> None:
+    counts = []
+    for classes, groups in ((2, 2), (7, 5)):
+        data = write_toy(tmp_path / f"{classes}.h5", np.full((classes, groups), 4))
+        hyper, problem = problem_of(data, "dm", fairness, elsewhere, tmp_path, {"augmentation": "flip"})
+        with Launches() as launches:
+            hyper.step(problem, 0)
+        counts.append(launches.count)
+    assert 0 < counts[0] == counts[1] < 100
 
 
 @pytest.mark.parametrize("fairness", ["vanilla", "fairdd"])

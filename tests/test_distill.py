@@ -8,7 +8,7 @@ import torch
 
 from fairdd_cli import matching
 from fairdd_cli.artifacts import BiasedDataset, SyntheticSet
-from fairdd_cli.distill import Plan, check_plan, distill, make_plan
+from fairdd_cli.distill import Plan, check_plan, distill, make_plan, make_problem
 from fairdd_cli.errors import UsageError, WorkError
 from fairdd_cli.fairness import STRATEGIES, class_means, joined
 from fairdd_cli.networks import parse_network
@@ -30,12 +30,24 @@ def run(dataset: BiasedDataset, chosen: Plan, micro_batch: int = 32) -> Syntheti
 
 
 @pytest.mark.parametrize("method", ["dm", "gm", "dsa"])
-def test_classes_one_by_one_or_all_together_give_the_same_images(toy: BiasedDataset, method: str) -> None:
+def test_classes_one_by_one_or_together_give_the_same_images(toy: BiasedDataset, method: str) -> None:
     for fairness in STRATEGIES:
         options = {"outer": "2", "inner": "2"} if method != "dm" else {}
-        chosen = plan(method, fairness=fairness, options=options)
-        by_class, together = run(toy, chosen, 3), run(toy, chosen, 0)
-        np.testing.assert_allclose(by_class.images, together.images, rtol=1e-3, atol=1e-4)
+        chosen = plan(method, fairness=fairness, options=options, batch_real=8)
+        by_class, *others = (run(toy, chosen, micro_batch) for micro_batch in (1, 2, 0))  # 1, then 1 and 2, then 3
+        for together in others:
+            np.testing.assert_allclose(by_class.images, together.images, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("micro_batch", "expected"), [(1, [1, 1, 1]), (2, [1, 2]), (3, [3]), (32, [3]), (0, [3])])
+def test_classes_are_matched_together_as_far_as_their_images_allow(
+    toy: BiasedDataset, micro_batch: int, expected: list[int]
+) -> None:
+    runtime = Runtime(torch.device("cpu"), micro_batch=micro_batch)
+    problem = make_problem(plan("dm", batch_real=8), toy, runtime, Silent())
+    pieces = list(problem.pieces())
+    assert [piece.stop - piece.start for piece in pieces] == expected
+    assert [piece.start for piece in pieces] == [0, *(piece.stop for piece in pieces[:-1])]
 
 
 def test_the_distance_to_the_group_targets_falls(toy: BiasedDataset) -> None:

@@ -18,10 +18,12 @@ from fairdd_cli.fairness import Assignment, Strategy, joined
 from fairdd_cli.matching import reduced
 from fairdd_cli.networks import Classifier, NetworkSpec, freeze_statistics, has_batch_statistics
 from fairdd_cli.processes import Processes, share_gradient
-from fairdd_cli.runtime import ImageStore, Progress, Runtime, Streams
+from fairdd_cli.runtime import ImageStore, Progress, Runtime, Streams, even
 from fairdd_cli.sampling import BATCH_REAL, Sampling
 from fairdd_cli.synthetic import Synthetic
 from fairdd_cli.train import TensorImages, Training, fit
+
+TOGETHER = 8  # micro-batches of real images whose classes are matched together on a CPU: each call costs something
 
 
 @dataclass(frozen=True)
@@ -75,11 +77,12 @@ class Problem:
         return self.runtime.processes.for_classes(self.classes)
 
     def pieces(self) -> Iterator[slice]:
-        """The classes that are matched at a time: all on a GPU, one after another on a CPU; those of this process."""
+        """The classes of this process that are matched at a time: all on a GPU, a few on a CPU."""
         mine, _ = self._shared
-        step = mine.stop - mine.start if self.runtime.whole else 1
-        for start in range(mine.start, mine.stop, step):
-            yield slice(start, start + step)
+        # Of a synthetic image all that the layers made is kept until the way back.
+        of_class = max(self.batch_real, 4 * self.synthetic.per_class)
+        together = self.classes if self.runtime.whole else max(1, TOGETHER * self.runtime.micro_batch // of_class)
+        yield from even(mine, together)
 
     def drawn(self, label: int, *key: int) -> np.ndarray:
         """Indices int64 of real images of the class `label` for this `key` (iteration, step …), sorted."""
