@@ -63,7 +63,24 @@ def flip(images: Tensor, drawn: Parameters) -> Tensor:
 def _warp(images: Tensor, matrix: Tensor) -> Tensor:
     """Samples `images` bilinearly, with zeros outside, on a grid transformed by `matrix` [n, 2, 3]."""
     grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+    if torch.are_deterministic_algorithms_enabled():
+        return _gathered(images, grid)
     return F.grid_sample(images, grid, align_corners=False)
+
+
+def _gathered(images: Tensor, grid: Tensor) -> Tensor:
+    """What `F.grid_sample` makes of `images` at `grid` [n, H, W, 2]; that refuses to be deterministic on a GPU."""
+    count, channels, height, width = images.shape
+    column, row = (((grid[..., axis] + 1) * side - 1) / 2 for axis, side in enumerate((width, height)))
+    pixels, sampled = images.flatten(2), torch.zeros_like(images)
+    for right, below in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        at_column, at_row = column.floor() + right, row.floor() + below
+        weight = (1 - (column - at_column).abs()) * (1 - (row - at_row).abs())
+        inside = (at_column >= 0) & (at_column < width) & (at_row >= 0) & (at_row < height)
+        index = (at_row.clamp(0, height - 1) * width + at_column.clamp(0, width - 1)).long()
+        corner = pixels.gather(2, index.view(count, 1, -1).expand(-1, channels, -1)).view_as(images)
+        sampled = sampled + corner * (weight * inside)[:, None]
+    return sampled
 
 
 def scale(images: Tensor, drawn: Parameters) -> Tensor:

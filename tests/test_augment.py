@@ -46,6 +46,26 @@ def test_a_batch_is_augmented_as_its_images_one_by_one(layout: torch.memory_form
     assert len(set(draw.operation)) > 2
 
 
+@pytest.mark.parametrize("operation", ["scale", "rotate"])
+@pytest.mark.parametrize("size", [(32, 32), (9, 14)])
+def test_images_are_warped_alike_where_torch_must_be_deterministic(operation: str, size: tuple[int, int]) -> None:
+    draw = augment.draw_single(operation, 7, size, Streams(2).torch("draw"))
+    weight = torch.randn(7, 3, *size, generator=Streams(1).torch("test"))
+    found = []
+    for deterministic in (False, True):
+        images = torch.randn(7, 3, *size, generator=Streams(0).torch("test"), requires_grad=True)
+        torch.use_deterministic_algorithms(deterministic)
+        try:
+            warped = draw.apply(images, torch.arange(7))
+        finally:
+            torch.use_deterministic_algorithms(False)
+        (gradient,) = torch.autograd.grad((warped * weight).sum(), images)
+        found.append((type(warped.grad_fn).__name__, warped, gradient))
+    (plain, *values), (gathered, *others) = found
+    assert plain == "GridSampler2DBackward0" != gathered
+    torch.testing.assert_close(values, others, rtol=1e-5, atol=1e-5)
+
+
 def test_siamese_images_of_a_class_share_operation_and_parameters() -> None:
     images = torch.randn(1, 3, *SIZE, generator=Streams(0).torch("test")).expand(6, -1, -1, -1)
     for seed in range(20):

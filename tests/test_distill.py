@@ -160,3 +160,16 @@ def test_a_gpu_gives_what_a_cpu_gives(toy: BiasedDataset) -> None:
         check_plan(chosen, toy)
         there = distill(chosen, toy, open_runtime("cuda"), Silent())
         np.testing.assert_allclose(there.images, run(toy, chosen).images, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here")
+@pytest.mark.parametrize("method", ["dm", "gm", "dsa", "idc"])
+def test_a_deterministic_gpu_gives_the_same_bits(toy: BiasedDataset, method: str) -> None:
+    options = {"dm": {}, "idc": {"inner": "2", "network_images": "4"}}.get(method, {"outer": "2", "inner": "2"})
+    chosen = plan(method, fairness="fairdd", options=options, iterations=8, factor=None)
+    try:
+        one, other = (distill(chosen, toy, open_runtime("cuda", deterministic=True), Silent()) for _ in range(2))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert np.array_equal(one.images, other.images)
