@@ -93,7 +93,8 @@ def scale(images: Tensor, drawn: Parameters) -> Tensor:
 def rotate(images: Tensor, drawn: Parameters) -> Tensor:
     """Rotates by `angle` radians."""
     cosine, sine, zero = drawn["angle"].cos(), drawn["angle"].sin(), torch.zeros_like(drawn["angle"])
-    return _warp(images, torch.stack([cosine, -sine, zero, sine, cosine, zero], 1).view(-1, 2, 3))
+    aspect = images.shape[2] / images.shape[3]  # the grid spans -1 … 1 both ways, whatever the sides
+    return _warp(images, torch.stack([cosine, -sine * aspect, zero, sine / aspect, cosine, zero], 1).view(-1, 2, 3))
 
 
 def crop(images: Tensor, drawn: Parameters) -> Tensor:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from fairdd_cli.artifacts import STREAM, BiasedDataset, History, Split, SyntheticSet
 from fairdd_cli.checkpoints import Checkpoints, State
@@ -48,7 +49,8 @@ class Plan:
     def options(self) -> dict[str, object]:
         """Every choice, for the file's record."""
         chosen = {name: getattr(self, name) for name in ("method", "fairness", "sampling", "init", "ipc", "factor")}
-        rest = {"batch_real": self.batch_real, "iterations": self.iterations, "network": str(self.network)}
+        rest: dict[str, object] = {"batch_real": self.batch_real} if self.hyper.samples else {}
+        rest |= {"iterations": self.iterations, "network": str(self.network)}
         rest |= {"groups": self.groups, "group_noise": self.group_noise}
         return {**chosen, **rest, "hyper": asdict(self.hyper)}
 
@@ -172,7 +174,7 @@ def make_problem(
 
     split = dataset.train
     if clusters := parse_groups(plan.groups):
-        split = pseudo(split, clusters, described(split)[1], streams)
+        split = pseudo(split, clusters, described(split)[1], streams, runtime.agreed)
     if plan.group_noise:
         split = noisy(split, plan.group_noise, streams)
     store, description = described(split)
@@ -184,14 +186,14 @@ def make_problem(
         streams=streams,
         split=split,
         store=store,
-        synthetic=Synthetic(runtime.to_device(images), dataset.classes, plan.ipc, plan.factor),
+        synthetic=Synthetic(runtime.agreed(runtime.to_device(images)), dataset.classes, plan.ipc, plan.factor),
         strategy=strategy,
         sampling=SAMPLINGS[plan.sampling],
         batch_real=plan.batch_real,
         network=plan.network,
         progress=progress,
         flips=bool(dataset.options.get("mirror", True)),
-        importance=strategy.importance(split, description),
+        importance=runtime.agreed(strategy.importance(split, description)),
     )
     if plan.hyper.uses_experts:
         path = plan.experts or str(Path(dataset.path).with_suffix(f".experts-{plan.fairness}.h5"))
@@ -217,10 +219,10 @@ def distill(
     problem = make_problem(plan, dataset, runtime, progress, residency, log, checkpoints)
     passes = plan.iterations * plan.hyper.work(problem)
     log(runtime.decide_compiling(passes * fusible_values(problem.fresh_network(), dataset.shape)))
-    processes, before = runtime.processes, runtime.processes.sent
+    processes, before = runtime.processes, problem.sent
     history = _optimise(plan, problem, checkpoints or Checkpoints())
     if processes.count > 1:
-        sent = (processes.sent - before) / max(1, plan.iterations)
+        sent = (problem.sent - before) / max(1, plan.iterations)
         log(f"{processes.count} processes; each summed {sent:,.0f} bytes a step with the others")
     evaluation = replace(plan.hyper.evaluation, augmentation=problem.operations(plan.hyper.evaluation.augmentation))
     return SyntheticSet(
@@ -265,6 +267,7 @@ def _optimise(plan: Plan, problem: Problem, checkpoints: Checkpoints) -> History
     points = state.tensors["history"].shape[1]
     history = torch.zeros(3, plan.iterations // every + 2, dtype=torch.float64)
     history[:, :points] = state.tensors["history"]
+    experts = {name: tensor for name, tensor in state.tensors.items() if name == "experts"}
     processes = problem.runtime.processes
     work = (plan.iterations - state.done) * hyper.work(problem) / processes.count
     progress.start(f"{label}, {plan.iterations:,} iterations", work)
@@ -289,7 +292,7 @@ def _optimise(plan: Plan, problem: Problem, checkpoints: Checkpoints) -> History
             history[:, points] = torch.tensor([iteration, value, watch.seconds()], dtype=torch.float64)
             points += 1
             progress.advance(0, value)
-        state = State(iteration + 1, watch.seconds(), {**problem.snapshot(), "history": history[:, :points]})
+        state = State(iteration + 1, watch.seconds(), {**problem.snapshot(), **experts, "history": history[:, :points]})
         sound = state if looked_at else sound
         checkpoints.keep(state)
     columns = history[:, :points].numpy().copy()
@@ -298,7 +301,8 @@ def _optimise(plan: Plan, problem: Problem, checkpoints: Checkpoints) -> History
 
 def _start(plan: Plan, problem: Problem, checkpoints: Checkpoints, every: int) -> State:
     """The state to start from: that of `checkpoints`, to which `problem` is brought, or the very first."""
-    first = State(0, 0.0, {**problem.snapshot(), "history": torch.zeros(3, 0, dtype=torch.float64)})
+    experts = _experts(plan, problem)
+    first = State(0, 0.0, {**problem.snapshot(), **experts, "history": torch.zeros(3, 0, dtype=torch.float64)})
     if checkpoints.state is None:
         return first
     found, last = checkpoints.state, plan.iterations - 1
@@ -307,5 +311,17 @@ def _start(plan: Plan, problem: Problem, checkpoints: Checkpoints, every: int) -
     if "momentum" in found.tensors:
         expected["momentum"] = first.tensors["images"]
     checkpoints.check(expected, plan.iterations)
+    if any(not torch.equal(found.tensors[name], digest) for name, digest in experts.items()):
+        raise UsageError(
+            f"'{checkpoints.path}' is the checkpoint of a run with other experts than '{problem.experts.path}' has.\n"
+            "Give that run's with --experts to continue it, or give --restart to discard it."
+        )
     problem.restore(found.tensors)
     return found
+
+
+def _experts(plan: Plan, problem: Problem) -> dict[str, Tensor]:
+    """What a checkpoint says of the experts that the run uses, if any: the digest of their file, letter by letter."""
+    if not plan.hyper.uses_experts:
+        return {}
+    return {"experts": torch.tensor(list(problem.experts.digest.encode()), dtype=torch.uint8)}

@@ -18,12 +18,14 @@ TRAINING = Training(epochs=1, momentum=0.9, batch=64, augmentation="", drops=())
 
 def embed(network: Classifier, store: TrainingImages, indices: np.ndarray, runtime: Runtime) -> Tensor:
     """The embeddings float32 [n, D] of the images at `indices`, on the device, computed in micro-batches."""
-    step = runtime.micro_batch or 1000
-    with torch.no_grad(), runtime.arithmetic():
-        parts = [
-            network.embed(store.take(indices[start : start + step])).float() for start in range(0, len(indices), step)
-        ]
-    return torch.cat(parts)
+
+    def embedded() -> Tensor:
+        step = runtime.at_once
+        with torch.no_grad(), runtime.arithmetic():
+            parts = [indices[start : start + step] for start in range(0, len(indices), step)]
+            return torch.cat([network.embed(store.take(part)).float() for part in parts])
+
+    return runtime.within_memory(runtime.at_once, embedded, lambda: None)
 
 
 @dataclass

@@ -13,11 +13,11 @@ from torch import Tensor
 from fairdd_cli import augment
 from fairdd_cli.artifacts import STREAM, BiasedDataset, Evaluation, SyntheticSet
 from fairdd_cli.checkpoints import Checkpoints, State
-from fairdd_cli.errors import UsageError
-from fairdd_cli.networks import NetworkSpec, fusible_values
+from fairdd_cli.errors import UsageError, WorkError
+from fairdd_cli.networks import Classifier, NetworkSpec, fusible_values
 from fairdd_cli.runtime import ImageStore, Progress, Runtime, Stopwatch, Streams
 from fairdd_cli.synthetic import decode
-from fairdd_cli.train import TensorImages, Training, TrainingImages, confusion, fit
+from fairdd_cli.train import TensorImages, Training, TrainingImages, confusion, fit, parameter_vector
 
 WHOLE = Training(epochs=30)  # for a whole data set: as many image passes as 1,000 epochs of a set of 1,800
 
@@ -131,12 +131,21 @@ def evaluate(
     log(f"{runtime.describe()}; {runtime.decide_compiling(seeds * passes * values)}")
     alone = runtime.alone()
 
-    def trained(spec: NetworkSpec, number: int) -> Tensor:
-        """The counts [classes, groups, classes] of one network."""
+    def trained(spec: NetworkSpec, number: int) -> Classifier:
+        """A network after its training; raises WorkError where that diverged."""
         with streams.ambient("evaluate/network", number):
             network = spec.build(dataset.shape, dataset.classes)
         alone.place(network)
         fit(network, data.images, labels, data.training, alone, streams, (number,), progress)
+        if not torch.isfinite(parameter_vector(network)).all():  # it would predict one class, whatever it is shown
+            raise WorkError(
+                f"{spec} number {number + 1} of {seeds} diverged while it was trained; no output was written.\n"
+                "Lower the step size (--learning-rate)."
+            )
+        return network
+
+    def tested(network: Classifier) -> Tensor:
+        """The counts [classes, groups, classes] of a network."""
         shape = (dataset.classes, dataset.groups)
         table = confusion(network, test, dataset.test.labels, dataset.test.protected, shape, alone, progress)
         return torch.from_numpy(table)
@@ -147,9 +156,8 @@ def evaluate(
         found = torch.zeros_like(counts)
         if start + processes.rank < total:
             which, number = divmod(start + processes.rank, seeds)
-            found[which, number] = alone.within_memory(
-                data.training.batch, partial(trained, networks[which], number), lambda: None
-            )
+            network = alone.within_memory(data.training.batch, partial(trained, networks[which], number), lambda: None)
+            found[which, number] = alone.within_memory(alone.at_once, partial(tested, network), lambda: None)
         counts += processes.sum(runtime.to_device(found)).cpu()
         done = min(start + processes.count, total)
         checkpoints.keep(State(done, watch.seconds(), {"counts": counts.clone()}))

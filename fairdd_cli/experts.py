@@ -105,10 +105,12 @@ def _trajectories(
     targets: list[Weighted], parts: Sequence[Part], training: Training, problem: Problem
 ) -> Iterator[np.ndarray]:
     """The trajectory float32 [1, epochs + 1, parameters] of each of `parts`."""
-    left = [(len(targets[key[0]][0]), training.epochs - (kept.state.done if kept.state else 0)) for key, kept in parts]
-    work = sum(images * epochs for images, epochs in left)
-    problem.runtime.decide_compiling(work * fusible_values(problem.fresh_network(), problem.store.shape[1:]))
-    shared = work / problem.runtime.processes.count
+    sizes = [len(targets[target][0]) for (target, _), _ in parts]
+    done = [kept.state.done if kept.state else 0 for _, kept in parts]
+    values = training.epochs * sum(sizes) * fusible_values(problem.fresh_network(), problem.store.shape[1:])
+    problem.runtime.decide_compiling(values)
+    left = sum(size * (training.epochs - epochs) for size, epochs in zip(sizes, done, strict=True))
+    shared = left / problem.runtime.processes.count
     problem.progress.start(f"{len(parts)} experts of {training.epochs} epochs", shared)
     processes, device = problem.runtime.processes, problem.runtime.device
     for start in range(0, len(parts), processes.count):

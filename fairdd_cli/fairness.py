@@ -128,7 +128,8 @@ def _inverse_density(split: Split, embed: Embed) -> np.ndarray:
         for start in range(0, len(members), REFERENCES):
             part = members[start : start + REFERENCES]
             squared = _squared_distances(embed(part), references)
-            importance[part] = 1 / np.exp(-squared / (2 * bandwidth)).mean(axis=1)
+            kernels = np.exp(-squared / (2 * bandwidth)).sum(axis=1)
+            importance[part] = len(references) / kernels.clip(min=1)  # as a reference far from all others, at most
     return importance
 
 

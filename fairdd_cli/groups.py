@@ -1,5 +1,6 @@
 """Other groups than those a data set was labelled with: found by clustering, or corrupted for a study of robustness."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,8 +54,16 @@ def regrouped(split: Split, protected: np.ndarray, groups: int) -> Split:
     return Split.sorted_by_cell(images, split.labels[order], protected[order], len(split.count), groups)
 
 
-def pseudo(split: Split, clusters: int, embed: Embed, streams: Streams) -> Split:
+def pseudo(
+    split: Split,
+    clusters: int,
+    embed: Embed,
+    streams: Streams,
+    agreed: Callable[[np.ndarray], np.ndarray] = lambda protected: protected,
+) -> Split:
     """`split` grouped by k-means over the embedded images of each class; no protected value is looked at.
+
+    `agreed` gives the values int64 [N] that the processes of a run settle on.
 
     Cluster numbers of different classes have nothing to do with each other; the strategies work class by class.
     """
@@ -67,7 +76,7 @@ def pseudo(split: Split, clusters: int, embed: Embed, streams: Streams) -> Split
         for start in range(0, len(members), FITTED):
             part = members[start : start + FITTED]
             protected[part] = squared_distances(torch.from_numpy(embed(part)), centres).argmin(dim=1).numpy()
-    return regrouped(split, protected, clusters)
+    return regrouped(split, agreed(protected), clusters)
 
 
 def noisy(split: Split, share: float, streams: Streams) -> Split:

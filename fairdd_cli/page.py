@@ -27,7 +27,19 @@ if TYPE_CHECKING:
 SHOWN = 6  # recall maps, and synthetic sets, of a page
 NUMBERS = ("ipc", "seeds")  # columns that sort as numbers
 PROTOCOL_OPTIONS = ("epochs", "learning_rate", "batch", "augmentation")
-DISTILL_OPTIONS = ("method", "fairness", "sampling", "init", "ipc", "factor", "batch_real", "iterations", "network")
+DISTILL_OPTIONS = (
+    "method",
+    "fairness",
+    "sampling",
+    "init",
+    "ipc",
+    "factor",
+    "batch_real",
+    "iterations",
+    "network",
+    "groups",
+    "group_noise",
+)
 
 
 @dataclass(frozen=True)

@@ -25,12 +25,14 @@ from fairdd_cli.errors import UsageError, WorkError
 from fairdd_cli.processes import Processes, join, started_together
 
 Result = TypeVar("Result")
+Values = TypeVar("Values", np.ndarray, torch.Tensor)
 PRECISIONS = ("fp32", "tf32", "bf16")
 RESIDENCIES = ("auto", "device", "memory", "disk")
 COMPILES = ("auto", "on", "off")
 # Images that a CPU passes through a network at a time: so many, or fewer of large ones, so that a layer's output of 128
 # maps takes 16 MB, which the C library keeps; below the least the calls cost more than that brings.
 MICRO_BATCH, MICRO_PIXELS, LEAST_BATCH = 32, 32 * 32 * 32, 4
+FORWARD_PIXELS = 2**21  # of the images that a GPU passes through a network at a time where nothing is kept of them
 # Values (of an image, forward and backward) through kernels from which compiling them pays, for each thread: they save
 # 3 to 4 ns each on one thread, and the compiler takes 17 s the first time and 3 s when it has seen them before.
 PAYS = 6e9
@@ -121,6 +123,7 @@ class Runtime:
     compiles: str = "off"
     compiled: bool = False
     processes: Processes = field(default_factory=Processes)
+    forward: int = FORWARD_PIXELS // 32**2  # images at a time where nothing limits them and nothing is kept of them
 
     def alone(self) -> "Runtime":
         """The same for work that each process does by itself."""
@@ -130,6 +133,11 @@ class Runtime:
     def whole(self) -> bool:
         """Whether all classes go through the network together."""
         return self.micro_batch == 0
+
+    @property
+    def at_once(self) -> int:
+        """Images that pass through a network at a time where nothing is kept of them."""
+        return self.micro_batch or self.forward
 
     @contextmanager
     def arithmetic(self) -> Iterator[None]:
@@ -161,7 +169,8 @@ class Runtime:
         return placed  # type: ignore[no-any-return]
 
     def expect(self, height: int, width: int) -> None:
-        """Lowers `micro_batch` where images of this size are large for it."""
+        """Sets how many images of this size pass at a time: `micro_batch` is lowered where they are large for it."""
+        self.forward = max(1, FORWARD_PIXELS // (height * width))
         if not self.whole:
             self.micro_batch = min(self.micro_batch, max(LEAST_BATCH, MICRO_PIXELS // (height * width)))
 
@@ -169,6 +178,14 @@ class Runtime:
         """`array` as a tensor on the device."""
         tensor = torch.from_numpy(array) if isinstance(array, np.ndarray) else array
         return tensor.to(self.device, non_blocking=True)
+
+    def agreed(self, values: Values) -> Values:
+        """The first process's `values`, of one shape in all: the same work need not end alike everywhere to the bit."""
+        if self.processes.count == 1:
+            return values
+        if isinstance(values, np.ndarray):
+            return self.agreed(self.to_device(values)).cpu().numpy()
+        return self.processes.sum(values.clone() if self.processes.first else torch.zeros_like(values))
 
     def pieces(self, whole: slice | int) -> Iterator[slice]:
         """Slices of at most a micro-batch, as even as can be, that cover the `whole` or 0 … whole."""
@@ -316,8 +333,8 @@ class ImageStore:
         # (x / 255 - mean) / std in one multiplication and one addition
         scale = 1 / (255 * np.array(std, np.float64))
         shift = -np.array(mean, np.float64) / np.array(std, np.float64)
-        self.stretch = float(np.square(255 * scale).mean())  # of squared distances between pixels in [0, 1]
         self._scale = runtime.to_device(torch.tensor(scale, dtype=torch.float32)[:, None, None])
+        self.stretch = (255 * self._scale).square()  # [C, 1, 1], of squared distances between pixels in [0, 1]
         self._shift = runtime.to_device(torch.tensor(shift, dtype=torch.float32)[:, None, None])
         self.low, self.high = self._shift, 255 * self._scale + self._shift  # [C, 1, 1]: black and white, normalised
 

@@ -19,9 +19,10 @@ def proportional(split: Split, label: int, size: int, generator: np.random.Gener
 
 
 def balanced(split: Split, label: int, size: int, generator: np.random.Generator) -> np.ndarray:
-    """Indices int64 of as many images from every cell of the class `label`, `size` in all, at least one a cell, sorted.
+    """Indices int64 of as many images from every cell of the class `label`, sorted.
 
-    A cell smaller than its share is drawn from with replacement.
+    All together they are `size`, or a few less where the cells cannot share that evenly, but at least one a cell. A
+    cell smaller than its share is drawn from with replacement.
     """
     present = np.flatnonzero(split.count[label])
     share = max(1, size // len(present))

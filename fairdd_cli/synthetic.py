@@ -54,7 +54,7 @@ def _balanced(split: Split, label: int, count: int, generator: np.random.Generat
     """As even a spread over the cells as `count` allows; which cells get one more is drawn."""
     groups = int((split.count[label] > 0).sum())
     drawn = balanced(split, label, groups * -(-count // groups), generator)  # a whole round more than needed
-    rounds = drawn.reshape(groups, -1).T  # a row holds an image of every cell
+    rounds = generator.permuted(drawn.reshape(groups, -1), axis=1).T  # a row holds an image of every cell
     last = generator.permutation(rounds[-1])[: count - rounds[:-1].size]
     return np.concatenate([rounds[:-1].ravel(), last])
 

@@ -222,12 +222,12 @@ def confusion(
 ) -> np.ndarray:
     """Counts int64 [classes, groups, classes] of test images by label, protected value and prediction.
 
-    `shape` is (classes, groups). Ties and networks gone astray (not a number) count as the first class.
+    `shape` is (classes, groups). Ties count as the first class.
     """
     classes, groups = shape
     predictions = []
     network.eval()
-    step = runtime.micro_batch or 2000
+    step = runtime.at_once
     with torch.no_grad(), runtime.arithmetic():
         for start in range(0, len(labels), step):
             taken = images.take(np.arange(start, min(start + step, len(labels))))

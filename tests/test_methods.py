@@ -150,10 +150,12 @@ def test_idc_steps_jointly_as_far_as_the_published_loop_class_by_class(
     toy: BiasedDataset, distance: str, fairness: str
 ) -> None:
     steps, ipc, factor = 4, 2, 2
+    toy = dataclasses.replace(toy, std=(0.2, 0.25, 0.35))
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (toy.mean, toy.std))
     chosen = plan("idc", fairness=fairness, factor=factor, options={})
     hyper = StillIdc(learning_rate=2e-3, inner=steps, distance=distance, augmentation="", network_images=1)
     pixels = 0.2 + 0.6 * torch.rand(toy.classes * ipc, 3, 8, 8, generator=Streams(1).torch("pixels"))
-    problem = problem_of(chosen, toy, (pixels - toy.mean[0]) / toy.std[0], Runtime(torch.device("cpu"), micro_batch=5))
+    problem = problem_of(chosen, toy, (pixels - mean) / std, Runtime(torch.device("cpu"), micro_batch=5))
     real: list[list[tuple[Tensor, Tensor]]] = []
     for inner in range(steps):
         drawn = [problem.drawn(label, 0, inner) for label in range(toy.classes)]
@@ -161,7 +163,7 @@ def test_idc_steps_jointly_as_far_as_the_published_loop_class_by_class(
     losses, seen = textbook.idc_steps(
         problem.fresh_network(0),
         pixels.view(toy.classes, ipc, 3, 8, 8),
-        (toy.mean[0], toy.std[0]),
+        (mean, std),
         real,
         {"learning_rate": 2e-3, "momentum": 0.5},
         factor,
@@ -171,11 +173,11 @@ def test_idc_steps_jointly_as_far_as_the_published_loop_class_by_class(
     hyper.prepare(problem)
     states, network = [], problem.fresh_network(0)
     for inner in range(steps):
-        states.append(problem.synthetic.images.detach() * toy.std[0] + toy.mean[0])
+        states.append(problem.synthetic.images.detach() * std + mean)
         batches = [problem.real(classes, 0, inner) for classes in problem.pieces()]
         loss = hyper.match(problem, network, batches, 0, inner)
         assert loss.item() == pytest.approx(losses[inner], rel=1e-3)
-        problem.update()
+        problem.update(problem.store.stretch)
     for state, expected in zip(states, seen, strict=True):
         torch.testing.assert_close(state, torch.cat(expected), rtol=1e-3, atol=1e-5)
     assert (states[-1] - pixels).abs().max() > 1e-4

@@ -48,7 +48,7 @@ def idc_class_loss(
 def idc_steps(
     network: nn.Module,
     pixels: Tensor,
-    normalise: tuple[float, float],
+    normalise: tuple[Tensor, Tensor],
     real: list[list[tuple[Tensor, Tensor]]],
     options: dict[str, float],
     factor: int,

@@ -40,6 +40,17 @@ def check_target(path: str, force: bool) -> None:
         raise UsageError(f"cannot write '{path}': the folder '{folder}' is not writable")
 
 
+def read_at(descriptor: int, view: memoryview, start: int, path: str) -> None:
+    """Fills the bytes of `view` from byte `start` on of the open file `path`; WorkError where it cannot."""
+    try:
+        while view and (count := os.preadv(descriptor, [view], start)):
+            view, start = view[count:], start + count
+    except OSError as error:
+        raise WorkError(f"cannot read '{path}': {error.strerror or error}") from error
+    if view:
+        raise WorkError(f"'{path}' was changed while it was in use: its end is missing")
+
+
 def check_space(path: str, needed: int) -> None:
     """Raises WorkError unless `needed` bytes are free where `path` is to be written, before any work is spent on it."""
     if path == STREAM:

@@ -12,9 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from fairdd_cli.artifacts._container import Container, opened, parsed
-from fairdd_cli.artifacts._files import STREAM
+from fairdd_cli.artifacts._files import STREAM, read_at
 from fairdd_cli.artifacts._hdf5 import Attributes, Blocks, Schema, write
-from fairdd_cli.errors import WorkError
 
 SPLITS = ("train", "test")
 LARGEST_IMAGE = 2**26  # bytes
@@ -113,13 +112,7 @@ class FileImages:
         return images
 
     def _read(self, view: memoryview, start: int) -> None:
-        try:
-            while view and (count := os.preadv(self._descriptor, [view], self._offset + start)):
-                view, start = view[count:], start + count
-        except OSError as error:
-            raise WorkError(f"cannot read '{self._path}': {error.strerror or error}") from error
-        if view:
-            raise WorkError(f"'{self._path}' was changed while it was in use: images are missing at its end")
+        read_at(self._descriptor, view, self._offset + start, self._path)
 
 
 @dataclass(frozen=True)

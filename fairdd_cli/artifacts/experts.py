@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fairdd_cli.artifacts._container import opened, parsed
-from fairdd_cli.artifacts._files import STREAM
+from fairdd_cli.artifacts._files import STREAM, read_at
 from fairdd_cli.artifacts._hdf5 import Blocks, Schema, write
 from fairdd_cli.errors import UsageError
 
@@ -46,10 +46,10 @@ class Experts:
         return os.open(self.path, os.O_RDONLY)
 
     def parameters(self, target: int, expert: int, epoch: int) -> np.ndarray:
-        """The parameters float32 [P] of an expert of `target` after `epoch` epochs."""
+        """The parameters float32 [P] of an expert of `target` after `epoch` epochs; WorkError where they are gone."""
         vector = np.empty(self.shape[2], np.float32)
         row = (target * self.experts + expert) * self.shape[1] + epoch
-        os.preadv(self._descriptor, [memoryview(vector.data)], self.offset + row * vector.nbytes)
+        read_at(self._descriptor, vector.view(np.uint8).data, self.offset + row * vector.nbytes, self.path)
         return vector
 
 

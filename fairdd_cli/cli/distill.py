@@ -20,6 +20,7 @@ from fairdd_cli.cli.options import (
     Seed,
     Verbose,
     assignments,
+    is_typed,
     listing,
 )
 from fairdd_cli.cli.terminal import Terminal, duration, out
@@ -29,6 +30,7 @@ from fairdd_cli.registry import FURTHER_STRATEGIES
 
 
 def distill(
+    context: typer.Context,
     data: Annotated[
         str, typer.Argument(metavar="DATA", help="Data set file from make-dataset; - is stdin.", show_default=False)
     ],
@@ -162,7 +164,10 @@ def distill(
     Prints the path written. Example: fairdd distill --method gm --fair --ipc 10 data.h5
     """
     if fair and fairness not in (None, "fairdd"):
-        raise UsageError(f"--fair means --fairness fairdd, but --fairness {fairness} was given too")
+        typed = {name for name in ("fair", "fairness") if is_typed(context, name)}
+        if len(typed) != 1:  # else the other one is a recipe's
+            raise UsageError(f"--fair means --fairness fairdd, but --fairness {fairness} was given too")
+        fairness = "fairdd" if "fair" in typed else fairness
     fairness = fairness or ("fairdd" if fair else "vanilla")
     method = METHODS.canonical(method)
     if data == "-" and output is None:
@@ -217,7 +222,7 @@ def distill(
         losses = synthetic.history.loss
         if len(losses):
             tenth = max(1, len(losses) // 10)  # single losses scatter: each belongs to another network
-            first, last, seconds = losses[:tenth].mean(), losses[-tenth:].mean(), synthetic.history.seconds[-1]
-            terminal.say(f"loss {first:.4g} -> {last:.4g} (first and last tenth) in {duration(seconds)}")
+            begun, ended, seconds = losses[:tenth].mean(), losses[-tenth:].mean(), synthetic.history.seconds[-1]
+            terminal.say(f"loss {begun:.4g} -> {ended:.4g} (first and last tenth) in {duration(seconds)}")
     if target != "-" and first:
         out(target)

@@ -58,6 +58,12 @@ def _as_typed(value: object, multiple: bool) -> object:
     return [str(entry) for entry in (value if isinstance(value, list) else [value])] if multiple else value
 
 
+def is_typed(context: typer.Context, parameter: str) -> bool:
+    """Whether `parameter` was given on the command line, rather than in a recipe or not at all."""
+    source = context.get_parameter_source(parameter)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def assignments(items: list[str]) -> dict[str, str]:
     """The `-O key=value` words as a mapping; raises UsageError for one that is not of that form."""
     pairs = {}

@@ -76,6 +76,12 @@ class Problem:
     def _shared(self) -> tuple[slice, Processes]:
         return self.runtime.processes.for_classes(self.classes)
 
+    @property
+    def sent(self) -> int:
+        """Bytes that this process has summed with others so far."""
+        team = self._shared[1]
+        return self.runtime.processes.sent + (team.sent if team is not self.runtime.processes else 0)
+
     def pieces(self) -> Iterator[slice]:
         """The classes of this process that are matched at a time: all on a GPU, a few on a CPU."""
         mine, _ = self._shared
@@ -212,9 +218,14 @@ class Problem:
         with torch.no_grad():
             self.synthetic.images.clamp_(self.store.low, self.store.high)
 
-    def update(self) -> None:
-        """Moves the synthetic images along the gradient gathered in them, by all processes, since the last update."""
+    def update(self, stretch: Tensor | None = None) -> None:
+        """Moves the synthetic images along the gradient gathered in them, by all processes, since the last update.
+
+        A `stretch` [C, 1, 1] multiplies it, channel by channel.
+        """
         share_gradient(self.runtime.processes, [self.synthetic.images])
+        if stretch is not None and self.synthetic.images.grad is not None:
+            self.synthetic.images.grad *= stretch
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 

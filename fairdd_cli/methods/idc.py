@@ -26,7 +26,7 @@ class Method(GradientMatching):
     step moves it on while the others are visited. Here all classes step together, by as much: see `prepare`.
     """
 
-    learning_rate: float = 0.0  # of pixels in [0, 1]; 5e-3, (c-)mnist and (c-)fmnist 1e-4, times ipc/10 and (side/32)²
+    learning_rate: float = 0.0  # of pixels in [0, 1]; 5e-3, (c-)mnist and (c-)fmnist 1e-4, times ipc/10 and pixels/32²
     distance: str = ""  # l2, for (c-)mnist and (c-)fmnist l1
     augmentation: str = "color+crop+cutout"
     inner: int = 100  # matching steps of an iteration
@@ -47,7 +47,7 @@ class Method(GradientMatching):
     def for_data(self, dataset: BiasedDataset, ipc: int) -> Self:
         """The published values for grey-level digits and garments, however coloured, or for natural images."""
         plain = "mnist" in dataset.name
-        rate = (1e-4 if plain else 5e-3) * ipc / 10 * (dataset.shape[1] / 32) ** 2
+        rate = (1e-4 if plain else 5e-3) * ipc / 10 * dataset.shape[1] * dataset.shape[2] / 32**2
         return replace(
             self,
             learning_rate=self.learning_rate or rate,
@@ -65,10 +65,10 @@ class Method(GradientMatching):
 
         With momentum m, a gradient that is followed by steps without one moves 1 + m + m² + … times the learning
         rate until its class's turn comes again, and m to the number of classes of its momentum is left by then.
-        The learning rate is that of pixels in [0, 1], which normalisation stretches: by 1/std² in all.
+        The learning rate is that of pixels in [0, 1], which normalisation stretches: see `step`.
         """
-        left = self.momentum**problem.classes
-        problem.optimise(self.learning_rate * problem.store.stretch * (1 - left) / (1 - self.momentum), left)
+        moved = sum(self.momentum**turn for turn in range(problem.classes))
+        problem.optimise(self.learning_rate * moved, self.momentum**problem.classes)
 
     def work(self, problem: Problem) -> float:
         """Real and synthetic images (twice backward) of each matching step, and the training between them."""
@@ -86,7 +86,7 @@ class Method(GradientMatching):
             if not batches or (self.refresh and inner % self.refresh == 0):
                 batches = list(self.batches(problem, network, iteration, inner))
             total += self.match(problem, network, batches, iteration, inner)
-            problem.update()
+            problem.update(problem.store.stretch)
             self.train(problem, network, optimizer, iteration, inner)
             problem.take_statistics(network, iteration, inner)
         return total / self.inner

@@ -14,7 +14,7 @@ from fairdd_cli.errors import UsageError
 from fairdd_cli.methods._base import MethodBase, Problem
 from fairdd_cli.networks import Classifier
 from fairdd_cli.runtime import Runtime
-from fairdd_cli.train import Training, call_with
+from fairdd_cli.train import Training, call_with, set_parameters
 
 SOFTPLUS = math.log1p(math.e)  # softplus(1)
 LEAST = -10.0  # of x: softplus keeps all below it so close to 0 that it would round to it in the end
@@ -115,6 +115,8 @@ class Method(MethodBase):
                 problem.runtime.to_device(experts.parameters(target, expert, epoch))
                 for epoch in (start, start + self.ahead)
             )
+            set_parameters(network, here)
+            problem.take_statistics(network, iteration, target)  # those of the expert, where it normalises by any
             steps = self.batches(problem, iteration, target)
             there = unroll(network, here, steps, self.step_size(problem), problem.runtime)
             distance = (there - goal).square().sum() / (here - goal).square().sum()

@@ -24,4 +24,4 @@ class Method(MethodBase):
 
     def step(self, problem: Problem, iteration: int) -> Tensor:
         """Changes nothing."""
-        return torch.zeros(())
+        return torch.zeros((), device=problem.runtime.device)

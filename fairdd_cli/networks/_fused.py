@@ -200,7 +200,7 @@ def fusible_values(network: nn.Module, shape: tuple[int, ...]) -> int:
     handles = [tail.register_forward_pre_hook(lambda _, inputs: counts.append(inputs[0][0].numel())) for tail in tails]
     if tails:
         with torch.no_grad():
-            network(torch.zeros(1, *shape))
+            network(torch.zeros(1, *shape, device=next(network.parameters()).device))
     for handle in handles:
         handle.remove()
     return sum(counts)
