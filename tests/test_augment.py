@@ -46,6 +46,18 @@ def test_a_batch_is_augmented_as_its_images_one_by_one(layout: torch.memory_form
     assert len(set(draw.operation)) > 2
 
 
+@pytest.mark.parametrize("size", [(32, 32), (16, 64), (48, 24)])
+def test_a_rotation_turns_by_its_angle_whatever_the_sides(size: tuple[int, int]) -> None:
+    angle = 0.25
+    rows, cols = (torch.arange(side) - (side - 1) / 2 for side in size)
+    across = (cols[None, :] - 4) ** 2 + rows[:, None] ** 2  # a spot, 4 pixels to the right of the centre
+    image = torch.exp(-across / 4)[None, None]
+    turned = augment.rotate(image, {"angle": torch.tensor([angle])})[0, 0]
+    weight = turned / turned.sum()
+    place = [float((weight * cols[None, :]).sum()), float((weight * rows[:, None]).sum())]
+    assert place == pytest.approx([4 * np.cos(angle), -4 * np.sin(angle)], abs=0.05)
+
+
 @pytest.mark.parametrize("operation", ["scale", "rotate"])
 @pytest.mark.parametrize("size", [(32, 32), (9, 14)])
 def test_images_are_warped_alike_where_torch_must_be_deterministic(operation: str, size: tuple[int, int]) -> None:

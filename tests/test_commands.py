@@ -188,6 +188,24 @@ def test_a_recipe_sets_defaults_that_the_command_line_overrides(fairdd: Fairdd, 
     assert list(read_evaluation(str(tmp_path / "e.json")).confusion) == ["convnet:width=4"]
 
 
+def test_the_command_line_s_strategy_goes_before_a_recipe_s(fairdd: Fairdd, data: Path, tmp_path: Path) -> None:
+    common = "distill:\n  method: dm\n  ipc: 1\n  iterations: 0\n  network: convnet:width=8\n"
+    cases = [("fairness: barycenter", ["--fair"], "fairdd"), ("fair: true", ["--fairness", "vanilla"], "vanilla")]
+    for number, (line, words, expected) in enumerate(cases):
+        (tmp_path / "recipe.yaml").write_text(f"{common}  {line}\n")
+        fairdd("distill", "data.h5", "--recipe", "recipe.yaml", *words, "-o", f"{number}.h5", "--quiet")
+        assert read_synthetic(str(tmp_path / f"{number}.h5")).fairness == expected
+    (tmp_path / "recipe.yaml").write_text(f"{common}  fairness: vanilla\n  fair: true\n")
+    done = fairdd("distill", "data.h5", "--recipe", "recipe.yaml", check=False)
+    assert done.returncode == 2
+    assert "--fair means --fairness fairdd" in done.stderr
+
+
+def test_a_run_whose_loss_is_nothing_says_where_its_output_is(fairdd: Fairdd, data: Path) -> None:
+    words = ["distill", "data.h5", "--method", "random", "--ipc", 1, "--iterations", 3, "-o", "r.h5"]
+    assert fairdd(*words).stdout == "r.h5\n"
+
+
 def test_help_answers_at_once_and_every_option_is_explained(fairdd: Fairdd) -> None:
     times = []
     for _ in range(5):  # processor seconds: other work on the machine must not decide

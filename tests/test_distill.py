@@ -128,6 +128,10 @@ def test_a_plan_that_the_data_cannot_fulfil_is_refused(toy: BiasedDataset) -> No
 
 
 def test_fewer_large_images_pass_at_a_time() -> None:
+    for side, expected in ((32, 2048), (64, 512), (2048, 1)):
+        runtime = Runtime(torch.device("cuda"))
+        runtime.expect(side, side)
+        assert runtime.at_once == expected
     for size, expected in (((28, 28), 32), ((32, 32), 32), ((64, 64), 8), ((128, 128), 4), ((1024, 1024), 4)):
         runtime = open_runtime("cpu")
         runtime.expect(*size)

@@ -15,7 +15,16 @@ import torch
 from conftest import write_toy
 
 from fairdd_cli import checkpoints as checkpoints_module
-from fairdd_cli.artifacts import BiasedDataset, check_target, claimed, read_checkpoint, read_dataset, write_bytes
+from fairdd_cli.artifacts import (
+    BiasedDataset,
+    check_target,
+    claimed,
+    read_checkpoint,
+    read_dataset,
+    read_experts,
+    write_bytes,
+    write_experts,
+)
 from fairdd_cli.checkpoints import Checkpoints, State
 from fairdd_cli.errors import UsageError, WorkError
 
@@ -127,6 +136,17 @@ def test_a_data_set_that_shrinks_during_the_run_is_one_line(toy: BiasedDataset) 
         toy.test.images.all()
     with pytest.raises(WorkError, match="was changed while it was in use"):
         toy.test.images.take(np.array([len(toy.test) - 1]))
+
+
+def test_experts_that_shrink_during_the_run_are_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "experts.h5"
+    origin = {"dataset": "toy", "dataset_digest": "sha256:0", "network": "mlp"}
+    write_experts(str(path), origin, 0, 1, (1, 2, 5), [np.ones((1, 2, 5), np.float32)])
+    experts = read_experts(str(path))
+    assert experts.parameters(0, 0, 1).tolist() == [1.0] * 5
+    os.truncate(path, experts.offset + 30)
+    with pytest.raises(WorkError, match="was changed while it was in use"):
+        experts.parameters(0, 0, 1)
 
 
 def test_a_clock_set_back_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,6 +86,19 @@ def test_rare_images_weigh_more_by_cell_size_and_by_density(apart: Split) -> Non
     np.testing.assert_allclose([weight[:36].sum(), weight[36:].sum()], 0.5, rtol=1e-6)
 
 
+def test_the_density_weight_of_an_image_far_from_all_others_is_finite(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fairdd_cli.fairness.REFERENCES", 10)
+    points = np.linspace(0, 1, 40, dtype=np.float32)[:, None]
+    points[1] = 1e6  # no reference: those are spread evenly, from the first on
+    images = MemoryImages(np.zeros((40, 1, 2, 2), np.uint8))
+    split = Split.sorted_by_cell(images, np.zeros(40, np.int64), np.arange(40) % 2, 1, 2)
+    lone = int(np.flatnonzero(points[:, 0] > 1)[0])
+    importance = STRATEGIES["kde"].importance(split, lambda indices: points[indices])
+    assert importance.argmax() == lone
+    assert importance[lone] == 10
+    assert np.isfinite(importance).all()
+
+
 def test_representatives_are_the_images_nearest_to_their_clusters(apart: Split) -> None:
     drawn = np.array([0, 1, 2, 3, 4, 36, 37, 38, 39])  # five dark ones and every bright one of class 0
 

@@ -99,11 +99,12 @@ def test_nothing_from_a_file_is_markup(tmp_path: Path) -> None:
 
 def test_commands_make_the_run_again(tmp_path: Path) -> None:
     options = {"distill": {"method": "dm", "network": "convnet:width=8", "init": "real", "hyper": {"momentum": 0.5}}}
+    options["distill"] |= {"groups": "pseudo:3", "group_noise": 0.1}
     path = write(tmp_path / "a.json", options=options, seed=4, network="mlp")
     distill, evaluate = commands(runs.read([path])[0])
     assert distill == (
         "fairdd distill DATA --method dm --fairness vanilla --sampling proportional --init real --ipc 10 "
-        "--iterations 100 --network convnet:width=8 -O momentum=0.5"
+        "--iterations 100 --network convnet:width=8 --groups pseudo:3 --group-noise 0.1 -O momentum=0.5"
     )
     assert evaluate == (
         "fairdd evaluate SYN --network mlp --seeds 3 --seed 4 --epochs 300 --learning-rate 0.01 --batch 256 "

@@ -12,17 +12,19 @@ from conftest import write_toy
 from torch import Tensor
 
 from fairdd_cli.artifacts import BiasedDataset, SyntheticSet, kind_of, read_experts
+from fairdd_cli.checkpoints import Checkpoints, State
 from fairdd_cli.distill import Plan, check_plan, distill, make_plan
 from fairdd_cli.errors import UsageError
-from fairdd_cli.experts import expert_targets, obtained, spread
+from fairdd_cli.experts import _trajectories, expert_targets, obtained, spread
 from fairdd_cli.fairness import STRATEGIES, find_strategy
 from fairdd_cli.methods import METHODS, idc
 from fairdd_cli.methods._base import Problem
 from fairdd_cli.methods.mtt import unroll
-from fairdd_cli.networks import Classifier, parse_network
+from fairdd_cli.networks import Classifier, freeze_statistics, parse_network
 from fairdd_cli.runtime import ImageStore, Runtime, Silent, Streams
 from fairdd_cli.sampling import SAMPLINGS
 from fairdd_cli.synthetic import Synthetic, decode
+from fairdd_cli.train import Training, set_parameters
 
 NETWORK = parse_network("convnet:width=4,depth=2")
 RUNTIME = Runtime(torch.device("cpu"), micro_batch=32)
@@ -269,6 +271,40 @@ def test_a_run_goes_on_from_a_snapshot_as_if_it_had_not_stopped(small: BiasedDat
             other.restore(one.snapshot())
     hyper.step(other, 2)
     torch.testing.assert_close(other.snapshot(), one.snapshot(), rtol=0, atol=0)
+
+
+def test_mtt_unrolls_with_the_expert_s_own_statistics(small: BiasedDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = plan("mtt", network=parse_network("convnet:width=4,depth=2,norm=batch"))
+    chosen = dataclasses.replace(chosen, experts=str(Path(small.path).with_name("normalised.h5")))
+    images = ImageStore(small.train.images, small.mean, small.std, RUNTIME).take(np.arange(len(small.train)))
+    unrolled = []
+
+    def watched(network: Classifier, here: Tensor, *others: object) -> Tensor:
+        expert = chosen.network.build(small.shape, small.classes)
+        set_parameters(expert, here)
+        freeze_statistics(expert, images)
+        for name, statistics in expert.named_buffers():
+            torch.testing.assert_close(network.get_buffer(name), statistics, rtol=1e-4, atol=1e-5)
+        unrolled.append(len(list(expert.buffers())))
+        return unroll(network, here, *others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("fairdd_cli.methods.mtt.unroll", watched)
+    run(small, chosen)
+    assert unrolled == [6, 6, 6]
+
+
+def test_experts_that_are_resumed_decide_about_compiling_alike(
+    small: BiasedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = problem_of(plan("mtt"), small, torch.zeros(4, 3, 8, 8))
+    asked: list[float] = []
+    monkeypatch.setattr(Runtime, "decide_compiling", lambda _, values: asked.append(values))
+    parameters = sum(each.numel() for each in problem.fresh_network().parameters())
+    for done in (0, 3):
+        kept = Checkpoints()
+        kept.state = State(done, 0.0, {"points": torch.zeros(done + 1, parameters)})
+        list(_trajectories(expert_targets(problem), [((0, 0), kept)], Training(epochs=4), problem))
+    assert asked[0] == asked[1] > 0
 
 
 def test_experts_are_made_once_and_refused_for_another_run(small: BiasedDataset, tmp_path: Path) -> None:

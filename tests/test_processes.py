@@ -9,11 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import write_toy
 from shared_job import MOVING, OPTIONS, main
+from torch import Tensor
 
 from fairdd_cli.artifacts import CHECKPOINT, read_synthetic
 from fairdd_cli.processes import Processes
+from fairdd_cli.runtime import Runtime
 
 pytestmark = pytest.mark.slow
 TESTS = Path(__file__).parent
@@ -94,6 +97,9 @@ def test_commands_write_once_and_one_process_continues_what_two_began(folder: Pa
     images = [read_synthetic(str(folder / name)).images for name in ("whole.h5", "shared.h5")]
     np.testing.assert_allclose(images[0], images[1], rtol=1e-3, atol=1e-3)
 
+    out, _ = finished(together(2, folder, *program, *DISTILL, "--iterations", 2, "-o", "brief.h5"))
+    assert out == "brief.h5\n"
+
     evaluate = ["evaluate", "whole.h5", "--seeds", 3, "--epochs", 2]
     for count, target in ((1, "one.json"), (2, "two.json")):
         out, _ = finished(together(count, folder, *program, *evaluate, "-o", target))
@@ -121,6 +127,20 @@ def test_what_is_wrong_is_said_once(folder: Path) -> None:
     assert err.count("fairdd: unknown sampling") == 1
     _, err = finished(together(2, folder, "-m", "fairdd_cli", *DISTILL, "-o", "-"), status=2)
     assert err.count("give files") == 1
+
+
+class Second(Processes):
+    """The second of two processes, of which the first has only fives."""
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        return tensor.add_(5)
+
+
+def test_what_processes_settle_on_is_the_first_one_s() -> None:
+    runtime = Runtime(torch.device("cpu"), processes=Second(1, 2))
+    assert runtime.agreed(np.array([1, 2])).tolist() == [5, 5]
+    assert runtime.agreed(torch.tensor([1.0, 2.0])).tolist() == [5.0, 5.0]
+    assert runtime.alone().agreed(np.array([1, 2])).tolist() == [1, 2]
 
 
 def test_shares_cover_everything_once() -> None:

@@ -244,6 +244,27 @@ def test_another_task_is_refused_and_named_and_restart_discards(tmp_path: Path) 
     assert not list(tmp_path.iterdir())
 
 
+def test_other_experts_are_not_continued_with(toy: BiasedDataset, tmp_path: Path) -> None:
+    options = {"experts": "1", "expert_epochs": "2", "max_start": "1", "ahead": "1", "unrolled": "2"}
+    network, output = parse_network("convnet:width=4,depth=2"), toy.path + ".out"
+
+    def plan(seed: int, iterations: int) -> Plan:
+        path = str(tmp_path / f"experts-{seed}.h5")
+        given = {"fairness": "vanilla", "ipc": 1, "network": network, "options": options, "experts": path}
+        return make_plan("mtt", seed=seed, iterations=iterations, **given)  # type: ignore[arg-type]
+
+    for seed in (0, 1):
+        distill(plan(seed, 0), toy, open_runtime("cpu"), Silent())
+    with pytest.raises(Stop), Checkpoints(output) as checkpoints:
+        distill(plan(0, 4), toy, open_runtime("cpu"), StopAt(5), checkpoints=checkpoints)
+    swapped = replace(plan(0, 4), experts=str(tmp_path / "experts-1.h5"))
+    with pytest.raises(UsageError, match="other experts than"), Checkpoints(output) as checkpoints:
+        distill(swapped, toy, open_runtime("cpu"), Silent(), checkpoints=checkpoints)
+    with Checkpoints(output) as checkpoints:
+        found = distill(plan(0, 4), toy, open_runtime("cpu"), Silent(), checkpoints=checkpoints)
+    assert np.array_equal(found.images, distill(plan(0, 4), toy, open_runtime("cpu"), Silent()).images)
+
+
 def test_a_damaged_checkpoint_is_refused_with_the_way_out(tmp_path: Path) -> None:
     (tmp_path / "s.h5.checkpoint").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
     with pytest.raises(UsageError, match="--restart"):

@@ -110,6 +110,14 @@ def test_initial_images_are_what_was_asked_for(toy: BiasedDataset) -> None:
             assert sorted(np.bincount(toy.train.protected[source[:4]], minlength=4)) == [0, 1, 1, 2]
 
 
+def test_balanced_images_come_from_anywhere_in_a_cell() -> None:
+    count = np.array([[100, 100, 100]])
+    labels, protected = np.zeros(300, np.int64), np.repeat(np.arange(3), 100)
+    split = Split.sorted_by_cell(MemoryImages(np.zeros((300, 1, 2, 2), np.uint8)), labels, protected, *count.shape)
+    drawn = [INITS["balanced"](split, 0, 4, Streams(seed).numpy("init")) for seed in range(500)]
+    assert abs(np.concatenate(drawn).mean() % 100 - 49.5) < 3  # four standard errors
+
+
 def test_more_images_than_a_class_has_are_refused(toy: BiasedDataset) -> None:
     store = ImageStore(toy.train.images, toy.mean, toy.std, open_runtime("cpu"), "memory")
     with pytest.raises(UsageError, match="class 0, which has 14"):

@@ -1,12 +1,15 @@
 """Training against a textbook's SGD, and what is counted."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import textbook
 import torch
 
 from fairdd_cli.artifacts import BiasedDataset
-from fairdd_cli.errors import UsageError
+from fairdd_cli.errors import UsageError, WorkError
+from fairdd_cli.evaluate import evaluate, whole_data
 from fairdd_cli.networks import parse_network
 from fairdd_cli.runtime import ImageStore, Runtime, Silent, Streams, open_runtime
 from fairdd_cli.train import TensorImages, Training, confusion, fit
@@ -29,6 +32,14 @@ def test_training_agrees_with_a_textbook_sgd(micro_batch: int) -> None:
     textbook.train(networks[1], images, labels, 5, training.to_json())
     for mine, expected in zip(networks[0].parameters(), networks[1].parameters(), strict=True):
         torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_network_that_diverges_is_an_error_and_no_fair_result(toy: BiasedDataset) -> None:
+    data = whole_data(toy, open_runtime("cpu"))
+    data = replace(data, training=replace(data.training, epochs=3, learning_rate=1e20))
+    network = parse_network("convnet:width=4,depth=2,norm=none")
+    with pytest.raises(WorkError, match="number 1 of 2 diverged"):
+        evaluate(data, toy, [network], 2, 0, open_runtime("cpu"), Silent())
 
 
 def test_batch_normalisation_sees_its_whole_batch_whatever_the_micro_batch() -> None:
