@@ -212,6 +212,7 @@ def distill(
         terminal.say(
             f"{method} {fairness}: {ipc} images for each of {dataset.classes} classes of {dataset.name}; "
             f"{plan.sampling} batches of {plan.batch_real} a class, {plan.iterations:,} iterations"
+            f"{plan.hyper.loops()}"
         )
         options = task(plan, dataset, runtime)
         with Checkpoints(target, options, seed, checkpoint_every, restart, terminal.say, first) as checkpoints:

@@ -253,6 +253,10 @@ class MethodBase(ABC):
         """The method with what was left open filled in with the paper's values for `dataset`."""
         return self
 
+    def loops(self) -> str:
+        """What an iteration consists of, in words that follow "iterations", where that depends on `--ipc`."""
+        return ""
+
     def objection(self, network: Classifier) -> str:
         """Why the method can do nothing with `network`; nothing if it can."""
         return ""

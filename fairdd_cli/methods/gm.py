@@ -30,6 +30,10 @@ class Method(GradientMatching):
         """The paper's outer and inner loop, interpolated for an IPC that is not in its table."""
         return cls(outer=interpolated(OUTER, ipc), inner=interpolated(INNER, ipc))
 
+    def loops(self) -> str:
+        """The outer and the inner loop."""
+        return f" of {self.outer} matching steps with {self.inner} epochs between them"
+
     def prepare(self, problem: Problem) -> None:
         """SGD with momentum on the pixels."""
         problem.optimise(self.learning_rate, self.momentum)
