@@ -34,6 +34,9 @@ OPTIONS = {
 }
 
 
+NETWORK = "convnet:width=4,depth=1"
+
+
 class Elsewhere(Runtime):
     """A device that takes orders and never answers; like a GPU, it takes all classes at once."""
 
@@ -80,7 +83,9 @@ class NoWaitingCopies(TorchDispatchMode):
         return copied
 
 
-def plan_of(method: str, fairness: str, folder: Path, options: Mapping[str, str] | None = None) -> Plan:
+def plan_of(
+    method: str, fairness: str, folder: Path, options: Mapping[str, str] | None = None, network: str = NETWORK
+) -> Plan:
     return make_plan(
         method,
         fairness=fairness,
@@ -88,7 +93,7 @@ def plan_of(method: str, fairness: str, folder: Path, options: Mapping[str, str]
         ipc=2,
         factor=1,
         iterations=1,
-        network=parse_network("convnet:width=4,depth=1"),
+        network=parse_network(network),
         options={**(options or OPTIONS.get(method, {}))},
         experts=str(folder / "experts.h5") if method == "mtt" else "",
     )
@@ -101,8 +106,9 @@ def problem_of(
     runtime: Runtime,
     folder: Path,
     options: Mapping[str, str] | None = None,
+    network: str = NETWORK,
 ) -> tuple[MethodBase, Problem]:
-    plan = plan_of(method, fairness, folder, options)
+    plan = plan_of(method, fairness, folder, options, network)
     hyper = plan.hyper.for_data(dataset, plan.ipc)
     problem = make_problem(replace(plan, hyper=hyper), dataset, runtime, Silent(), "device")
     hyper.prepare(problem)
@@ -151,6 +157,12 @@ def test_a_step_asks_no_more_of_its_device_for_more_classes_and_groups(
             hyper.step(problem, 0)
         counts.append(launches.count)
     assert 0 < counts[0] == counts[1] < 100
+
+
+def test_batch_statistics_never_wait_for_their_device(toy: BiasedDataset, elsewhere: Runtime, tmp_path: Path) -> None:
+    hyper, problem = problem_of(toy, "gm", "fairdd", elsewhere, tmp_path, network=f"{NETWORK},norm=batch")
+    with NoWaitingCopies():
+        hyper.step(problem, 0)
 
 
 @pytest.mark.parametrize("fairness", ["vanilla", "fairdd"])

@@ -83,7 +83,7 @@ def freeze_statistics(network: nn.Module, images: Tensor) -> None:
     layers = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     for layer in layers:
         layer.reset_running_stats()
-        layer.momentum = None  # the plain mean over the batches seen
+        layer.momentum = 1.0  # nothing of what was before
         layer.train()
     with torch.no_grad():
         network(images)
