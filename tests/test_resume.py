@@ -211,7 +211,7 @@ def test_what_a_method_carries_on_is_part_of_its_state(toy: BiasedDataset, monke
     whole = distill(plan, toy, runtime, Silent())
     output = toy.path + ".out"
     with pytest.raises(Stop), Checkpoints(output) as checkpoints:
-        distill(plan, toy, runtime, StopAt(15), checkpoints=checkpoints)
+        distill(plan, toy, runtime, StopAt(7), checkpoints=checkpoints)
     state = read_checkpoint(output + ".checkpoint").state
     assert set(state) == {"history", "images", "momentum", "state.rate", "state.seen"}
     with Checkpoints(output) as checkpoints:
