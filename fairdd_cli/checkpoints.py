@@ -130,6 +130,8 @@ class Checkpoints:
         if error is None:
             self.discard()
             return
+        if isinstance(error, UsageError):  # what was asked for cannot be done: there is nothing to continue
+            return
         try:
             self.write()
         except FairddError as failure:

@@ -287,7 +287,7 @@ def _optimise(plan: Plan, problem: Problem, checkpoints: Checkpoints) -> History
                 checkpoints.keep(sound)
                 raise WorkError(
                     f"{label} diverged at iteration {iteration}: the loss is {value}; no output was written.\n"
-                    "Lower the step size (-O learning_rate=…) or choose another --seed."
+                    "Lower the step size (-O learning_rate=…) or choose another --seed, and give --restart."
                 )
             history[:, points] = torch.tensor([iteration, value, watch.seconds()], dtype=torch.float64)
             points += 1

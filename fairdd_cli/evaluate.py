@@ -140,7 +140,7 @@ def evaluate(
         if not torch.isfinite(parameter_vector(network)).all():  # it would predict one class, whatever it is shown
             raise WorkError(
                 f"{spec} number {number + 1} of {seeds} diverged while it was trained; no output was written.\n"
-                "Lower the step size (--learning-rate)."
+                "Lower the step size (--learning-rate), and give --restart."
             )
         return network
 

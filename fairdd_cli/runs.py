@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from typing import NamedTuple
 
+import numpy as np
+
 from fairdd_cli.artifacts import STREAM, Evaluation, read_evaluation
 from fairdd_cli.errors import UsageError
 from fairdd_cli.metrics import Cells, cells
@@ -47,7 +49,7 @@ def clean(text: object) -> str:
 
 
 def read(paths: Sequence[str]) -> list[Run]:
-    """The runs in the evaluations at `paths`, JSON and HDF5 mixed; a file given twice counts once.
+    """The runs in the evaluations at `paths`, JSON and HDF5 mixed; a network counts once, in however many files.
 
     Raises UsageError for a file that is not a sound evaluation.
     """
@@ -60,10 +62,22 @@ def read(paths: Sequence[str]) -> list[Run]:
 
 
 def _once(batches: Iterable[list[Run]]) -> list[Run]:
-    seen: dict[str, list[Run]] = {}
-    for runs in batches:
-        seen.setdefault(runs[0].evaluation.digest, runs)
-    return [run for runs in seen.values() for run in runs]
+    """The runs without those whose networks another one has all of, as where `--seeds` was raised later."""
+    kept: dict[object, Run] = {}
+    for run in (run for runs in batches for run in runs):
+        made = run.evaluation
+        first = tuple(counts[0].tobytes() for counts in run.cells)  # the same training ends in the same counts
+        origin = (made.synthetic_digest, made.dataset_digest, made.seed)
+        key: object = (run.setting, tuple(sorted(run.details.items())), *origin, first)
+        other = kept.get(key)
+        if other is not None:
+            shorter, longer = sorted((other, run), key=lambda each: len(each.cells.total))
+            if not all(np.array_equal(a, b[: len(a)]) for a, b in zip(shorter.cells, longer.cells, strict=True)):
+                key = (key, made.digest)  # alike by chance
+            elif longer is other:
+                continue
+        kept[key] = run
+    return list(kept.values())
 
 
 def _read_one(path: str) -> list[Run]:

@@ -3,7 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fairdd_cli.artifacts import Artifact, BiasedDataset, Evaluation, SyntheticSet, read_any
+from fairdd_cli.artifacts import (
+    Artifact,
+    BiasedDataset,
+    Evaluation,
+    Experts,
+    SyntheticSet,
+    read_any,
+    read_experts,
+    stated_kind,
+)
 from fairdd_cli.errors import UsageError
 
 
@@ -27,23 +36,27 @@ def verify(paths: Sequence[str]) -> list[Finding]:
     A chain is followed by digests: data set -> synthetic set -> evaluation. An ancestor that is not among `paths`
     is named by its digest; one that is, but was made from something else than its descendant says, is a problem.
     """
-    found: dict[str, Artifact | UsageError] = {}
+    found: dict[str, Artifact | Experts | UsageError] = {}
     for path in paths:
         try:
-            found[path] = read_any(path)
+            found[path] = read_experts(path) if stated_kind(path) == "fairdd/experts" else read_any(path)
         except UsageError as error:
             found[path] = error
-    sound = [artifact for artifact in found.values() if not isinstance(artifact, UsageError)]
+    sound = [artifact for artifact in found.values() if not isinstance(artifact, UsageError | Experts)]
     by_digest = {artifact.digest: artifact for artifact in sound}
     return [_traced(path, entry, by_digest) for path, entry in found.items()]
 
 
-def _traced(path: str, artifact: Artifact | UsageError, by_digest: dict[str, Artifact]) -> Finding:
+def _traced(path: str, artifact: Artifact | Experts | UsageError, by_digest: dict[str, Artifact]) -> Finding:
     """The finding of an `artifact`, or of what is wrong with it."""
     if isinstance(artifact, UsageError):
         return Finding(path, "unknown", "", "", str(artifact))
     if isinstance(artifact, BiasedDataset):
         return Finding(path, "data set", artifact.digest, "", "")
+    if isinstance(artifact, Experts):
+        digest = str(artifact.origin.get("dataset_digest"))
+        made_from = by_digest[digest].path if digest in by_digest else f"data set {digest[:19]}… (not given)"
+        return Finding(path, "experts", artifact.digest, made_from, "")
     parents = {"data set": artifact.dataset_digest}
     if isinstance(artifact, Evaluation) and artifact.synthetic_digest:
         parents = {"synthetic set": artifact.synthetic_digest, **parents}

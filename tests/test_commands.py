@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import Fairdd, write_toy
 
-from fairdd_cli.artifacts import read_dataset, read_evaluation, read_synthetic
+from fairdd_cli.artifacts import read_dataset, read_evaluation, read_synthetic, write_experts
 
 SMALL = ["--network", "convnet:width=8", "--quiet"]
 
@@ -201,6 +201,43 @@ def test_the_command_line_s_strategy_goes_before_a_recipe_s(fairdd: Fairdd, data
     assert "--fair means --fairness fairdd" in done.stderr
 
 
+def test_a_recipe_s_options_are_overridden_one_by_one(fairdd: Fairdd, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(
+        "distill: {method: dm, ipc: 1, iterations: 0, option: {learning_rate: 0.5, momentum: 0.1}}\n"
+    )
+    fairdd("distill", "data.h5", "--recipe", "recipe.yaml", "-O", "momentum=0.2", "-o", "s.h5", "--quiet")
+    hyper = read_synthetic(str(tmp_path / "s.h5")).options["hyper"]
+    assert (hyper["learning_rate"], hyper["momentum"]) == (0.5, 0.2)
+
+
+def test_a_misspelt_option_leaves_nothing_in_the_way(fairdd: Fairdd, data: Path, tmp_path: Path) -> None:
+    words = ["distill", "data.h5", "--method", "dm", "--ipc", 1, "--iterations", 1, "--network", "convnet:width=4"]
+    before = sorted(tmp_path.iterdir())
+    done = fairdd(*words, "-O", "augmentation=foo", "-o", "s.h5", check=False)
+    assert done.returncode == 2
+    assert "unknown augmentation 'foo'" in done.stderr
+    assert sorted(tmp_path.iterdir()) == before
+    fairdd(*words, "-O", "augmentation=color", "-o", "s.h5", "--quiet")
+
+
+def test_an_output_never_takes_the_place_of_what_is_read(fairdd: Fairdd, data: Path, tmp_path: Path) -> None:
+    before = data.read_bytes()
+    done = fairdd("distill", "data.h5", "--method", "random", "--ipc", 1, "-o", "./data.h5", "--force", check=False)
+    assert done.returncode == 2
+    assert "is what the command reads" in done.stderr
+    assert data.read_bytes() == before
+
+
+def test_verify_names_whole_files_in_a_pipe_and_knows_experts(fairdd: Fairdd, data: Path, tmp_path: Path) -> None:
+    origin = {"dataset": "toy", "dataset_digest": read_dataset(str(data)).digest, "network": "mlp"}
+    name = f"{'a-long-name-' * 8}.h5"
+    write_experts(str(tmp_path / name), origin, 0, 1, (1, 2, 5), [np.ones((1, 2, 5), np.float32)])
+    lines = fairdd("verify", "data.h5", name).stdout.splitlines()
+    (line,) = (line for line in lines if name in line)
+    assert line.split()[1] == "experts"
+    assert line.split()[-2:] == ["data.h5", "sound"]
+
+
 def test_a_run_whose_loss_is_nothing_says_where_its_output_is(fairdd: Fairdd, data: Path) -> None:
     words = ["distill", "data.h5", "--method", "random", "--ipc", 1, "--iterations", 3, "-o", "r.h5"]
     assert fairdd(*words).stdout == "r.h5\n"
@@ -267,7 +304,8 @@ BAD = [
     (["distill", "data.h5", "--method", "dm", "--ipc", 1, "--residency", "moon"], "unknown residency"),
     (["distill", "data.h5", "--method", "dm", "--ipc", 1, "--recipe", "bad.yaml"], "did you mean 'iterations'"),
     (["distill", "data.h5", "--method", "dm", "--ipc", 1, "--recipe", "absent.yaml"], "absent.yaml"),
-    (["distill", "data.h5", "--method", "dm", "--ipc", 1, "-o", "data.h5"], "exists already"),
+    (["distill", "data.h5", "--method", "dm", "--ipc", 1, "-o", "data.h5"], "would be lost"),
+    (["distill", "data.h5", "--method", "dm", "--ipc", 1, "-o", "s.h5"], "exists already"),
     (["distill", "data.h5", "--method", "dm", "--ipc", 1, "-o", "."], "is a folder"),
     (["distill", "data.h5", "--method", "dm"], "--ipc"),
     (["distill", "foreign.h5", "--method", "dm", "--ipc", 1], "not a fairdd file"),

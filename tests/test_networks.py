@@ -40,6 +40,12 @@ EMBEDDINGS = {
 }
 
 
+def test_a_network_has_one_spelling() -> None:
+    for text in ("convnet:depth=2,width=8", "convnet:width=8,depth=2", "convnet:norm=instance,width=8,depth=2"):
+        assert str(parse_network(text)) == "convnet:width=8,depth=2"
+    assert str(parse_network("convnet:width=128")) == "convnet"
+
+
 @pytest.fixture(autouse=True)
 def _one_seed() -> None:
     torch.manual_seed(0)

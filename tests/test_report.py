@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from evaluations import FAIR, UNFAIR, confusion, evaluation, pair, write
 
 from fairdd_cli import formats, published, report, runs
+from fairdd_cli.artifacts import write_evaluation
 from fairdd_cli.bootstrap import interval, replicates
 from fairdd_cli.errors import UsageError
 from fairdd_cli.metrics import Cells, cells, summarise
@@ -25,6 +27,19 @@ def rows_of(*paths: str) -> list[Row]:
 
 def sections_of(*paths: str) -> list[Section]:
     return report.arrange(rows_of(*paths))
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (1, 0, 3, 2), (3, 2, 1, 0)])
+def test_a_network_in_several_evaluations_counts_once(tmp_path: Path, order: tuple[int, ...]) -> None:
+    two, five = (write(tmp_path / f"{seeds}.json", seeds=seeds) for seeds in (2, 5))
+    both = evaluation(seeds=5)
+    several = {**both.confusion, "mlp": confusion(np.full((3, 2), 0.4), seeds=5)}
+    more = str(tmp_path / "more.json")
+    write_evaluation(more, replace(both, confusion=several), {name: summarise(t) for name, t in several.items()})
+    other = write(tmp_path / "other.json", seeds=3, seed=1)
+    found = runs.read([[two, five, more, other][number] for number in order])
+    assert sum(len(run.cells.total) for run in found if run.setting.network == "convnet") == 5 + 3
+    assert sum(len(run.cells.total) for run in found if run.setting.network == "mlp") == 5
 
 
 def test_a_row_is_what_summarise_says(tmp_path: Path) -> None:

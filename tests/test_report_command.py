@@ -74,7 +74,7 @@ def test_each_picture_is_saved(tmp_path: Path) -> None:
         (["--plot", "a.png", "--picture", "recal"], "did you mean 'recall'"),
         (["--plot", "a.png", "--picture", "images"], "--synthetic"),
         (["--plot", "a.png", "--metric", "accuracy", "--synthetic", "vanilla.json"], "synthetic"),
-        (["--html", "fair.json"], "exists already"),
+        (["--html", "fair.json"], "is what the command reads"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else value,
 )
@@ -95,7 +95,9 @@ def test_a_terminal_gets_a_table_that_fits_it(tmp_path: Path, width: int, monkey
     monkeypatch.setenv("COLUMNS", str(width))
     markup = write(tmp_path / "m.json", method="[red]x", ipc=50, **FAIR)
     sections = arrange(build(read([*pair(tmp_path), markup])))
-    (sheet,) = _fitting(sections, METRICS)
+    (sheet,), hidden = _fitting(sections, METRICS, 2)
+    assert len(sheet.metrics) + len(hidden) == 6
+    assert len(_fitting(sections, METRICS, 6)[0][0].metrics) == 6
     assert len(sheet.metrics) == {60: 2, 80: 4, 140: 6}[width]
     console = Console(width=width, record=True, force_terminal=True, file=io.StringIO())
     console.print(_rich_table(sheet))

@@ -98,6 +98,7 @@ __all__ = [
     "remove_parts",
     "replacing",
     "shown",
+    "stated_kind",
     "write_bytes",
     "write_checkpoint",
     "write_dataset",

@@ -18,11 +18,11 @@ STREAM = "-"  # stands for standard input or standard output
 CHECKPOINT = ".checkpoint"  # what an output's name is followed by in that of its checkpoint
 
 
-def check_target(path: str, force: bool) -> None:
+def check_target(path: str, force: bool, *inputs: str) -> None:
     """Refuses an output that could not be written at the end, before any work is spent on it.
 
-    Raises UsageError where `path` exists (and not `force`), is a folder, or lies in a folder that is not
-    writable. A missing parent folder is fine if it can be made.
+    Raises UsageError where `path` exists (and not `force`), is one of the `inputs`, is a folder, or lies in a folder
+    that is not writable. A missing parent folder is fine if it can be made.
     """
     if path == STREAM:
         if sys.stdout.isatty():
@@ -31,6 +31,8 @@ def check_target(path: str, force: bool) -> None:
     target = Path(path)
     if target.is_dir():
         raise UsageError(f"cannot write '{path}': it is a folder; give a file name")
+    if target.exists() and any(Path(each).exists() and target.samefile(each) for each in inputs):
+        raise UsageError(f"'{path}' is what the command reads, and would be lost; give the output another name")
     if target.exists() and not force:
         raise UsageError(f"'{path}' exists already; give --force to replace it or -o for another name")
     folder = target.parent

@@ -92,7 +92,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _fail(message: str, status: int, error: BaseException) -> NoReturn:
-    if "--verbose" in sys.argv:
+    if {"-v", "--verbose"} & set(sys.argv):
         traceback.print_exc()
     # An interrupt in the midst of an import or of a library's own code may come out as another error.
     interrupted = status == INTERRUPTED or bool(signals)

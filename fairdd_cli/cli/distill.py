@@ -20,6 +20,7 @@ from fairdd_cli.cli.options import (
     Seed,
     Verbose,
     assignments,
+    from_recipe,
     is_typed,
     listing,
 )
@@ -172,13 +173,13 @@ def distill(
     method = METHODS.canonical(method)
     if data == "-" and output is None:
         raise UsageError("give -o FILE (or -o -) when the data set comes from standard input")
-    target = output or str(Path(data).with_suffix(f".{method}-{fairness}-ipc{ipc}.h5"))
 
     from fairdd_cli.artifacts import check_readable, check_target, claimed, read_dataset, write_synthetic
 
-    check_target(target, force)
     if data != "-":
         check_readable(data)
+    target = output or str(Path(data).with_suffix(f".{method}-{fairness}-ipc{ipc}.h5"))
+    check_target(target, force, data)
 
     from fairdd_cli.checkpoints import Checkpoints
     from fairdd_cli.distill import check_plan, make_plan, task
@@ -197,7 +198,7 @@ def distill(
         iterations=iterations,
         network=parse_network(network),
         seed=seed,
-        options=assignments(option or []),
+        options={**assignments(from_recipe(context, "option")), **assignments(option or [])},
         groups=groups,
         group_noise=group_noise,
         experts=experts or "",

@@ -106,7 +106,7 @@ def evaluate(
 
     from fairdd_cli.artifacts import check_target, claimed, kind_of, read_dataset, read_synthetic, write_evaluation
 
-    check_target(target, force)
+    check_target(target, force, synthetic, *filter(None, [data]))
     whole = synthetic != "-" and kind_of(synthetic) == "fairdd/dataset"
 
     from fairdd_cli import augment

@@ -15,7 +15,8 @@ RECIPE_LIMIT = 2**20  # bytes
 def _load_recipe(context: typer.Context, value: Path | None) -> Path | None:
     """Makes the recipe's section for this command its defaults: built-in default < recipe < command line."""
     if value is not None:
-        context.default_map = {**(context.default_map or {}), **read_recipe(value, context)}
+        context.meta["recipe"] = read_recipe(value, context)
+        context.default_map = {**(context.default_map or {}), **context.meta["recipe"]}
     return value
 
 
@@ -56,6 +57,12 @@ def _as_typed(value: object, multiple: bool) -> object:
     if isinstance(value, dict):
         return [f"{key}={entry}" for key, entry in value.items()]
     return [str(entry) for entry in (value if isinstance(value, list) else [value])] if multiple else value
+
+
+def from_recipe(context: typer.Context, parameter: str) -> list[str]:
+    """What the recipe, if there is one, gives for a repeatable `parameter`."""
+    found: list[str] = context.meta.get("recipe", {}).get(parameter, [])
+    return found
 
 
 def is_typed(context: typer.Context, parameter: str) -> bool:

@@ -119,7 +119,7 @@ def report(
             raise unknown("metric", name, METRICS)
     _check_pictures(plot, html)
     for target in filter(None, (plot, html)):
-        check_target(target, force)
+        check_target(target, force, *files, *(synthetic or []))
     grouped = () if group_by == "none" else tuple(group_by.split(","))
     arrange((), grouped, sort or ())  # a misspelt column is found before thousands of files are read
 
@@ -143,7 +143,7 @@ def report(
         if html is not None:
             _save_page(html, sections, metrics, sets, force)
             terminal.say(f"wrote {html}")
-        _print(format, sections, metrics)
+        _print(format, sections, metrics, asked=bool(metric))
 
 
 def _check_pictures(plot: str | None, html: str | None) -> None:
@@ -156,12 +156,16 @@ def _check_pictures(plot: str | None, html: str | None) -> None:
             raise UsageError(f"--plot {plot}: pictures are written as {', '.join(SUFFIXES)}")
 
 
-def _print(format: str, sections: "Sequence[Section]", metrics: Sequence[str]) -> None:
+def _print(format: str, sections: "Sequence[Section]", metrics: Sequence[str], asked: bool) -> None:
+    """Prints the sections; `metrics` that were `asked` for are all shown."""
     from fairdd_cli import formats
 
     if format == "table" and sys.stdout.isatty():
-        for sheet in _fitting(sections, metrics):
+        found, hidden = _fitting(sections, metrics, least=len(metrics) if asked else NARROWEST)
+        for sheet in found:
             product(_rich_table(sheet))
+        if hidden:
+            product(f"Too narrow for {', '.join(hidden)}: name them with --metric, or widen the terminal.")
         return
     texts = {
         "table": lambda: formats.plain(formats.sheets(sections, metrics, fold=True), _ascii()),
@@ -183,8 +187,8 @@ def _ascii() -> bool:
     return False
 
 
-def _fitting(sections: "Sequence[Section]", metrics: Sequence[str]) -> "list[Sheet]":
-    """The sheets with as many of the metrics, from the left, as the terminal is wide enough for."""
+def _fitting(sections: "Sequence[Section]", metrics: Sequence[str], least: int) -> "tuple[list[Sheet], Sequence[str]]":
+    """The sheets with as many of the metrics, from the left, as the terminal is wide enough for; the other metrics."""
     from rich.console import Console
 
     from fairdd_cli import formats
@@ -192,10 +196,10 @@ def _fitting(sections: "Sequence[Section]", metrics: Sequence[str]) -> "list[She
     width = Console().width
     count = len(metrics)
     found = formats.sheets(sections, metrics, fold=True)
-    while count > NARROWEST and max(sum(sheet.widths()) + 2 * len(sheet.widths()) for sheet in found) > width:
+    while count > least and max(sum(sheet.widths()) + 2 * len(sheet.widths()) for sheet in found) > width:
         count -= 1
         found = formats.sheets(sections, metrics[:count], fold=True)
-    return found
+    return found, metrics[count:]
 
 
 def _rich_table(sheet: "Sheet") -> "Table":

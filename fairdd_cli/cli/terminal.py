@@ -1,5 +1,6 @@
 """What people see on standard error: messages, errors, progress. Text from files is shown as it is, never as markup."""
 
+import os
 import sys
 import time
 from functools import cache
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.text import Text
 
+UNFOLDED = 1000  # columns of a table that no terminal shows
 ESTIMATE_AFTER = 2.0  # seconds of work before the first word on how long it will take
 ESTIMATE_EVERY = 60.0  # seconds between two such words where no bar can be drawn
 
@@ -147,7 +149,8 @@ def out(line: str) -> None:
 
 
 def product(thing: "RenderableType") -> None:
-    """Renders a table that is the command's product on standard output."""
+    """Renders a table that is the command's product on standard output, without folding it where that is a pipe."""
     from rich.console import Console
 
-    Console(highlight=False).print(thing)
+    piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    Console(highlight=False, width=UNFOLDED if piped else None).print(thing)

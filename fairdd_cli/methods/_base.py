@@ -295,6 +295,8 @@ class MethodBase(ABC):
                 raise UsageError(f"-O {name}={text}: expected {kind.__name__}, for example {known[name]}") from error
             if text not in self.choices.get(name, (text,)):
                 raise UsageError(f"-O {name}={text}: this method has {name}={'|'.join(self.choices[name])}")
+            if name == "augmentation":
+                augment.stages(text)
             # Only a count that is off by default may be 0: there is no loop of no steps.
             least = 1 if kind is int and known[name] > 0 else 0
             if kind in (int, float) and not (least <= values[name] < float("inf")):

@@ -69,4 +69,5 @@ def parse_network(text: str) -> NetworkSpec:
         except ValueError as error:
             form = "WORD" if kind is str else "NUMBER"
             raise UsageError(f"network '{name}': '{item}' should read {key}={form}") from error
-    return NetworkSpec(NETWORKS.canonical(name), options)
+    differing = {key: options[key] for key in known if key in options and options[key] != known[key].default}
+    return NetworkSpec(NETWORKS.canonical(name), differing)  # one spelling for one network
