@@ -90,9 +90,8 @@ def killed_life(words: list[object], output: Path, seconds: float, kills: int, g
     for _ in range(kills):
         process = start([*words, output.name], folder)
         process.join(seconds * generator.uniform())
-        if process.exitcode is None and process.pid is not None:
-            os.kill(process.pid, signal.SIGKILL)
-            process.join()
+        process.kill()  # without effect on one that has just ended
+        process.join()
         if process.exitcode != -signal.SIGKILL:
             if process.exitcode != 0:
                 raise RuntimeError((folder / "said").read_text())

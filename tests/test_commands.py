@@ -228,7 +228,10 @@ def test_an_output_never_takes_the_place_of_what_is_read(fairdd: Fairdd, data: P
     assert data.read_bytes() == before
 
 
-def test_verify_names_whole_files_in_a_pipe_and_knows_experts(fairdd: Fairdd, data: Path, tmp_path: Path) -> None:
+def test_verify_names_whole_files_in_a_pipe_and_knows_experts(
+    fairdd: Fairdd, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)  # pytest's processes say how wide their own terminal is
     origin = {"dataset": "toy", "dataset_digest": read_dataset(str(data)).digest, "network": "mlp"}
     name = f"{'a-long-name-' * 8}.h5"
     write_experts(str(tmp_path / name), origin, 0, 1, (1, 2, 5), [np.ones((1, 2, 5), np.float32)])
