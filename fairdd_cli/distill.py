@@ -267,7 +267,7 @@ def _optimise(plan: Plan, problem: Problem, checkpoints: Checkpoints) -> History
     points = state.tensors["history"].shape[1]
     history = torch.zeros(3, plan.iterations // every + 2, dtype=torch.float64)
     history[:, :points] = state.tensors["history"]
-    experts = {name: tensor for name, tensor in state.tensors.items() if name == "experts"}
+    experts = _experts(plan, problem)
     processes = problem.runtime.processes
     work = (plan.iterations - state.done) * hyper.work(problem) / processes.count
     progress.start(f"{label}, {plan.iterations:,} iterations", work)

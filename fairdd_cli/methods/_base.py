@@ -79,8 +79,7 @@ class Problem:
     @property
     def sent(self) -> int:
         """Bytes that this process has summed with others so far."""
-        team = self._shared[1]
-        return self.runtime.processes.sent + (team.sent if team is not self.runtime.processes else 0)
+        return self.runtime.processes.sent + self._shared[1].sent
 
     def pieces(self) -> Iterator[slice]:
         """The classes of this process that are matched at a time: all on a GPU, a few on a CPU."""

@@ -65,7 +65,7 @@ class Method(GradientMatching):
 
         With momentum m, a gradient that is followed by steps without one moves 1 + m + m² + … times the learning
         rate until its class's turn comes again, and m to the number of classes of its momentum is left by then.
-        The learning rate is that of pixels in [0, 1], which normalisation stretches: see `step`.
+        The learning rate is that of pixels in [0, 1], which normalisation stretches: `update` is told how much.
         """
         moved = sum(self.momentum**turn for turn in range(problem.classes))
         problem.optimise(self.learning_rate * moved, self.momentum**problem.classes)
