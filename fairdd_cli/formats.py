@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import textwrap
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -136,7 +137,12 @@ def _notes(section: Section) -> list[str]:
     if section.best:
         words.append("* best of the column")
     if any(row.versus for row in rows):
-        words.append("vs vanilla: points more or less than the vanilla row of the same setting")
+        words.append("vs vanilla: points more or less than the vanilla row")
+    unlike: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for row in rows:
+        unlike[row.unlike_vanilla].append(f"{row.setting.method} {row.setting.fairness}")
+    unlike.pop((), None)
+    words += [f"{', '.join(sorted(set(who)))} also has {', '.join(what)}" for what, who in unlike.items()]
     if any(row.intervals for row in rows):
         words.append("!: beyond the bootstrap interval of the difference")
     lacking = max(len(empty(row.cells)) for row in rows)
@@ -184,7 +190,7 @@ def _markdown(sheet: Sheet) -> str:
         [*map(safe, line.words), *(f"**{v}**" if b else v for v, b in zip(line.values, line.best, strict=True))]
         for line in sheet.lines
     ]
-    notes = [sheet.notes[0].replace("* best", "bold: best")]
+    notes = [safe(sheet.notes[0]).replace("\\* best", "bold: best")]
     notes += [f"\\[{number}\\] {note}" for number, note in enumerate(map(safe, sheet.notes[1:]), 1)]
     table = [f"| {' | '.join(cells)} |" for cells in (heads, rule, *body)]
     return "\n".join([f"### {safe(sheet.title)}\n", *table, "", "\n\n".join(notes)]) + "\n"
@@ -248,10 +254,13 @@ def _record(section: Section, row: Row) -> dict[str, Any]:
     ]
     return {
         **row.setting._asdict(),
+        "dataset": row.dataset,
+        "dataset_digest": row.runs[0].evaluation.dataset_digest,
         "variant": row.variant,
         "iterations": row.iterations,
         "seeds": row.seeds,
         "metrics": metrics,
+        "unlike_vanilla": row.unlike_vanilla,
         "published": references,
         "files": [run.evaluation.path for run in row.runs],
     }
@@ -281,6 +290,7 @@ def as_csv(sections: Sequence[Section]) -> str:
 
 def _csv_lines(record: dict[str, Any]) -> Iterator[dict[str, object]]:
     line = {key: value for key, value in record.items() if key not in ("metrics", "published", "files")}
+    line["unlike_vanilla"] = "; ".join(record["unlike_vanilla"])
     for name, values in record["metrics"].items():
         line |= {name: values["mean"], f"{name}_std": values["std"], f"{name}_best": int(values["best"])}
         line |= _ends(name, values.get("interval"))

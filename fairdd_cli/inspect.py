@@ -22,12 +22,23 @@ def class_bias(count: np.ndarray) -> np.ndarray:
 def warnings(dataset: BiasedDataset) -> list[str]:
     """A line for each thing about the cells that will make results meaningless or shaky; none where all is well."""
     train, test = dataset.train.count, dataset.test.count
-    found = (
-        (train == 0, "without a training image, so that nothing of them can be distilled"),
+    return gaps(dataset) + _warned(
+        dataset,
         ((train > 0) & (train < TINY_TRAIN), f"with fewer than {TINY_TRAIN} training images, whose signal is noise"),
-        (test == 0, "without a test image, so that their group cannot be compared"),
         ((test > 0) & (test < TINY_TEST), f"with fewer than {TINY_TEST} test images, where DEO jumps by points"),
     )
+
+
+def gaps(dataset: BiasedDataset) -> list[str]:
+    """Those of the `warnings` that are of cells without any image."""
+    return _warned(
+        dataset,
+        (dataset.train.count == 0, "without a training image, so that nothing of them can be distilled"),
+        (dataset.test.count == 0, "without a test image, so that their group cannot be compared"),
+    )
+
+
+def _warned(dataset: BiasedDataset, *found: tuple[np.ndarray, str]) -> list[str]:
     return [
         f"{np.sum(cells)} of {cells.size} cells {how}: {_names(cells, dataset)}" for cells, how in found if cells.any()
     ]

@@ -226,6 +226,8 @@ def _provenance(row: Row, name: str) -> str:
     setting = row.setting
     title = f"{setting.dataset}, {row.name}, {titled('ipc', str(setting.ipc))}, {setting.network}"
     parts = [f'<details id="{name}"><summary>{escape(title)}</summary>']
+    if row.unlike_vanilla:
+        parts.append(f"<p>Unlike its vanilla row it has {escape(', '.join(row.unlike_vanilla))}.</p>")
     for reference in row.references:
         same = "the same setting as far as is known"
         parts.append(f"<p>Published in {escape(reference.source)}: {escape('; '.join(reference.differs) or same)}.</p>")

@@ -6,18 +6,31 @@ standard deviations where they were published.
 
 import csv
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 
 from fairdd_cli.report import Reference, Row
 
 METRICS = ("accuracy", "deo_max", "deo_mean")
-# What the sources trained with, as far as they say so; a recipe that a source keeps silent about is not compared.
-ITERATIONS = {
-    "fairdd-neurips2025": {"dm": 20_000, "gm": 1_000, "dsa": 1_000, "idc": 2_000, "dream": 2_000, "mtt": 5_000},
-    "cobra-authors": {"dm": 2_600, "gm": 1_000},
+# What the sources trained with, as far as they say so, by the names of a row's details; what a source keeps silent
+# about is not compared.
+LONG: Mapping[str, object] = {"evaluation epochs": 1_000}
+SHORT: Mapping[str, object] = {"evaluation epochs": 300}
+REAL: Mapping[str, object] = {"init": "real", "batch_real": 256}
+SETTINGS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
+    "fairdd-neurips2025": {
+        "random": LONG,
+        "dm": {"iterations": 20_000, **REAL, **LONG},
+        "gm": {"iterations": 1_000, **REAL, **SHORT},
+        "dsa": {"iterations": 1_000, **REAL, **LONG},
+        "idc": {"iterations": 2_000, **LONG},
+        "dream": {"iterations": 2_000, **LONG},
+        "mtt": {"iterations": 5_000, "init": "real", **LONG},
+    },
+    "cobra-authors": {"dm": {"iterations": 2_600}, "gm": {"iterations": 1_000}},
 }
+SEEDS = {"fairdd-neurips2025": 10}  # evaluation networks
 SAMPLING = "proportional"
 DISTILLED_WITH = "convnet"
 TEST_IMAGES = {"c-mnist-fg": 10_000, "c-mnist-bg": 10_000, "c-fmnist-fg": 10_000, "c-fmnist-bg": 10_000}
@@ -54,7 +67,7 @@ def beside(rows: Sequence[Row]) -> list[Row]:
 
     def key(row: Row) -> Key:
         setting = row.setting
-        return (setting.dataset, setting.ipc, setting.method, setting.fairness, setting.network.partition(":")[0])
+        return (row.dataset, setting.ipc, setting.method, setting.fairness, setting.network.partition(":")[0])
 
     return [
         replace(
@@ -67,10 +80,12 @@ def beside(rows: Sequence[Row]) -> list[Row]:
 def _differs(row: Row, published: Published) -> tuple[str, ...]:
     """In what, as far as both are known, the row's setting is not the published one."""
     setting, words = row.setting, []
-    family = next((name for name in ITERATIONS if published.source.startswith(name)), "")
-    iterations = ITERATIONS.get(family, {}).get(setting.method)
-    if iterations and row.iterations != iterations:
-        words.append(f"iterations {row.iterations:,} (published {iterations:,})")
+    family = next((name for name in SETTINGS if published.source.startswith(name)), "")
+    for name, value in SETTINGS.get(family, {}).get(setting.method, {}).items():
+        if row.details.get(name, str(value)) != str(value):
+            words.append(f"{name} {_grouped(row.details[name])} (published {_grouped(str(value))})")
+    if row.seeds != SEEDS.get(family, row.seeds):
+        words.append(f"{row.seeds} networks (published {SEEDS[family]})")
     if ":" in setting.network:
         words.append(f"network {setting.network} (published {setting.network.partition(':')[0]})")
     if setting.method in ("random", "whole"):
@@ -83,8 +98,13 @@ def _differs(row: Row, published: Published) -> tuple[str, ...]:
     return _fewer_images(row, words)
 
 
+def _grouped(text: str) -> str:
+    """`text`, a whole number with its thousands apart."""
+    return f"{int(text):,}" if text.isdecimal() else text
+
+
 def _fewer_images(row: Row, words: list[str]) -> tuple[str, ...]:
-    images, expected = row.test_images, TEST_IMAGES.get(row.setting.dataset)
+    images, expected = row.test_images, TEST_IMAGES.get(row.dataset)
     if expected and images < 0.95 * expected:
         words.append(f"{images:,} test images (published {expected:,})")
     return tuple(words)

@@ -1,12 +1,13 @@
 """Evaluations as the rows of a table: pooled over seeds, compared with vanilla and with the published values.
 
 A row is one setting: data set, method, fairness, sampling, IPC and network, on one data file and with one
-protocol. What tells two rows of a setting apart (iterations, epochs, initialisation, …) is their `variant`.
+protocol. What tells two rows of a setting apart (iterations, epochs, initialisation, …) is their `variant`. Several
+data sets of one name are called by name and digest.
 """
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -52,6 +53,7 @@ class Row:
     metrics: Mapping[str, Mapping[str, Any]]
     variant: str = ""
     vanilla: "Row | None" = field(default=None, repr=False)
+    unlike_vanilla: tuple[str, ...] = ()  # what differs besides fairness and sampling
     versus: Mapping[str, Difference] = field(default_factory=dict)
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     references: tuple[Reference, ...] = ()
@@ -65,6 +67,11 @@ class Row:
     def details(self) -> Mapping[str, str]:
         """What the result depends on besides the setting."""
         return self.runs[0].details
+
+    @property
+    def dataset(self) -> str:
+        """The data set's own name, which others may share."""
+        return self.runs[0].evaluation.dataset
 
     @property
     def iterations(self) -> int:
@@ -95,11 +102,23 @@ class Row:
 def build(runs: Sequence[Run], empty_cells: str = "skip") -> list[Row]:
     """The rows of `runs`: seeds of the same setting, data and details pooled, each row with its vanilla row."""
     pooled: dict[tuple[Setting, str], list[Run]] = defaultdict(list)
-    for run in runs:
+    for run in _told_apart(runs):
         shape = run.cells.total.shape[1:]
         pooled[run.setting, json.dumps([shape, run.evaluation.dataset_digest, run.details], sort_keys=True)].append(run)
     rows = _rows([tuple(group) for group in pooled.values()], empty_cells)
     return _with_vanilla(_with_variants(rows))
+
+
+def _told_apart(runs: Sequence[Run]) -> Iterator[Run]:
+    """`runs`, with a part of the data set's digest after its name where others of that name have another."""
+    digests: dict[str, set[str]] = defaultdict(set)
+    for run in runs:
+        digests[run.setting.dataset].add(run.evaluation.dataset_digest)
+    for run in runs:
+        name = run.setting.dataset
+        if len(digests[name]) > 1:
+            name += f" {run.evaluation.dataset_digest.removeprefix('sha256:')[:8]}"
+        yield replace(run, setting=run.setting._replace(dataset=name))
 
 
 def _rows(groups: list[tuple[Run, ...]], empty_cells: str) -> list[Row]:
@@ -169,9 +188,19 @@ def _with_vanilla(rows: list[Row]) -> list[Row]:
             for name in row.metrics
             if (here := row.mean(name)) is not None and (there := vanilla.mean(name)) is not None
         }
-        return replace(row, vanilla=vanilla, versus=versus)
+        return replace(row, vanilla=vanilla, versus=versus, unlike_vanilla=_unlike(row, vanilla))
 
     return [paired(row) for row in rows]
+
+
+def _unlike(row: Row, vanilla: Row) -> tuple[str, ...]:
+    """In what, besides fairness and sampling, `row` is not like its `vanilla` row."""
+    here, there = row.details, vanilla.details
+    return tuple(
+        f"{key} {here.get(key, 'none')} (vanilla {there.get(key, 'none')})"
+        for key in sorted({*here, *there})
+        if here.get(key) != there.get(key)
+    )
 
 
 def with_intervals(

@@ -113,9 +113,8 @@ def _details(evaluation: Evaluation) -> dict[str, str]:
         **flat(evaluation.options.get("distill")),
         **{f"evaluation {key}": value for key, value in evaluation.protocol.items()},
         "iterations": evaluation.iterations,
-        "data": evaluation.dataset_digest.removeprefix("sha256:")[:8],
     }
-    kept = {key: value for key, value in found.items() if key == "data" or key not in INCIDENTAL | IN_SETTING}
+    kept = {key: value for key, value in found.items() if key not in INCIDENTAL | IN_SETTING}
     return {clean(key): clean(v if isinstance(v, str) else json.dumps(v, sort_keys=True)) for key, v in kept.items()}
 
 

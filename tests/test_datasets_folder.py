@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from image_trees import flat, levels, made, table
 
-from fairdd_cli.datasets._cells import combined
+from fairdd_cli.datasets._cells import CUT, combined
 from fairdd_cli.datasets._source import Request
 from fairdd_cli.errors import UsageError
 
@@ -73,6 +73,7 @@ def test_several_protected_attributes(tmp_path: Path) -> None:
 
 def test_a_given_split_is_cut_to_its_smallest_cell(tmp_path: Path) -> None:
     rows = [[*row[:5], split] for row, split in zip(rows_of(9), ["train", "Test", "test", "val"] * 18, strict=True)]
+    rows[0][5] = "test"
     tree(tmp_path, rows)
     dataset = made("folder", tmp_path / "data.h5", asked(tmp_path, split="split"))
     test = [row for row in rows if str(row[5]).lower() == "test"]
@@ -80,7 +81,10 @@ def test_a_given_split_is_cut_to_its_smallest_cell(tmp_path: Path) -> None:
     assert (dataset.test.count == min(cells)).all()
     assert set(levels(dataset, "train")) == {row[0] for row in rows if row[5] == "train"}
     assert set(levels(dataset, "test")) <= {row[0] for row in test}
-    assert dataset.options["left_out"] == {"validation": 18}
+    assert dataset.options["left_out"] == {"validation": 18, CUT: len(test) - 4 * min(cells)}
+    assert len(test) > 4 * min(cells)
+    fewer = made("folder", tmp_path / "fewer.h5", asked(tmp_path, split="split", test_per_cell=1))
+    assert fewer.options["left_out"] == {"validation": 18, CUT: len(test) - 4}
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
@@ -112,6 +116,7 @@ FAULTS = {
     "an image twice": (1, "in/../in/0.png", "row 5: the file 'in/../in/0.png' stands in row 2 already"),
     "an empty target": (2, " ", "row 5: column 'smile' is empty"),
     "an empty protected": (3, "", "row 5: column 'gender' is empty"),
+    "a value of two lines": (3, "fe\nmale", "row 5: column 'gender' holds a line break"),
     "a split of another name": (5, "trian", "row 5: the split 'trian' is none of train, training, test"),
 }
 

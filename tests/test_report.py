@@ -75,7 +75,9 @@ def test_what_depends_on_other_things_stays_apart(tmp_path: Path) -> None:
     assert "iterations=5000" in rows[1].variant
     assert "momentum=0.9" in rows[2].variant
     assert "seed" not in rows[2].variant
-    assert "data=eeeeeeee" in rows[3].variant
+    assert [row.setting.dataset for row in rows] == ["toy dddddddd"] * 3 + ["toy eeeeeeee", "toy dddddddd"]
+    assert [section.common["dataset"] for section in report.arrange(rows)] == ["toy dddddddd", "toy eeeeeeee"]
+    assert {record["dataset"] for record in json.loads(formats.as_json(report.arrange(rows)))} == {"toy"}
 
 
 def test_every_network_is_a_row(tmp_path: Path) -> None:
@@ -105,6 +107,18 @@ def test_the_vanilla_row_of_the_same_sampling_is_preferred(tmp_path: Path) -> No
     _, fair, _ = rows_of(*pair(tmp_path), balanced)
     assert fair.vanilla is not None
     assert fair.vanilla.setting.sampling == "balanced"
+    assert fair.unlike_vanilla == ()
+
+
+def test_what_else_differs_from_the_vanilla_row_is_said(tmp_path: Path) -> None:
+    distill = {"method": "dm", "init": "balanced", "hyper": {"momentum": 0.5}, "batch_real": 40}
+    paths = [write(tmp_path / "vanilla.json"), write(tmp_path / "fair.json", **FAIR, options={"distill": distill})]
+    (section,) = sections_of(*paths)
+    differs = "batch_real 40 (vanilla none), init balanced (vanilla real)"
+    (sheet,) = formats.sheets([section])
+    assert f"; dm fairdd also has {differs}" in sheet.notes[0]
+    (_, fair) = json.loads(formats.as_json([section]))
+    assert ", ".join(fair["unlike_vanilla"]) == differs
 
 
 def test_sections_are_grouped_sorted_and_marked(tmp_path: Path) -> None:
@@ -191,7 +205,7 @@ def test_published_values_stand_beside_with_what_differs(tmp_path: Path) -> None
         dataset="c-fmnist-fg",
         images=10,
         iterations=500,
-        options={"distill": {"network": "convnet:width=32"}},
+        options={"distill": {"network": "convnet:width=32", "batch_real": 40, "init": "real"}},
         network="convnet:width=16",
     )
     (row,) = published.beside(rows_of(path))
@@ -201,6 +215,9 @@ def test_published_values_stand_beside_with_what_differs(tmp_path: Path) -> None
     assert ours.metrics == {"accuracy": (77.09, None), "deo_max": (26.87, None), "deo_mean": (16.38, None)}
     assert ours.differs == (
         "iterations 500 (published 20,000)",
+        "batch_real 40 (published 256)",
+        "evaluation epochs 300 (published 1,000)",
+        "3 networks (published 10)",
         "network convnet:width=16 (published convnet)",
         "sampling balanced (published proportional)",
         "distilled with convnet:width=32 (published convnet)",
@@ -274,15 +291,19 @@ def test_empty_cells_are_told_and_a_metric_may_be_missing(tmp_path: Path) -> Non
 
 
 def test_names_from_files_stay_text(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.json", dataset=HOSTILE, method=HOSTILE, network=HOSTILE)
-    (section,) = sections = sections_of(path)
+    hostile = {"dataset": HOSTILE, "method": HOSTILE, "network": HOSTILE}
+    path = write(tmp_path / "a.json", **hostile)
+    (section,) = sections_of(path)
+    other = {"distill": {"init": HOSTILE, HOSTILE: "1"}}
+    (both,) = sections = sections_of(path, write(tmp_path / "b.json", **hostile, fairness="fairdd", options=other))
+    assert any(HOSTILE in words for words in both.rows[1].unlike_vanilla)
     assert HOSTILE in formats.plain(formats.sheets(sections))
     table = formats.markdown(formats.sheets(sections))
     assert "<script" not in table.replace("\\<", "")
     body = [line for line in formats.latex(formats.sheets(sections)).splitlines() if not line.startswith("%")]
     assert r"\textbackslash{}cmd\{\}" in body[4]
     assert r"\cmd" not in "".join(body)
-    (line,) = csv.DictReader(io.StringIO(formats.as_csv(sections)))
+    line, _ = csv.DictReader(io.StringIO(formats.as_csv(sections)))
     assert line["method"] == section.rows[0].setting.method == HOSTILE
     assert runs.clean("a\x1b[31m\n") == "a�[31m�"
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from evaluations import FAIR, pair, synthetic, write
 from rich.console import Console
@@ -75,6 +76,10 @@ def test_each_picture_is_saved(tmp_path: Path) -> None:
         (["--plot", "a.png", "--picture", "images"], "--synthetic"),
         (["--plot", "a.png", "--metric", "accuracy", "--synthetic", "vanilla.json"], "synthetic"),
         (["--html", "fair.json"], "is what the command reads"),
+        (["--metric", "demographic_parity_difference"], "is for 2 classes; these evaluations have 3"),
+        (["--confidence", "90"], "--confidence says how --bootstrap is done"),
+        (["--picture", "recall"], "--picture says how --plot is done"),
+        (["--reverse"], "--reverse says how --sort is done"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else value,
 )
@@ -120,6 +125,29 @@ def test_standard_input_is_an_evaluation(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "fairdd_cli", "report", "-", "--format", "json"]
     done = subprocess.run(words, input=path.read_bytes(), capture_output=True, check=True)
     assert json.loads(done.stdout)[0]["fairness"] == "fairdd"
+
+
+def test_a_page_alone_goes_to_standard_output(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "fairdd_cli", "report", *pair(tmp_path), "--html", "-"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("<!doctype html>")
+    assert done.stdout.endswith("</html>\n")
+    assert done.stderr == ""
+
+
+def test_settings_without_published_values_are_counted(tmp_path: Path) -> None:
+    known = write(tmp_path / "known.json", dataset="c-fmnist-fg", recall=np.full((10, 10), 0.5), images=5)
+    words = [sys.executable, "-m", "fairdd_cli", "report", *pair(tmp_path), known, "--against", "published"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stderr == "--against published: 1 of 3 settings have published values\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_an_error_in_a_line(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "fairdd_cli", "report", *pair(tmp_path)]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "fairdd: cannot use standard output: No space left on device\n")
 
 
 def test_ascii_is_enough(tmp_path: Path) -> None:

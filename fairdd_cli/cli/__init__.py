@@ -68,7 +68,7 @@ def main() -> NoReturn:
     except (Interrupted, typer.Abort) as error:
         _fail("interrupted", INTERRUPTED, error)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader went away: nobody to tell
+        _drop_output()  # the reader went away: nobody to tell
         sys.exit(1)
     except FairddError as error:
         _fail(str(error), error.exit_code, error)
@@ -79,6 +79,10 @@ def main() -> NoReturn:
         _fail(" ".join(message.split()) + hint, UsageError.exit_code, error)
     except MemoryError as error:
         _fail("memory ran out; a smaller --ipc, --limit or network, or --residency disk, needs less", 1, error)
+    except OSError as error:
+        if error.filename is None:  # what is a file has a name; standard output has none
+            _drop_output()
+        _fail(f"cannot use {error.filename or 'standard output'}: {error.strerror or error}", 1, error)
     except Exception as error:  # the last resort: a line for the user, the traceback on request
         _fail(f"unexpected {type(error).__name__}: {error} (please report this; --verbose shows where)", 1, error)
 
@@ -89,6 +93,11 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     if len(signals) > 2:
         os._exit(INTERRUPTED)
     raise Interrupted
+
+
+def _drop_output() -> None:
+    """Lets standard output lead nowhere, so that what is left to write does not fail once more at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, status: int, error: BaseException) -> NoReturn:

@@ -178,7 +178,7 @@ def distill(
 
     if data != "-":
         check_readable(data)
-    target = output or str(Path(data).with_suffix(f".{method}-{fairness}-ipc{ipc}.h5"))
+    target = str(Path(data).with_suffix(f".{method}-{fairness}-ipc{ipc}.h5")) if output is None else output
     check_target(target, force, data)
 
     from fairdd_cli.checkpoints import Checkpoints

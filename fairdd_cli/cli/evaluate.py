@@ -98,7 +98,7 @@ def evaluate(
     """
     if synthetic == "-" and output is None:
         raise UsageError("give -o FILE (or -o -) when the synthetic set comes from standard input")
-    target = output or str(Path("runs") / f"{Path(synthetic).stem}.json")
+    target = str(Path("runs") / f"{Path(synthetic).stem}.json") if output is None else output
     if target != "-" and Path(target).suffix not in (".json", ".h5"):
         raise UsageError(f"-o {target}: an evaluation is written as .json or .h5")
 

@@ -81,14 +81,14 @@ def inspect(
             _show(artifact, terminal)
         if images is not None:
             _save_grid(artifact, images, force)
-            terminal.say(f"wrote {images}")
+            terminal.wrote(images)
         for option, given in (("--embedding", embedding), ("--export", export)):
             if given is not None and not isinstance(artifact, SyntheticSet):
                 raise UsageError(f"{option} is for synthetic sets, as fairdd distill writes them; '{file}' is not one")
         if isinstance(artifact, SyntheticSet):
             if embedding is not None:
                 _save_embedding(artifact, data, class_name, embedding, device, terminal, force)
-                terminal.say(f"wrote {embedding}")
+                terminal.wrote(embedding)
             if export is not None:
                 _export(artifact, export, terminal, force)
 

@@ -111,8 +111,9 @@ def make_dataset(
     from fairdd_cli.artifacts import check_target, claimed
     from fairdd_cli.datasets._build import make
     from fairdd_cli.datasets._source import Request
+    from fairdd_cli.inspect import gaps
 
-    path = output or f"{name}.h5"
+    path = f"{name}.h5" if output is None else output
     check_target(path, force)
     request = Request(
         seed=seed,
@@ -139,5 +140,7 @@ def make_dataset(
         )
         for reason, count in dataset.options["left_out"].items():
             terminal.say(f"left out: {count:,} images ({reason})")
+        for warning in gaps(dataset):
+            terminal.say(f"warning: {warning}")
     if path != "-":
         out(path)

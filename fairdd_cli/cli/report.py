@@ -1,7 +1,7 @@
 """fairdd report: evaluations as a table, as pictures and as a page."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "markdown", "csv", "latex", "json")
 PICTURES = ("scatter", "recall", "images", "loss")
+COVERAGE = 95  # percent, of bootstrap intervals
 NARROWEST = 2  # metrics that a table keeps, however narrow the terminal
 
 
@@ -66,8 +67,15 @@ def report(
         ),
     ] = 0,
     confidence: Annotated[
-        float, typer.Option("--confidence", min=50, max=99.9, metavar="PERCENT", help="Coverage of these intervals.")
-    ] = 95.0,
+        float | None,
+        typer.Option(
+            "--confidence",
+            min=50,
+            max=99.9,
+            metavar="PERCENT",
+            help=f"Coverage of these intervals. (default: {COVERAGE})",
+        ),
+    ] = None,
     against: Annotated[
         str | None,
         typer.Option("--against", metavar="published", help="Put the published values beside ours. (default: no)"),
@@ -76,8 +84,11 @@ def report(
         str | None, typer.Option("--plot", metavar="FILE", help="Save a picture: .png, .svg or .pdf. (default: none)")
     ] = None,
     picture: Annotated[
-        str, typer.Option("--picture", metavar="NAME", help=f"What --plot shows: {', '.join(PICTURES)}.")
-    ] = "scatter",
+        str | None,
+        typer.Option(
+            "--picture", metavar="NAME", help=f"What --plot shows: {', '.join(PICTURES)}. (default: {PICTURES[0]})"
+        ),
+    ] = None,
     html: Annotated[
         str | None,
         typer.Option("--html", metavar="FILE", help="Save a page with table, pictures and provenance. (default: none)"),
@@ -106,17 +117,19 @@ def report(
     from fairdd_cli.report import arrange, build, with_intervals
     from fairdd_cli.runs import read
 
-    if format not in FORMATS:
-        raise unknown("format", format, FORMATS)
-    if picture not in PICTURES:
-        raise unknown("picture", picture, PICTURES)
-    if empty_cells not in EMPTY_CELLS:
-        raise unknown("treatment of empty cells", empty_cells, EMPTY_CELLS)
+    _check_names("format", FORMATS, format)
+    _check_names("picture", PICTURES, *filter(None, [picture]))
+    _check_names("treatment of empty cells", EMPTY_CELLS, empty_cells)
+    _check_names("metric", METRICS, *(metric or []))
     if against not in (None, "published"):
         raise UsageError(f"--against {against}: only the values called 'published' are known")
-    for name in metric or []:
-        if name not in METRICS:
-            raise unknown("metric", name, METRICS)
+    for option, given, other, there in (
+        ("--confidence", confidence is not None, "--bootstrap", bootstrap),
+        ("--picture", picture is not None, "--plot", plot),
+        ("--reverse", reverse, "--sort", sort),
+    ):
+        if given and not there:
+            raise UsageError(f"{option} says how {other} is done: give that, too, or leave it out")
     _check_pictures(plot, html)
     for target in filter(None, (plot, html)):
         check_target(target, force, *files, *(synthetic or []))
@@ -128,22 +141,50 @@ def report(
         if bootstrap:
             from fairdd_cli.runtime import Streams
 
-            rows = with_intervals(rows, bootstrap, Streams(seed).numpy, confidence / 100, empty_cells)
+            rows = with_intervals(rows, bootstrap, Streams(seed).numpy, (confidence or COVERAGE) / 100, empty_cells)
         if against:
-            from fairdd_cli.published import beside
-
-            rows = beside(rows)
+            rows = _beside_published(rows, terminal)
         sections = arrange(rows, grouped, sort or (), reverse)
-        classes = max(row.cells.total.shape[1] for row in rows)
-        metrics = [name for name in metric or SHOWN if METRICS[name].applies(classes)]
+        metrics = metric or SHOWN
+        _check_applies(metrics, rows)
         sets = [read_synthetic(path) for path in synthetic or []]
         if plot is not None:
-            _save_plot(plot, picture, rows, sets, force)
-            terminal.say(f"wrote {plot}")
+            _save_plot(plot, picture or PICTURES[0], rows, sets, force)
+            terminal.wrote(plot)
         if html is not None:
             _save_page(html, sections, metrics, sets, force)
-            terminal.say(f"wrote {html}")
-        _print(format, sections, metrics, asked=bool(metric))
+            terminal.wrote(html)
+        if html != "-":  # else the page has standard output for itself
+            _print(format, sections, metrics, asked=bool(metric))
+
+
+def _check_names(kind: str, known: Collection[str], *names: str) -> None:
+    """Raises UsageError for a name that is not `known`."""
+    for name in names:
+        if name not in known:
+            raise unknown(kind, name, known)
+
+
+def _check_applies(metrics: Sequence[str], rows: "Sequence[Row]") -> None:
+    """Raises UsageError for a metric that none of the `rows` has."""
+    from fairdd_cli.metrics import METRICS
+
+    sizes = sorted({row.cells.total.shape[1] for row in rows})
+    for name in metrics:
+        if not any(map(METRICS[name].applies, sizes)):
+            found = ", ".join(map(str, sizes))
+            raise UsageError(f"--metric {name} is for {METRICS[name].classes} classes; these evaluations have {found}")
+
+
+def _beside_published(rows: "Sequence[Row]", terminal: Terminal) -> "list[Row]":
+    """`rows` with the published values of their settings; says where some have none."""
+    from fairdd_cli.published import beside
+
+    found = beside(rows)
+    known = sum(bool(row.references) for row in found)
+    if known < len(found):
+        terminal.say(f"--against published: {known} of {len(found)} settings have published values")
+    return found
 
 
 def _check_pictures(plot: str | None, html: str | None) -> None:

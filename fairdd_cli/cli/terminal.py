@@ -63,6 +63,11 @@ class Terminal:
         if not self.quiet and (self.verbose or not detail):
             console().print(literal(message), soft_wrap=True)
 
+    def wrote(self, path: str) -> None:
+        """Says where a picture or a page lies, unless it went to standard output."""
+        if path != "-":
+            self.say(f"wrote {path}")
+
     def detail(self, message: str) -> None:
         """Writes a line with --verbose."""
         self.say(message, detail=True)

@@ -16,7 +16,7 @@ from fairdd_cli.artifacts import (
     write_dataset,
 )
 from fairdd_cli.datasets import DATASETS
-from fairdd_cli.datasets._cells import drawn, equal_cells
+from fairdd_cli.datasets._cells import CUT, drawn, equal_cells
 from fairdd_cli.datasets._source import Request, Samples, Source
 from fairdd_cli.errors import UsageError
 from fairdd_cli.runtime import Progress, Streams
@@ -78,8 +78,11 @@ def build(
     orders = {"train": _by_cell(source.train, groups), "test": _by_cell(source.test, groups)}
     if limit is not None:
         orders["train"] = _limited(orders["train"], source.train, groups, limit, streams)
+    left_out = dict(source.left_out)
     if request.test_per_cell is not None:
-        orders["test"] = _cut(orders["test"], source, request.test_per_cell, streams)
+        kept = _cut(orders["test"], source, request.test_per_cell, streams)
+        left_out[CUT] = left_out.get(CUT, 0) + len(orders["test"]) - len(kept)
+        orders["test"] = kept
     splits = {split: _described(split, order, source) for split, order in orders.items()}
     total = sum(map(len, orders.values()))
     check_space(path, total * int(np.prod(source.shape) + 16) + OVERHEAD)
@@ -96,7 +99,7 @@ def build(
             "data_set": name,
             "limit": limit,
             "test_per_cell": request.test_per_cell,
-            "left_out": {reason: count for reason, count in source.left_out.items() if count},
+            "left_out": {reason: count for reason, count in left_out.items() if count},
             **source.options,
         },
         seed=request.seed,

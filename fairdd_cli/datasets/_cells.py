@@ -6,6 +6,8 @@ import numpy as np
 
 from fairdd_cli.errors import UsageError
 
+CUT = "of the test split, beyond the smallest cell"  # why images are left out where its cells are made equal
+
 
 def tied_groups(labels: np.ndarray, classes: int, bias_ratio: float, generator: np.random.Generator) -> np.ndarray:
     """Protected values int64 [N] that tie class c to group c, as FairDD's colour-biased sets do.

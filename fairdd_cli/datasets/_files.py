@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fairdd_cli.datasets._cells import equal_cells
+from fairdd_cli.datasets._cells import CUT, equal_cells
 from fairdd_cli.datasets._decode import Geometry, decode_all
 from fairdd_cli.datasets._parallel import ordered_fill, usable_cores
 from fairdd_cli.datasets._source import Request, Samples, Source
@@ -88,7 +88,8 @@ def file_source(
     readable = np.array([name not in request.left_out for name in table.names], bool)
     unreadable: dict[str, str] = {}
     splits = {}
-    for split, chosen in _split(table, np.flatnonzero(readable), request, test_per_cell).items():
+    found = _split(table, np.flatnonzero(readable), request, test_per_cell)
+    for split, chosen in found.items():
         names = [table.names[index] for index in chosen]
         pixels = FilePixels(table.folder, names, Geometry(size, crop=not request.no_crop), workers, unreadable)
         splits[split] = Samples(table.labels[chosen], table.protected[chosen], pixels)
@@ -101,7 +102,11 @@ def file_source(
         train=splits["train"],
         test=splits["test"],
         options={"size": size, **table.options},
-        left_out={**table.left_out, "unreadable": int(np.sum(~readable))},
+        left_out={
+            **table.left_out,
+            "unreadable": int(np.sum(~readable)),
+            CUT: 0 if table.part is None else int(np.sum(table.part[readable] == TEST)) - len(found["test"]),
+        },
         unreadable=unreadable,
     )
 

@@ -47,8 +47,9 @@ def open_table(path: Path, folder: Path) -> Table:
     line = first[0] if first else ""
     delimiter = max(DELIMITERS, key=line.count)
     header = [name.strip() for name in next(_read(path, delimiter), (1, []))[1]]
-    if not any(header):
-        raise UsageError(f"'{path}' row 1: expected the columns' names, found nothing")
+    if not any(header) or not all(name.isprintable() for name in header):
+        found = "a line break or another control character" if any(header) else "nothing"
+        raise UsageError(f"'{path}' row 1: expected the columns' names, found {found}")
     return Table(path, header, delimiter)
 
 

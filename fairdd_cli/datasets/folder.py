@@ -88,11 +88,14 @@ def _sound_rows(
             continue
         file, fault = inside.find(row[paths])
         empty = [table.header[column] for column in columns if not row[column]]
+        broken = [table.header[column] for column in columns if not row[column].isprintable()]
         part = PARTS.get(row[columns[-1]].lower()) if len(columns) > attributes else TRAIN
         if fault:
             faults.add(number, fault)
         elif empty:
             faults.add(number, f"column '{empty[0]}' is empty")
+        elif broken:
+            faults.add(number, f"column '{broken[0]}' holds a line break or another control character")
         elif file in first_rows:
             faults.add(number, f"the file '{row[paths][:80]}' stands in row {first_rows[file]} already")
         elif part is None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fairdd_cli.methods import METHODS
-from fairdd_cli.published import ITERATIONS, table
+from fairdd_cli.published import SETTINGS, table
 
 FOLDER = Path(__file__).parent
 DATASETS = ("c-mnist-fg", "c-mnist-bg", "c-fmnist-fg", "c-fmnist-bg", "cifar10-s", "celeba", "utkface", "bffhq")
@@ -94,7 +94,9 @@ class Recipe:
         """Whether the figures of `source` are for this number of iterations."""
         ours = self.options()["distill"]["iterations"]
         return all(
-            known.get(self.method, ours) == ours for name, known in ITERATIONS.items() if source.startswith(name)
+            known.get(self.method, {}).get("iterations", ours) == ours
+            for name, known in SETTINGS.items()
+            if source.startswith(name)
         )
 
 
