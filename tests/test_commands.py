@@ -311,7 +311,7 @@ BAD = [
     (["distill", "data.h5", "--method", "dm", "--ipc", 1, "-o", "s.h5"], "exists already"),
     (["distill", "data.h5", "--method", "dm", "--ipc", 1, "-o", "."], "is a folder"),
     (["distill", "data.h5", "--method", "dm", "--ipc", 1, "-o", ""], "cannot write ''"),
-    (["evaluate", "s.h5", "-o", ""], "cannot write ''"),
+    (["evaluate", "s.h5", "-o", ""], ".json or .h5"),
     (["make-dataset", "c-fmnist-fg", "--embedded", "-o", ""], "cannot write ''"),
     (["distill", "data.h5", "--method", "dm"], "--ipc"),
     (["distill", "foreign.h5", "--method", "dm", "--ipc", 1], "not a fairdd file"),

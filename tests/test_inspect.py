@@ -5,9 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from image_trees import made
+from conftest import write_toy
+from image_trees import flat, made, table
+from typer.testing import CliRunner
 
 from fairdd_cli.artifacts import BiasedDataset, MemoryImages, Split
+from fairdd_cli.cli import app
 from fairdd_cli.datasets._source import Request
 from fairdd_cli.inspect import GAP, class_bias, examples, grid, warnings
 
@@ -46,6 +49,32 @@ def test_sound_cells_give_no_warning() -> None:
 def test_empty_and_tiny_cells_are_named(train: list[list[int]], test: list[list[int]], expected: str) -> None:
     (line,) = warnings(dataset_of(train, test))
     assert re.search(expected, line)
+
+
+@pytest.mark.parametrize("groups", [3, 12, 40])
+@pytest.mark.parametrize("columns", [40, 80, 132])
+def test_every_count_can_be_read_in_a_terminal(
+    groups: int, columns: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = 1000 + np.arange(2 * groups).reshape(2, groups)
+    write_toy(tmp_path / "data.h5", counts, side=1)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    shown = CliRunner().invoke(app, ["inspect", str(tmp_path / "data.h5"), "-q"]).stdout
+    assert max(map(len, shown.splitlines())) <= columns
+    for label, row in enumerate(counts):
+        lines = [line.split() for line in shown.splitlines() if line.startswith(f" class {label} ")]
+        assert [word for line in lines for word in line[2:]][:-1] == [f"{count:,}" for count in row]
+
+
+def test_empty_cells_are_told_when_a_data_set_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [[f"{y}{a}{i}.png", f"t{y}", f"p{a}"] for y in range(2) for a in range(2) for i in range(2 if y > a else 9)]
+    for name, *_ in rows:
+        flat(tmp_path / name, 9)
+    labels = table(tmp_path / "labels.csv", [["file", "t", "p"], *rows])
+    words = ["folder", "--root", tmp_path, "--csv", labels, "--target", "t", "--protected", "p", "--test-per-cell", 2]
+    done = CliRunner().invoke(app, ["make-dataset", *map(str, words), "-o", str(tmp_path / "data.h5")])
+    assert "warning: 1 of 4 cells without a training image, so that nothing of them can be" in done.output
+    assert "(t1, p0)" in done.output
 
 
 def test_the_grid_has_a_place_for_each_cell() -> None:

@@ -1,21 +1,24 @@
 """fairdd inspect: what a file is, where it comes from, and what is in it."""
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fairdd_cli.cli.options import Device, Force, Quiet, Verbose
-from fairdd_cli.cli.terminal import Terminal, out, product
+from fairdd_cli.cli.terminal import Terminal, out, product, width
 from fairdd_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
     from fairdd_cli.artifacts import Artifact, BiasedDataset, Evaluation, SyntheticSet
 
-WIDE = 50  # characters for the heads of the groups
+WIDE, NAMES = 50, 24  # characters for the heads of the groups, and for the names of the classes
+GAP = 1  # characters between columns
 
 
 def inspect(
@@ -100,7 +103,8 @@ def _show(artifact: "Artifact", terminal: Terminal) -> None:
 
     product(_facts(artifact))
     if isinstance(artifact, BiasedDataset):
-        product(_cell_table(artifact))
+        for part in _cell_tables(artifact):
+            product(part)
         for warning in warnings(artifact):
             terminal.say(f"warning: {warning}")
     elif isinstance(artifact, Evaluation):
@@ -229,8 +233,8 @@ def _numbers(values: tuple[float, ...]) -> str:
     return " ".join(f"{value:.4g}" for value in values)
 
 
-def _cell_table(dataset: "BiasedDataset") -> "Table":
-    """Training images of each cell, with the bias ratio of each class."""
+def _cell_tables(dataset: "BiasedDataset") -> "Iterator[Table | Text]":
+    """Training images of each cell, with the bias ratio of each class: as many tables as the groups need room."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -238,24 +242,37 @@ def _cell_table(dataset: "BiasedDataset") -> "Table":
     from fairdd_cli.inspect import class_bias
 
     # Many groups get numbers for heads and a legend, so that the counts fit a terminal.
-    numbered = sum(len(name) + 2 for name in dataset.protected_names) > WIDE
+    numbered = sum(len(name) + GAP for name in dataset.protected_names) > WIDE
     heads = [str(group) if numbered else name for group, name in enumerate(dataset.protected_names)]
     legend = ", ".join(f"{head} {name}" for head, name in zip(heads, dataset.protected_names, strict=True))
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        title="Training images of each class and group",
-        caption=Text(f"groups: {legend}") if numbered else None,
-        caption_justify="left",
-    )
-    table.add_column("class", no_wrap=True)
-    for head in heads:
-        table.add_column(Text(head), justify="right", no_wrap=True)
-    table.add_column("bias", justify="right", no_wrap=True)
-    shares = class_bias(dataset.train.count)
-    for name, counts, share in zip(dataset.class_names, dataset.train.count, shares, strict=True):
-        table.add_row(Text(name), *(f"{count:,}" for count in counts), f"{share:.3f}")
-    return table
+    columns = [(head, [f"{count:,}" for count in dataset.train.count[:, group]]) for group, head in enumerate(heads)]
+    columns.append(("bias", [f"{share:.3f}" for share in class_bias(dataset.train.count)]))
+    names = min(NAMES, max(map(len, ("class", *dataset.class_names))))
+    yield Text("\nTraining images of each class and group", style="italic")
+    for part in _fitting(columns, width() - names - 2 * GAP):
+        table = Table(box=box.SIMPLE_HEAD, padding=0)
+        table.add_column("class", max_width=names, overflow="fold")
+        for head, _ in part:
+            table.add_column(Text(head), justify="right", no_wrap=True)
+        for name, *entries in zip(dataset.class_names, *(entries for _, entries in part), strict=True):
+            table.add_row(Text(name), *entries)
+        yield table
+    if numbered:
+        yield Text(f"groups: {legend}", style="dim")
+
+
+def _fitting(columns: Sequence[tuple[str, list[str]]], room: int) -> list[list[tuple[str, list[str]]]]:
+    """The columns (head, entries), in order, in parts of at most `room` characters or of a single column."""
+    parts: list[list[tuple[str, list[str]]]] = [[]]
+    left = room
+    for head, entries in columns:
+        needed = max(map(len, (head, *entries))) + GAP
+        if needed > left and parts[-1]:
+            parts.append([])
+            left = room
+        parts[-1].append((head, entries))
+        left -= needed
+    return parts
 
 
 def _metric_table(evaluation: "Evaluation") -> "Table":
@@ -263,18 +280,16 @@ def _metric_table(evaluation: "Evaluation") -> "Table":
     from rich.table import Table
     from rich.text import Text
 
+    from fairdd_cli.formats import heading, mean_std
     from fairdd_cli.metrics import summarise
 
     metrics = {name: summarise(table) for name, table in evaluation.confusion.items()}
     table = Table(box=box.SIMPLE_HEAD, title="Mean ± std over seeds, in percent")
-    table.add_column("network")
-    keys = list(next(iter(metrics.values())))
-    for key in keys:
-        table.add_column(key.replace("_", " "), justify="right")
+    table.add_column("network", overflow="fold")
+    for metric in next(iter(metrics.values())):
+        table.add_column(heading(metric), justify="right", no_wrap=True)
     for name, values in metrics.items():
-        cells = [values[key] for key in keys]
-        words = ["-" if v["mean"] is None else f"{v['mean']:.1f} ± {v['std']:.1f}" for v in cells]
-        table.add_row(Text(name), *words)
+        table.add_row(Text(name), *(mean_std(value["mean"], value["std"]) for value in values.values()))
     return table
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fairdd_cli.cli.options import Force, Quiet, Recipe, Seed, Verbose
-from fairdd_cli.cli.terminal import Terminal, product
+from fairdd_cli.cli.terminal import Terminal, product, width
 from fairdd_cli.errors import UsageError, unknown
 
 if TYPE_CHECKING:
@@ -230,14 +230,11 @@ def _ascii() -> bool:
 
 def _fitting(sections: "Sequence[Section]", metrics: Sequence[str], least: int) -> "tuple[list[Sheet], Sequence[str]]":
     """The sheets with as many of the metrics, from the left, as the terminal is wide enough for; the other metrics."""
-    from rich.console import Console
-
     from fairdd_cli import formats
 
-    width = Console().width
     count = len(metrics)
     found = formats.sheets(sections, metrics, fold=True)
-    while count > least and max(sum(sheet.widths()) + 2 * len(sheet.widths()) for sheet in found) > width:
+    while count > least and max(sum(sheet.widths()) + 2 * len(sheet.widths()) for sheet in found) > width():
         count -= 1
         found = formats.sheets(sections, metrics[:count], fold=True)
     return found, metrics[count:]

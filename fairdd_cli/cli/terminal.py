@@ -153,9 +153,15 @@ def out(line: str) -> None:
     sys.stdout.flush()
 
 
-def product(thing: "RenderableType") -> None:
-    """Renders a table that is the command's product on standard output, without folding it where that is a pipe."""
+def width() -> int:
+    """The columns that standard output has; those of no terminal where it is a pipe, so that nothing is folded."""
     from rich.console import Console
 
-    piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    Console(highlight=False, width=UNFOLDED if piped else None).print(thing)
+    return Console().width if sys.stdout.isatty() or "COLUMNS" in os.environ else UNFOLDED
+
+
+def product(thing: "RenderableType") -> None:
+    """Renders a table that is the command's product on standard output."""
+    from rich.console import Console
+
+    Console(highlight=False, width=width()).print(thing)
