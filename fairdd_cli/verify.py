@@ -1,7 +1,10 @@
 """Whether files are sound, and whether each was made from the files that it says it was made from."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from fairdd_cli.artifacts import (
     Artifact,
@@ -14,6 +17,7 @@ from fairdd_cli.artifacts import (
     stated_kind,
 )
 from fairdd_cli.errors import UsageError
+from fairdd_cli.metrics import summarise
 
 
 @dataclass(frozen=True)
@@ -73,5 +77,26 @@ def _traced(path: str, artifact: Artifact | Experts | UsageError, by_digest: dic
             problems.append(f"'{parent.path}' was distilled from another data set than it was tested on")
         elif parent.class_names != artifact.class_names:
             problems.append(f"'{parent.path}' has other classes")
+    if isinstance(artifact, Evaluation):
+        problems += _misstated(artifact)
     kind = "synthetic set" if isinstance(artifact, SyntheticSet) else "evaluation"
     return Finding(path, kind, artifact.digest, ", ".join(origin), "; ".join(problems))
+
+
+def _misstated(evaluation: Evaluation) -> Iterator[str]:
+    """A line for each network whose metrics, which no digest covers, are not those of its counts."""
+    for network, stated in evaluation.stated.items():
+        counted = evaluation.confusion.get(network)
+        if counted is None or not _agree(stated, summarise(counted)):
+            yield f"its metrics of '{network}' are not those of its counts"
+
+
+def _agree(stated: object, found: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether `stated` has the numbers of `found`, to the last digits, and nothing else."""
+    if not isinstance(stated, dict) or stated.keys() != found.keys():
+        return False
+    try:
+        pairs = [(stated[name][part], value) for name, parts in found.items() for part, value in parts.items()]
+        return all(np.allclose(np.array(a, float), np.array(b, float), equal_nan=True) for a, b in pairs)
+    except (KeyError, TypeError, ValueError):  # of another form
+        return False

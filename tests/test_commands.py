@@ -1,6 +1,7 @@
 """What a user sees: the installed program, from data to table, and what it says when something is wrong."""
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 from conftest import Fairdd, write_toy
+from evaluations import write
 
 from fairdd_cli.artifacts import read_dataset, read_evaluation, read_synthetic, write_experts
 
@@ -228,17 +230,36 @@ def test_an_output_never_takes_the_place_of_what_is_read(fairdd: Fairdd, data: P
     assert data.read_bytes() == before
 
 
-def test_verify_names_whole_files_in_a_pipe_and_knows_experts(
-    fairdd: Fairdd, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("COLUMNS", raising=False)  # pytest's processes say how wide their own terminal is
+def test_verify_names_whole_files_in_a_pipe_and_knows_experts(fairdd: Fairdd, data: Path, tmp_path: Path) -> None:
+    # pytest's processes, or the line editor in them, say how wide their own terminal is
+    alone = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
     origin = {"dataset": "toy", "dataset_digest": read_dataset(str(data)).digest, "network": "mlp"}
     name = f"{'a-long-name-' * 8}.h5"
     write_experts(str(tmp_path / name), origin, 0, 1, (1, 2, 5), [np.ones((1, 2, 5), np.float32)])
-    lines = fairdd("verify", "data.h5", name).stdout.splitlines()
+    lines = fairdd("verify", "data.h5", name, env=alone).stdout.splitlines()
     (line,) = (line for line in lines if name in line)
     assert line.split()[1] == "experts"
     assert line.split()[-2:] == ["data.h5", "sound"]
+
+
+def test_verify_counts_the_metrics_again(fairdd: Fairdd, tmp_path: Path) -> None:
+    write(tmp_path / "e.json")
+    assert "sound" in fairdd("verify", "e.json").stdout
+    content = json.loads((tmp_path / "e.json").read_text())
+    for change in (51.0, None, [1.0]):
+        content["metrics"]["convnet"]["accuracy"]["mean"] = change
+        (tmp_path / "e.json").write_text(json.dumps(content))
+        done = fairdd("verify", "e.json", check=False)
+        assert done.returncode == 2
+        assert done.stderr == "fairdd: 1 of 1 files failed: its metrics of 'convnet' are not those of its counts\n"
+
+
+def test_a_recipe_may_have_an_empty_section_and_lists(fairdd: Fairdd, tmp_path: Path) -> None:
+    write(tmp_path / "e.json")
+    (tmp_path / "recipe.yaml").write_text("distill:\nreport: {group-by: [method, ipc], format: json, sort: ipc}\n")
+    assert json.loads(fairdd("report", "e.json", "--recipe", "recipe.yaml").stdout)[0]["ipc"] == 10
+    (tmp_path / "recipe.yaml").write_text("report: {group-by: [method, icp]}\n")
+    assert "did you mean 'ipc'" in fairdd("report", "e.json", "--recipe", "recipe.yaml", check=False).stderr
 
 
 def test_a_run_whose_loss_is_nothing_says_where_its_output_is(fairdd: Fairdd, data: Path) -> None:

@@ -65,6 +65,7 @@ class Evaluation:
     path: str = ""
     digest: str = ""
     origin: Mapping[str, str] = field(default_factory=dict)  # created, generated_by
+    stated: Mapping[str, Any] = field(default_factory=dict)  # the metrics that a JSON file gives for other programs
 
 
 def write_evaluation(path: str, evaluation: Evaluation, metrics: Mapping[str, Any], force: bool = True) -> str:
@@ -182,4 +183,6 @@ def _checked(path: str, values: dict[str, Any], tables: dict[str, np.ndarray]) -
             raise fail(f"the table of '{name}' does not hold counts")
     origin = {name: values[name] for name in ("created", "generated_by")}
     kept = {name: values[name] for name in (*SCHEMA.attributes, "options", "seed", "digest")}
-    return Evaluation(confusion=tables, path=path, origin=origin, **kept)
+    stated = values.get("metrics")
+    stated = stated if isinstance(stated, dict) else {}
+    return Evaluation(confusion=tables, path=path, origin=origin, stated=stated, **kept)

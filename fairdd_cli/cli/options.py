@@ -34,7 +34,7 @@ def read_recipe(path: Path, context: typer.Context) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(f"--recipe: '{path}' cannot be read as YAML: {str(error).splitlines()[0]}") from error
     commands = context.parent.command.commands if context.parent else {}  # type: ignore[attr-defined]
-    if not isinstance(content, dict) or not all(isinstance(section, dict) for section in content.values()):
+    if not isinstance(content, dict) or not all(isinstance(each, dict | type(None)) for each in content.values()):
         raise UsageError(f"--recipe: '{path}' should hold a section of options for each of {', '.join(commands)}")
     for section in content:
         if section not in commands:
@@ -45,7 +45,7 @@ def read_recipe(path: Path, context: typer.Context) -> dict[str, Any]:
         for spelling in (*parameter.opts, parameter.name or "")
     }
     defaults: dict[str, Any] = {}
-    for key, value in content.get(context.command.name or "", {}).items():
+    for key, value in (content.get(context.command.name or "") or {}).items():
         if key not in known or key in ("recipe", "help"):
             raise unknown(f"option in the section '{context.command.name}' of recipe '{path}'", str(key), known)
         defaults[known[key].name or ""] = _as_typed(value, multiple=getattr(known[key], "multiple", False))
@@ -53,10 +53,15 @@ def read_recipe(path: Path, context: typer.Context) -> dict[str, Any]:
 
 
 def _as_typed(value: object, multiple: bool) -> object:
-    """`value` as it would be typed: a mapping becomes key=value words, one value of a repeatable option a list."""
+    """`value` as it would be typed.
+
+    A mapping becomes key=value words, one value of a repeatable option a list, a list of any other one its commas.
+    """
     if isinstance(value, dict):
         return [f"{key}={entry}" for key, entry in value.items()]
-    return [str(entry) for entry in (value if isinstance(value, list) else [value])] if multiple else value
+    if multiple:
+        return [str(entry) for entry in (value if isinstance(value, list) else [value])]
+    return ",".join(map(str, value)) if isinstance(value, list) else value
 
 
 def from_recipe(context: typer.Context, parameter: str) -> list[str]:
