@@ -413,6 +413,18 @@ def test_a_folder_that_is_not_writable_is_said_before_the_work(
         _files.check_target(str(tmp_path / "new.h5"), force=False)
 
 
+def test_an_interrupt_while_the_program_is_loaded_is_a_line() -> None:
+    script = (
+        "import sys\nfrom fairdd_cli.__main__ import main\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, *further):\n"
+        "        if name == 'fairdd_cli.cli': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupting())\nmain()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "fairdd: interrupted\n")
+
+
 @pytest.mark.parametrize("command", ["make-dataset", "distill", "evaluate", "report", "inspect"])
 def test_every_option_has_help_that_gives_its_default(command: str) -> None:
     import typer
