@@ -62,7 +62,10 @@ def flip(images: Tensor, drawn: Parameters) -> Tensor:
 
 def _warp(images: Tensor, matrix: Tensor) -> Tensor:
     """Samples `images` bilinearly, with zeros outside, on a grid transformed by `matrix` [n, 2, 3]."""
-    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+    # As F.affine_grid does, whose product would be one of bf16 where arithmetic is: too few digits for a place.
+    down, across = ((2 * torch.arange(side, device=matrix.device) + 1) / side - 1 for side in images.shape[2:])
+    by_column, by_row, shift = matrix[:, None, None].unbind(4)  # [n, 1, 1, 2]
+    grid = by_column * across[:, None] + by_row * down[:, None, None] + shift  # [n, H, W, 2]
     if torch.are_deterministic_algorithms_enabled():
         return _gathered(images, grid)
     return F.grid_sample(images, grid, align_corners=False)

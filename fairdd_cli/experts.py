@@ -51,7 +51,7 @@ def obtained(
                 write_experts(path, wanted, problem.streams.seed, len(targets), shape, made)
             else:
                 deque(made, maxlen=0)
-            processes.sum(torch.zeros((), device=device))  # the file is there from here on
+            float(processes.sum(torch.zeros((), device=device)))  # waited for: the file is there from here on
     found = read_experts(path)
     if processes.first:
         remove_parts(path)  # a run that was killed may have left some

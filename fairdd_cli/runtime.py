@@ -41,7 +41,13 @@ PAYS = 6e9
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 KEPT_FREE, KEPT_BLOCK = 2**30, 2**25  # bytes: of free memory, and of a block (the most that glibc takes)
 # What torch and the libraries under it say where they raise a plain RuntimeError.
-OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory", "STATUS_ALLOC_FAILED")
+OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "out of memory",
+    "not enough memory",
+    "STATUS_ALLOC_FAILED",
+    "unable to find an engine",  # cuDNN, which found no memory to work in
+)
 
 
 class Progress(Protocol):
@@ -155,7 +161,7 @@ class Runtime:
         if self.compiles == "off" or not values or (self.compiles == "auto" and not pays):
             self.compiled = False
             return f"not compiled ({values:.1e} values to gain from)"
-        self.compiled = compiler_works()
+        self.compiled = compiler_works(self.device)
         if not self.compiled and self.compiles == "on":
             raise UsageError("--compile on needs a C++ compiler that torch can use (g++ or clang++); none works here")
         return f"compiled ({values:.1e} values)" if self.compiled else "not compiled: no C++ compiler works here"
@@ -255,12 +261,12 @@ def first_line(error: BaseException) -> str:
 
 
 @cache
-def compiler_works() -> bool:
-    """Whether torch can compile for a CPU here."""
+def compiler_works(device: torch.device) -> bool:
+    """Whether torch can compile for the `device` here."""
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns of the GPU that is not there
     try:
         with warnings.catch_warnings(action="ignore"):  # of what torch itself makes of its own parts
-            return bool(torch.compile(torch.square)(torch.ones(2)).sum() == 2)
+            return bool(torch.compile(torch.square)(torch.ones(2, device=device)).sum() == 2)
     except Exception:  # whatever the compiler raises, there is a way without it
         return False
 

@@ -61,6 +61,7 @@ class Setting:
     sampling: str = "proportional"
     compile: str = "on"
     device: str = "cpu"
+    precision: str = "fp32"
 
 
 def generated(setting: Setting):  # type: ignore[no-untyped-def]
@@ -128,7 +129,7 @@ def problem_of(setting: Setting, method: str, fairness: str):  # type: ignore[no
         experts="" if samples else f"{fairness}.h5",
     )
     hyper = plan.hyper.for_data(dataset, plan.ipc)
-    runtime = open_runtime(setting.device, compiles=setting.compile)
+    runtime = open_runtime(setting.device, setting.precision, compiles=setting.compile)
     problem = make_problem(replace(plan, hyper=hyper), dataset, runtime, Silent(), "auto")
     hyper.prepare(problem)
     return hyper, problem
@@ -198,8 +199,10 @@ def textbook(name: str, setting: Setting) -> Piece | None:
     if name == "make-dataset" or (name.endswith("-step") and kind not in TEXTBOOK):
         return None
     _, problem = problem_of(setting, kind if name.endswith("-step") else "gm", fairness)
-    network = problem.network.build(problem.store.shape[1:], setting.classes)
+    network = problem.network.build(problem.store.shape[1:], setting.classes).to(setting.device)
     ours, labels = problem.synthetic.training_images(slice(0, setting.classes))
+    labels = labels.to(setting.device)
+    synchronize = torch.cuda.synchronize if setting.device != "cpu" else lambda: None
     own = ours.detach().contiguous().requires_grad_()
     count = iter(range(10**9))
     optimizer = torch.optim.SGD([own], lr=0.0)
@@ -221,6 +224,7 @@ def textbook(name: str, setting: Setting) -> Piece | None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        synchronize()
 
     if name.endswith("-step"):
         return step, 1.0
@@ -230,6 +234,7 @@ def textbook(name: str, setting: Setting) -> Piece | None:
         def test() -> None:
             with torch.no_grad():
                 torch.cat([network(part).argmax(dim=1) for part in images.split(256)])
+            synchronize()
 
         return test, 1.0
 
@@ -239,6 +244,7 @@ def textbook(name: str, setting: Setting) -> Piece | None:
             draw = augment.draw_single(augment.FULL, len(own), problem.size, Streams(0).torch("book", next(count)))
             images = draw.apply(images, torch.arange(len(own)))
         book.train(network, images, labels, 1, {"learning_rate": 0.0, "momentum": 0.9, "weight_decay": 5e-4})
+        synchronize()
 
     return train, 1.0
 
@@ -267,7 +273,7 @@ def limit(setting: Setting) -> dict[str, float]:
     from fairdd_cli.networks import parse_network
     from fairdd_cli.runtime import open_runtime
 
-    runtime = open_runtime(setting.device)
+    runtime = open_runtime(setting.device, setting.precision)
     network = parse_network(f"convnet:width={setting.width}").build((3, setting.side, setting.side), setting.classes)
     layers = [module for module in runtime.place(network).modules() if isinstance(module, nn.Conv2d)]
     synchronize = torch.cuda.synchronize if setting.device != "cpu" else lambda: None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from fairdd_cli.artifacts import BiasedDataset, Blocks, MemoryImages, Split, majority_share, read_dataset, write_dataset
 from fairdd_cli.runtime import Streams
@@ -48,6 +49,16 @@ def write_toy(path: Path, cells: np.ndarray, side: int = 8, channels: int = 3, s
 def toy(tmp_path: Path) -> BiasedDataset:
     """Three classes and four groups, with an absent cell and a cell of one image."""
     return write_toy(tmp_path / "toy.h5", np.array([[9, 3, 0, 2], [2, 9, 1, 3], [4, 3, 2, 9]]))
+
+
+def pytest_configure() -> None:
+    """Lets the programs that tests start see no GPU: what they do is compared with a CPU, digit by digit.
+
+    The tests that are marked `gpu` have it in this process.
+    """
+    if torch.cuda.is_available():
+        torch.cuda.init()
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

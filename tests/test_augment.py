@@ -78,6 +78,21 @@ def test_images_are_warped_alike_where_torch_must_be_deterministic(operation: st
     torch.testing.assert_close(values, others, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("deterministic", [False, True])
+@pytest.mark.parametrize("operation", augment.OPERATIONS)
+def test_pixels_are_moved_exactly_where_arithmetic_is_in_bf16(operation: str, deterministic: bool) -> None:
+    draw = augment.draw_single(operation, 7, (64, 64), Streams(2).torch("draw"))
+    images = torch.randn(7, 3, 64, 64, generator=Streams(0).torch("test"))
+    torch.use_deterministic_algorithms(deterministic)
+    try:
+        expected = draw.apply(images, torch.arange(7))
+        with torch.autocast("cpu", torch.bfloat16):
+            found = draw.apply(images, torch.arange(7))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert torch.equal(found, expected)
+
+
 def test_siamese_images_of_a_class_share_operation_and_parameters() -> None:
     images = torch.randn(1, 3, *SIZE, generator=Streams(0).torch("test")).expand(6, -1, -1, -1)
     for seed in range(20):

@@ -176,7 +176,7 @@ def test_idc_steps_jointly_as_far_as_the_published_loop_class_by_class(
     states, network = [], problem.fresh_network(0)
     for inner in range(steps):
         states.append(problem.synthetic.images.detach() * std + mean)
-        batches = [problem.real(classes, 0, inner) for classes in problem.pieces()]
+        batches = [(classes, problem.real(classes, 0, inner)) for classes in problem.pieces()]
         loss = hyper.match(problem, network, batches, 0, inner)
         assert loss.item() == pytest.approx(losses[inner], rel=1e-3)
         problem.update(problem.store.stretch)

@@ -50,7 +50,7 @@ def dm_loss(
 def weight_gradients(network: nn.Module, images: Tensor, label: int, differentiable: bool) -> list[Tensor]:
     """The gradient of the mean cross-entropy with respect to every weight matrix."""
     weights = [parameter for parameter in network.parameters() if parameter.ndim > 1]
-    loss = F.cross_entropy(network(images), torch.full((len(images),), label))
+    loss = F.cross_entropy(network(images), torch.full((len(images),), label, device=images.device))
     return list(torch.autograd.grad(loss, weights, create_graph=differentiable))
 
 

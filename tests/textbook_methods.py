@@ -22,7 +22,7 @@ def decode(images: Tensor, factor: int) -> Tensor:
 def convolution_gradients(network: nn.Module, images: Tensor, label: int, differentiable: bool) -> list[Tensor]:
     """The gradient of the mean cross-entropy with respect to every convolution's weight."""
     weights = [parameter for parameter in network.parameters() if parameter.ndim == 4]
-    loss = F.cross_entropy(network(images), torch.full((len(images),), label))
+    loss = F.cross_entropy(network(images), torch.full((len(images),), label, device=images.device))
     return list(torch.autograd.grad(loss, weights, create_graph=differentiable))
 
 

@@ -106,8 +106,11 @@ def _fail(message: str, status: int, error: BaseException) -> NoReturn:
     # An interrupt in the midst of an import or of a library's own code may come out as another error.
     interrupted = status == INTERRUPTED or bool(signals)
     # Processes that share a job fail alike for what was asked of them; one says it.
-    rank = os.environ.get("RANK", "0")
-    if rank != "0" and (interrupted or status == UsageError.exit_code):
-        sys.exit(INTERRUPTED if interrupted else status)
-    terminal.error("\n".join(["interrupted" if interrupted else message, *getattr(error, "__notes__", ())]))
-    sys.exit(INTERRUPTED if interrupted else status)
+    rank = os.environ.get("RANK")
+    if rank in (None, "0") or not (interrupted or status == UsageError.exit_code):
+        terminal.error("\n".join(["interrupted" if interrupted else message, *getattr(error, "__notes__", ())]))
+    status = INTERRUPTED if interrupted else status
+    if rank is not None:  # to take leave of the others in good order could mean to wait for them
+        sys.stdout.flush()
+        os._exit(status)
+    sys.exit(status)

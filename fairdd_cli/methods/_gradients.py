@@ -12,6 +12,8 @@ from fairdd_cli.matching import WEIGHTED, distances, gradients
 from fairdd_cli.methods._base import MethodBase, Problem, RealBatch
 from fairdd_cli.networks import Classifier
 
+Piece = tuple[slice, RealBatch]  # consecutive classes and their real images
+
 
 @dataclass(frozen=True)
 class GradientMatching(MethodBase):
@@ -25,14 +27,14 @@ class GradientMatching(MethodBase):
     choices: ClassVar[Mapping[str, tuple[str, ...]]] = {"distance": ("cosine", "l2", "l1")}
     layers: ClassVar[tuple[type[nn.Module], ...]] = WEIGHTED  # whose weights' gradients are matched
 
-    def match(self, problem: Problem, network: Classifier, batches: Sequence[RealBatch], *key: int) -> Tensor:
+    def match(self, problem: Problem, network: Classifier, batches: Sequence[Piece], *key: int) -> Tensor:
         """The loss of all classes; its gradient is left in the synthetic images.
 
-        `batches` are the real images of each of the problem's pieces.
+        `batches` are the classes of each of the problem's pieces with their real images.
         """
         draw = problem.draw(problem.operations(self.augmentation), *key)
         total = torch.zeros((), device=problem.runtime.device)
-        for classes, real in zip(problem.pieces(), batches, strict=True):
+        for classes, real in batches:
             goals: list[Tensor] | None = None
             for part, images in problem.parts(real, draw):
                 labels = problem.runtime.to_device(real.labels[part])

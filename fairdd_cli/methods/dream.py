@@ -9,7 +9,8 @@ import numpy as np
 
 from fairdd_cli.clusters import representatives
 from fairdd_cli.methods import idc
-from fairdd_cli.methods._base import Problem, RealBatch
+from fairdd_cli.methods._base import Problem
+from fairdd_cli.methods._gradients import Piece
 from fairdd_cli.networks import Classifier
 from fairdd_cli.sampling import BATCH_REAL, balanced
 
@@ -28,7 +29,7 @@ class Method(idc.Method):
     init = "kmeans"
     batch_real: ClassVar[Mapping[str, int]] = {**BATCH_REAL, "proportional": 128}
 
-    def batches(self, problem: Problem, network: Classifier, *key: int) -> Iterator[RealBatch]:
+    def batches(self, problem: Problem, network: Classifier, *key: int) -> Iterator[Piece]:
         """The real images that represent their classes in the eyes of `network`, for each of the problem's pieces."""
         look = partial(problem.embed, network)
         for classes in problem.pieces():
@@ -37,7 +38,7 @@ class Method(idc.Method):
                 generator = problem.streams.numpy("clusters", label, *key)
                 drawn = problem.drawn(label, *key)
                 chosen.append(representatives(problem.split, drawn, self.by_cell(problem), look, generator, self.pool))
-            yield problem.batch(chosen)
+            yield classes, problem.batch(chosen)
         problem.progress.advance(self.clustered(problem) / 3)
 
     def work(self, problem: Problem) -> float:

@@ -52,7 +52,7 @@ class Method(GradientMatching):
             if outer:
                 problem.train(network, self.network_training(problem), iteration, outer)
                 problem.take_statistics(network, iteration, outer)
-            batches = [problem.real(classes, iteration, outer) for classes in problem.pieces()]
+            batches = [(classes, problem.real(classes, iteration, outer)) for classes in problem.pieces()]
             total += self.match(problem, network, batches, iteration, outer)
             problem.update()
         return total / self.outer

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from fairdd_cli.artifacts import BiasedDataset
-from fairdd_cli.methods._base import Problem, RealBatch
-from fairdd_cli.methods._gradients import GradientMatching
+from fairdd_cli.methods._base import Problem
+from fairdd_cli.methods._gradients import GradientMatching, Piece
 from fairdd_cli.networks import Classifier
 from fairdd_cli.sampling import BATCH_REAL
 from fairdd_cli.train import Selection, Training, fit
@@ -80,7 +80,7 @@ class Method(GradientMatching):
         problem.clamp()
         network = problem.fresh_network(iteration)
         optimizer = self.network_training.optimizer(network)
-        batches: list[RealBatch] = []
+        batches: list[Piece] = []
         total = torch.zeros((), device=problem.runtime.device)
         for inner in range(self.inner):
             if not batches or (self.refresh and inner % self.refresh == 0):
@@ -91,10 +91,10 @@ class Method(GradientMatching):
             problem.take_statistics(network, iteration, inner)
         return total / self.inner
 
-    def batches(self, problem: Problem, network: Classifier, *key: int) -> Iterator[RealBatch]:
+    def batches(self, problem: Problem, network: Classifier, *key: int) -> Iterator[Piece]:
         """The real images to match, for each of the problem's pieces."""
         for classes in problem.pieces():
-            yield problem.real(classes, *key)
+            yield classes, problem.real(classes, *key)
 
     def synthetic_images(self, problem: Problem, classes: slice, *key: int) -> tuple[Tensor, Tensor]:
         """At most `synthetic` training images of each class, drawn at random."""
