@@ -12,7 +12,7 @@ from torch import Tensor
 
 import fairdd_cli
 from fairdd_cli.artifacts import CHECKPOINT, STREAM, Checkpoint, read_checkpoint, remove, write_checkpoint
-from fairdd_cli.errors import FairddError, UsageError
+from fairdd_cli.errors import DivergedError, FairddError, UsageError
 
 EVERY = 60.0  # seconds between two checkpoints
 
@@ -138,10 +138,10 @@ class Checkpoints:
             if str(failure) != str(error):
                 error.add_note(str(failure))
         if self._written is not None:
-            error.add_note(
-                f"The state after {self._written.done:,} steps is kept in '{self.path}': "
-                "the same command continues it, --restart discards it."
-            )
+            ways = "the same command continues it, --restart discards it"
+            if isinstance(error, DivergedError):  # to continue would lead there again
+                ways = "--restart discards it"
+            error.add_note(f"The state after {self._written.done:,} steps is kept in '{self.path}': {ways}.")
 
 
 def _flat(task: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from fairdd_cli.artifacts import STREAM, BiasedDataset, History, Split, SyntheticSet
 from fairdd_cli.checkpoints import Checkpoints, State
 from fairdd_cli.embedding import Description
-from fairdd_cli.errors import UsageError, WorkError, unknown
+from fairdd_cli.errors import DivergedError, UsageError, unknown
 from fairdd_cli.experts import obtained
 from fairdd_cli.fairness import find_strategy
 from fairdd_cli.groups import noisy, parse_groups, pseudo
@@ -285,7 +285,7 @@ def _optimise(plan: Plan, problem: Problem, checkpoints: Checkpoints) -> History
             value = float(processes.sum(loss))
             if not math.isfinite(value) or not torch.isfinite(problem.synthetic.images).all():
                 checkpoints.keep(sound)
-                raise WorkError(
+                raise DivergedError(
                     f"{label} diverged at iteration {iteration}: the loss is {value}; no output was written.\n"
                     "Lower the step size (-O learning_rate=…) or choose another --seed, and give --restart."
                 )

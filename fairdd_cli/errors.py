@@ -17,6 +17,10 @@ class WorkError(FairddError):
     """The work failed: it diverged, memory or disk ran out (exit code 1)."""
 
 
+class DivergedError(WorkError):
+    """What was optimised diverged; the same command would end there again."""
+
+
 class UsageError(FairddError):
     """The command was used wrongly or its input is bad (exit code 2)."""
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from fairdd_cli import augment
 from fairdd_cli.artifacts import STREAM, BiasedDataset, Evaluation, SyntheticSet
 from fairdd_cli.checkpoints import Checkpoints, State
-from fairdd_cli.errors import UsageError, WorkError
+from fairdd_cli.errors import DivergedError, UsageError
 from fairdd_cli.networks import Classifier, NetworkSpec, fusible_values
 from fairdd_cli.runtime import ImageStore, Progress, Runtime, Stopwatch, Streams
 from fairdd_cli.synthetic import decode
@@ -47,7 +47,10 @@ def synthetic_data(synthetic: SyntheticSet, runtime: Runtime) -> TrainingData:
         training=training,
         network=synthetic.network,
         origin={**origin, "synthetic_digest": synthetic.digest},
-        options={"distill": {**synthetic.options, "seed": synthetic.seed}},
+        options={
+            "distill": {**synthetic.options, "seed": synthetic.seed},
+            **({"learned_rate": synthetic.learning_rate} if synthetic.learning_rate else {}),
+        },
     )
 
 
@@ -132,13 +135,13 @@ def evaluate(
     alone = runtime.alone()
 
     def trained(spec: NetworkSpec, number: int) -> Classifier:
-        """A network after its training; raises WorkError where that diverged."""
+        """A network after its training; raises DivergedError where that did."""
         with streams.ambient("evaluate/network", number):
             network = spec.build(dataset.shape, dataset.classes)
         alone.place(network)
         fit(network, data.images, labels, data.training, alone, streams, (number,), progress)
         if not torch.isfinite(parameter_vector(network)).all():  # it would predict one class, whatever it is shown
-            raise WorkError(
+            raise DivergedError(
                 f"{spec} number {number + 1} of {seeds} diverged while it was trained; no output was written.\n"
                 "Lower the step size (--learning-rate), and give --restart."
             )

@@ -143,8 +143,13 @@ def _notes(section: Section) -> list[str]:
         unlike[row.unlike_vanilla].append(f"{row.setting.method} {row.setting.fairness}")
     unlike.pop((), None)
     words += [f"{', '.join(sorted(set(who)))} also has {', '.join(what)}" for what, who in unlike.items()]
-    if any(row.intervals for row in rows):
-        words.append("!: beyond the bootstrap interval of the difference")
+    coverage = {row.coverage for row in rows if row.intervals}
+    words += [f"interval: {100 * share:g} % bootstrap interval" for share in coverage]
+    if coverage and any(row.versus for row in rows):
+        words.append("!: a difference whose interval leaves out 0")
+    alone = {row.setting.method for row in rows if row.setting.fairness != "vanilla" and not row.versus}
+    alone &= {row.setting.method for row in rows if row.setting.fairness == "vanilla"}
+    words += [f"{name}: no vanilla row as long and evaluated alike" for name in sorted(alone)]
     lacking = max(len(empty(row.cells)) for row in rows)
     if lacking:
         words.append(f"{lacking} of {rows[0].cells.total[0].size} cells have no test image")
@@ -223,7 +228,8 @@ def _latex(sheet: Sheet) -> str:
         )
         for entry in sheet.lines
     ]
-    notes = [f"% {note}" for note in (sheet.title, *sheet.notes)]
+    notes = [f"% {note}" for note in (sheet.title, *sheet.numbered_notes())]
+    notes[1] = notes[1].replace("* best", "bold: best")
     begin = rf"\begin{{tabular}}{{{'l' * len(sheet.words)}{'r' * len(sheet.metrics)}}}"
     heads = line([safe(text) for text in (*sheet.words, *sheet.metrics)])
     return "\n".join([*notes, begin, r"\toprule", heads, r"\midrule", *body, r"\bottomrule", r"\end{tabular}", ""])

@@ -128,9 +128,7 @@ def _verdict(rows: Sequence[Row]) -> str:
         return words
     won = sum(row.versus["accuracy"].points > 0 > row.versus["deo_mean"].points for row in compared)
     whole = f"In {won:,} of {len(compared):,} comparisons" if len(compared) > 1 or not won else "In the one comparison"
-    return (
-        f"{words} {whole} with a vanilla set of the same setting, the other strategy is both more accurate and fairer."
-    )
+    return f"{words} {whole} with a vanilla set, the other strategy is both more accurate and fairer."
 
 
 def _table(number: int, section: Section, metrics: Sequence[str], names: dict[int, str]) -> str:
@@ -196,9 +194,10 @@ def _legend(rows: Sequence[Row], metrics: Sequence[str]) -> str:
     words = [f"{METRICS[name].label}: {METRICS[name].meaning}" for name in metrics]
     notes = [". ".join(words) + ". ★ marks the best of a column."]
     if any(row.intervals for row in rows):
+        share = max(row.coverage for row in rows)
         notes.append(
-            "Small figures under a value are its bootstrap interval over seeds and test images; “better” and “worse” "
-            "are said where the difference to vanilla is beyond its own interval."
+            f"Small figures under a value are its {100 * share:g} % bootstrap interval over seeds and test images; "
+            "“better” and “worse” are said where the difference to vanilla is beyond its own interval."
         )
     lacking = max((len(empty(row.cells)) for row in rows), default=0)
     if lacking:

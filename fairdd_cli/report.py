@@ -56,6 +56,7 @@ class Row:
     unlike_vanilla: tuple[str, ...] = ()  # what differs besides fairness and sampling
     versus: Mapping[str, Difference] = field(default_factory=dict)
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    coverage: float = 0.0  # of the intervals, as a share
     references: tuple[Reference, ...] = ()
 
     @property
@@ -232,14 +233,14 @@ def with_intervals(
                 low, high = interval(mean, own[name], confidence)
                 intervals[name] = (max(0.0, low), min(100.0, high))
         if row.vanilla is None:
-            return replace(row, intervals=intervals)
+            return replace(row, intervals=intervals, coverage=confidence)
         base, versus = samples(row.vanilla), {}
         for name, difference in row.versus.items():
             low, high = interval(difference.points, own[name] - base[name], confidence)
             clear = low > 0 or high < 0
             better = (difference.points > 0) == METRICS[name].higher_is_better if clear else None
             versus[name] = Difference(difference.points, (low, high), better)
-        return replace(row, intervals=intervals, versus=versus)
+        return replace(row, intervals=intervals, coverage=confidence, versus=versus)
 
     return [widened(row) for row in rows]
 

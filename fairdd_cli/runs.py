@@ -115,6 +115,8 @@ def _details(evaluation: Evaluation) -> dict[str, str]:
         **{f"evaluation {key}": value for key, value in evaluation.protocol.items()},
         "iterations": evaluation.iterations,
     }
+    if evaluation.protocol.get("learning_rate") == evaluation.options.get("learned_rate"):
+        found["evaluation learning_rate"] = "learned"  # with each set anew, and of no other protocol for that
     kept = {key: value for key, value in found.items() if key not in INCIDENTAL | IN_SETTING}
     return {clean(key): clean(v if isinstance(v, str) else json.dumps(v, sort_keys=True)) for key, v in kept.items()}
 

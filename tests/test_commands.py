@@ -260,6 +260,10 @@ def test_a_recipe_may_have_an_empty_section_and_lists(fairdd: Fairdd, tmp_path: 
     assert json.loads(fairdd("report", "e.json", "--recipe", "recipe.yaml").stdout)[0]["ipc"] == 10
     (tmp_path / "recipe.yaml").write_text("report: {group-by: [method, icp]}\n")
     assert "did you mean 'ipc'" in fairdd("report", "e.json", "--recipe", "recipe.yaml", check=False).stderr
+    (tmp_path / "recipe.yaml").write_text("report: {formt: json}\n")
+    answer = fairdd("report", "e.json", "--recipe", "recipe.yaml", check=False).stderr
+    assert "did you mean 'format'? (known: against, bootstrap, confidence," in answer
+    assert "recipe, " not in answer.partition("known")[2]
 
 
 def test_a_run_whose_loss_is_nothing_says_where_its_output_is(fairdd: Fairdd, data: Path) -> None:

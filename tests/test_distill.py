@@ -9,7 +9,7 @@ import torch
 from fairdd_cli import matching
 from fairdd_cli.artifacts import BiasedDataset, SyntheticSet
 from fairdd_cli.distill import Plan, check_plan, distill, make_plan, make_problem
-from fairdd_cli.errors import UsageError, WorkError
+from fairdd_cli.errors import DivergedError, UsageError
 from fairdd_cli.fairness import STRATEGIES, class_means, joined
 from fairdd_cli.networks import parse_network
 from fairdd_cli.runtime import Runtime, Silent, Streams, open_runtime
@@ -105,7 +105,7 @@ def test_what_the_strategy_uses_decides_the_defaults() -> None:
 
 
 def test_a_divergence_stops_the_run_with_the_iteration_and_advice(toy: BiasedDataset) -> None:
-    with pytest.raises(WorkError, match=r"diverged at iteration \d+.*\n.*learning_rate"):
+    with pytest.raises(DivergedError, match=r"diverged at iteration \d+.*\n.*learning_rate"):
         run(toy, plan("dm", options={"learning_rate": "1e30"}, iterations=20))
 
 

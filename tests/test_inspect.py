@@ -6,13 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import write_toy
+from evaluations import confusion, write
 from image_trees import flat, made, table
 from typer.testing import CliRunner
 
 from fairdd_cli.artifacts import BiasedDataset, MemoryImages, Split
 from fairdd_cli.cli import app
 from fairdd_cli.datasets._source import Request
+from fairdd_cli.formats import mean_std
 from fairdd_cli.inspect import GAP, class_bias, examples, grid, warnings
+from fairdd_cli.metrics import summarise
 
 
 def dataset_of(train: list[list[int]], test: list[list[int]]) -> BiasedDataset:
@@ -64,6 +67,18 @@ def test_every_count_can_be_read_in_a_terminal(
     for label, row in enumerate(counts):
         lines = [line.split() for line in shown.splitlines() if line.startswith(f" class {label} ")]
         assert [word for line in lines for word in line[2:]][:-1] == [f"{count:,}" for count in row]
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_every_metric_can_be_read_in_a_terminal(columns: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    networks = {name: confusion(np.full((2, 3), 0.7), seeds=3) for name in ("convnet:width=8", "mlp", "resnet18")}
+    write(tmp_path / "e.json", recall=np.full((2, 3), 0.7), confusion=networks)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    shown = CliRunner().invoke(app, ["inspect", str(tmp_path / "e.json")]).stdout
+    assert max(map(len, shown.splitlines())) <= columns
+    for name, counts in networks.items():
+        words = [word for line in shown.splitlines() if line.startswith(f" {name} ") for word in line.split()[1:]]
+        assert words == [mean_std(each["mean"], each["std"]) for each in summarise(counts).values()]
 
 
 def test_empty_cells_are_told_when_a_data_set_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

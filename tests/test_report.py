@@ -80,6 +80,35 @@ def test_what_depends_on_other_things_stays_apart(tmp_path: Path) -> None:
     assert {record["dataset"] for record in json.loads(formats.as_json(report.arrange(rows)))} == {"toy"}
 
 
+def test_sets_with_learned_rates_are_pooled_and_compared(tmp_path: Path) -> None:
+    protocol = evaluation().protocol
+    paths = [
+        write(
+            tmp_path / f"{number}.json",
+            **given,
+            method="mtt",
+            synthetic_digest=f"sha256:{number}",
+            protocol={**protocol, "learning_rate": rate},
+            options={"learned_rate": rate},
+        )
+        for number, (rate, given) in enumerate([(0.011, UNFAIR), (0.012, UNFAIR), (0.013, FAIR)])
+    ]
+    vanilla, fair = rows_of(*paths)
+    assert (vanilla.seeds, vanilla.details["evaluation learning_rate"]) == (6, "learned")
+    assert fair.vanilla is not None
+    chosen = {"protocol": {**protocol, "learning_rate": 0.5}, "options": {"learned_rate": 0.014}}
+    (other,) = rows_of(write(tmp_path / "chosen.json", **FAIR, method="mtt", **chosen))
+    assert other.details["evaluation learning_rate"] == "0.5"
+
+
+def test_rows_that_cannot_be_compared_are_told(tmp_path: Path) -> None:
+    paths = [write(tmp_path / "vanilla.json", **UNFAIR), write(tmp_path / "fair.json", **FAIR, iterations=7)]
+    (sheet,) = formats.sheets(sections_of(*paths))
+    assert "dm: no vanilla row as long and evaluated alike" in sheet.notes[0]
+    (sheet,) = formats.sheets(sections_of(*pair(tmp_path)))
+    assert "no vanilla row" not in sheet.notes[0]
+
+
 def test_every_network_is_a_row(tmp_path: Path) -> None:
     tables = {"convnet": confusion(np.full((3, 2), 0.6)), "mlp": confusion(np.full((3, 2), 0.5))}
     assert [row.setting.network for row in rows_of(write(tmp_path / "a.json", confusion=tables))] == ["convnet", "mlp"]
@@ -259,6 +288,12 @@ def test_markdown_and_latex_mark_the_best(tmp_path: Path) -> None:
     assert f"\\textbf{{{best}}}".replace("±", "$\\pm$") in latex
     rows = [line for line in latex.splitlines() if line.endswith(r"\\")]
     assert len({line.count("&") for line in rows}) == 1
+    numbered = [line for line in latex.splitlines() if line.startswith("% [")]
+    assert len(numbered) == len(sheet.notes) - 1 > 1
+    assert all(f"published {line[2:5]}" in latex for line in numbered)
+    assert "bold: best" in latex
+    assert "* best" not in latex
+    assert "interval: 95 % bootstrap interval; !: a difference whose interval leaves out 0" in latex
 
 
 def test_json_and_csv_hold_everything(tmp_path: Path) -> None:

@@ -127,6 +127,13 @@ def test_standard_input_is_an_evaluation(tmp_path: Path) -> None:
     assert json.loads(done.stdout)[0]["fairness"] == "fairdd"
 
 
+def test_a_picture_of_one_pair_tells_of_the_others(tmp_path: Path) -> None:
+    more = write(tmp_path / "other.json", **FAIR, method="gm"), write(tmp_path / "gm.json", method="gm")
+    words = [*pair(tmp_path), *more, "--plot", str(tmp_path / "a.png"), "--picture", "recall"]
+    done = CliRunner().invoke(app, ["report", *words])
+    assert "a.png shows dm fairdd, one of 2 pairs: give fewer evaluations for another" in done.output
+
+
 def test_a_page_alone_goes_to_standard_output(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "fairdd_cli", "report", *pair(tmp_path), "--html", "-"]
     done = subprocess.run(words, capture_output=True, text=True, check=True)

@@ -8,7 +8,7 @@ import textbook
 import torch
 
 from fairdd_cli.artifacts import BiasedDataset
-from fairdd_cli.errors import UsageError, WorkError
+from fairdd_cli.errors import DivergedError, UsageError
 from fairdd_cli.evaluate import evaluate, whole_data
 from fairdd_cli.networks import parse_network
 from fairdd_cli.runtime import ImageStore, Runtime, Silent, Streams, open_runtime
@@ -38,7 +38,7 @@ def test_a_network_that_diverges_is_an_error_and_no_fair_result(toy: BiasedDatas
     data = whole_data(toy, open_runtime("cpu"))
     data = replace(data, training=replace(data.training, epochs=3, learning_rate=1e20))
     network = parse_network("convnet:width=4,depth=2,norm=none")
-    with pytest.raises(WorkError, match="number 1 of 2 diverged"):
+    with pytest.raises(DivergedError, match="number 1 of 2 diverged"):
         evaluate(data, toy, [network], 2, 0, open_runtime("cpu"), Silent())
 
 

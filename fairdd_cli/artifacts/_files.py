@@ -34,7 +34,7 @@ def check_target(path: str, force: bool, *inputs: str) -> None:
     if target.exists() and any(Path(each).exists() and target.samefile(each) for each in inputs):
         raise UsageError(f"'{path}' is what the command reads, and would be lost; give the output another name")
     if target.exists() and not force:
-        raise UsageError(f"'{path}' exists already; give --force to replace it or -o for another name")
+        raise UsageError(f"'{path}' exists already; give --force to replace it, or another name")
     folder = target.parent
     while not folder.exists():
         folder = folder.parent

@@ -210,10 +210,10 @@ def distill(
     with claimed(target) if first else nullcontext(), Terminal(quiet or not first, verbose) as terminal:
         dataset = read_dataset(data)
         check_plan(plan, dataset)
+        batches = f"{plan.sampling} batches of {plan.batch_real} a class, " if plan.hyper.samples else ""
         terminal.say(
             f"{method} {fairness}: {ipc} images for each of {dataset.classes} classes of {dataset.name}; "
-            f"{plan.sampling} batches of {plan.batch_real} a class, {plan.iterations:,} iterations"
-            f"{plan.hyper.loops()}"
+            f"{batches}{plan.iterations:,} iterations{plan.hyper.loops()}"
         )
         options = task(plan, dataset, runtime)
         with Checkpoints(target, options, seed, checkpoint_every, restart, terminal.say, first) as checkpoints:

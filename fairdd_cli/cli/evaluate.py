@@ -148,12 +148,20 @@ def evaluate(
             if first:
                 write_evaluation(target, evaluation, metrics, force)
         terminal.stop()
-        for name, values in metrics.items():
-            words = ", ".join(
-                f"{label} {values[key]['mean']:.1f}"
-                for label, key in (("accuracy", "accuracy"), ("DEO_M", "deo_max"), ("DEO_A", "deo_mean"))
-                if values[key]["mean"] is not None
-            )
-            terminal.say(f"{name}: {words} ({seeds} seeds, {evaluation.seconds:.0f} s)")
+        _say(terminal, metrics, seeds, evaluation.seconds)
     if target != "-" and first:
         out(target)
+
+
+def _say(terminal: Terminal, metrics: dict[str, dict[str, Any]], seeds: int, seconds: float) -> None:
+    """A line for each network; how long they took."""
+    taken = f", {seconds:.0f} s"
+    for name, values in metrics.items():
+        words = ", ".join(
+            f"{label} {values[key]['mean']:.1f}"
+            for label, key in (("accuracy", "accuracy"), ("DEO_M", "deo_max"), ("DEO_A", "deo_mean"))
+            if values[key]["mean"] is not None
+        )
+        terminal.say(f"{name}: {words} ({seeds} seeds{taken if len(metrics) == 1 else ''})")
+    if len(metrics) > 1:
+        terminal.say(f"{len(metrics)} networks{taken}")

@@ -108,7 +108,8 @@ def _show(artifact: "Artifact", terminal: Terminal) -> None:
         for warning in warnings(artifact):
             terminal.say(f"warning: {warning}")
     elif isinstance(artifact, Evaluation):
-        product(_metric_table(artifact))
+        for part in _metric_tables(artifact):
+            product(part)
     else:
         terminal.say("See the images with --images FILE.png", detail=True)
 
@@ -235,8 +236,6 @@ def _numbers(values: tuple[float, ...]) -> str:
 
 def _cell_tables(dataset: "BiasedDataset") -> "Iterator[Table | Text]":
     """Training images of each cell, with the bias ratio of each class: as many tables as the groups need room."""
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
     from fairdd_cli.inspect import class_bias
@@ -247,23 +246,35 @@ def _cell_tables(dataset: "BiasedDataset") -> "Iterator[Table | Text]":
     legend = ", ".join(f"{head} {name}" for head, name in zip(heads, dataset.protected_names, strict=True))
     columns = [(head, [f"{count:,}" for count in dataset.train.count[:, group]]) for group, head in enumerate(heads)]
     columns.append(("bias", [f"{share:.3f}" for share in class_bias(dataset.train.count)]))
-    names = min(NAMES, max(map(len, ("class", *dataset.class_names))))
     yield Text("\nTraining images of each class and group", style="italic")
-    for part in _fitting(columns, width() - names - 2 * GAP):
-        table = Table(box=box.SIMPLE_HEAD, padding=0)
-        table.add_column("class", max_width=names, overflow="fold")
-        for head, _ in part:
-            table.add_column(Text(head), justify="right", no_wrap=True)
-        for name, *entries in zip(dataset.class_names, *(entries for _, entries in part), strict=True):
-            table.add_row(Text(name), *entries)
-        yield table
+    yield from _tables("class", dataset.class_names, columns)
     if numbered:
         yield Text(f"groups: {legend}", style="dim")
 
 
-def _fitting(columns: Sequence[tuple[str, list[str]]], room: int) -> list[list[tuple[str, list[str]]]]:
-    """The columns (head, entries), in order, in parts of at most `room` characters or of a single column."""
-    parts: list[list[tuple[str, list[str]]]] = [[]]
+Column = tuple[str, list[str]]  # head and entries
+
+
+def _tables(head: str, names: Sequence[str], columns: Sequence[Column]) -> "Iterator[Table]":
+    """Tables of the `columns`, each as wide as fits, that all begin with the `names` of the lines under `head`."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    longest = min(NAMES, max(map(len, (head, *names))))
+    for part in _fitting(columns, width() - longest - 2 * GAP):
+        table = Table(box=box.SIMPLE_HEAD, padding=0)
+        table.add_column(head, max_width=longest, overflow="fold")
+        for label, _ in part:
+            table.add_column(Text(label), justify="right", no_wrap=True)
+        for name, *entries in zip(names, *(entries for _, entries in part), strict=True):
+            table.add_row(Text(name), *entries)
+        yield table
+
+
+def _fitting(columns: Sequence[Column], room: int) -> list[list[Column]]:
+    """The columns, in order, in parts of at most `room` characters or of a single column."""
+    parts: list[list[Column]] = [[]]
     left = room
     for head, entries in columns:
         needed = max(map(len, (head, *entries))) + GAP
@@ -275,22 +286,20 @@ def _fitting(columns: Sequence[tuple[str, list[str]]], room: int) -> list[list[t
     return parts
 
 
-def _metric_table(evaluation: "Evaluation") -> "Table":
-    from rich import box
-    from rich.table import Table
+def _metric_tables(evaluation: "Evaluation") -> "Iterator[Table | Text]":
+    """Mean and deviation of every metric of each network: as many tables as the metrics need room."""
     from rich.text import Text
 
     from fairdd_cli.formats import heading, mean_std
     from fairdd_cli.metrics import summarise
 
-    metrics = {name: summarise(table) for name, table in evaluation.confusion.items()}
-    table = Table(box=box.SIMPLE_HEAD, title="Mean ± std over seeds, in percent")
-    table.add_column("network", overflow="fold")
-    for metric in next(iter(metrics.values())):
-        table.add_column(heading(metric), justify="right", no_wrap=True)
-    for name, values in metrics.items():
-        table.add_row(Text(name), *(mean_std(value["mean"], value["std"]) for value in values.values()))
-    return table
+    networks = {name: summarise(counts) for name, counts in evaluation.confusion.items()}
+    columns = [
+        (heading(metric), [mean_std(each[metric]["mean"], each[metric]["std"]) for each in networks.values()])
+        for metric in next(iter(networks.values()))
+    ]
+    yield Text("\nMean ± standard deviation over seeds, in percent", style="italic")
+    yield from _tables("network", list(networks), columns)
 
 
 def _save_grid(artifact: "Artifact", path: str, force: bool) -> None:

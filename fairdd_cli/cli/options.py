@@ -44,10 +44,15 @@ def read_recipe(path: Path, context: typer.Context) -> dict[str, Any]:
         for parameter in context.command.params
         for spelling in (*parameter.opts, parameter.name or "")
     }
+    longest = sorted({max(parameter.opts, key=len).lstrip("-") for parameter in context.command.params})
     defaults: dict[str, Any] = {}
     for key, value in (content.get(context.command.name or "") or {}).items():
         if key not in known or key in ("recipe", "help"):
-            raise unknown(f"option in the section '{context.command.name}' of recipe '{path}'", str(key), known)
+            raise unknown(
+                f"option in the section '{context.command.name}' of recipe '{path}'",
+                str(key),
+                [name for name in longest if name not in ("recipe", "help")],
+            )
         defaults[known[key].name or ""] = _as_typed(value, multiple=getattr(known[key], "multiple", False))
     return defaults
 

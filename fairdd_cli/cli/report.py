@@ -149,7 +149,7 @@ def report(
         _check_applies(metrics, rows)
         sets = [read_synthetic(path) for path in synthetic or []]
         if plot is not None:
-            _save_plot(plot, picture or PICTURES[0], rows, sets, force)
+            _save_plot(plot, picture or PICTURES[0], rows, sets, terminal, force)
             terminal.wrote(plot)
         if html is not None:
             _save_page(html, sections, metrics, sets, force)
@@ -267,7 +267,9 @@ def _rich_table(sheet: "Sheet") -> "Table":
     return table
 
 
-def _save_plot(path: str, name: str, rows: "Sequence[Row]", sets: "Sequence[SyntheticSet]", force: bool) -> None:
+def _save_plot(
+    path: str, name: str, rows: "Sequence[Row]", sets: "Sequence[SyntheticSet]", terminal: Terminal, force: bool
+) -> None:
     from fairdd_cli import plots
     from fairdd_cli.artifacts import write_bytes
     from fairdd_cli.report import pairs
@@ -280,7 +282,11 @@ def _save_plot(path: str, name: str, rows: "Sequence[Row]", sets: "Sequence[Synt
             raise UsageError("--picture images shows one synthetic set: give --synthetic once")
         figure = plots.image_grid(sets[0])
     elif name == "recall":
-        figure = plots.recall_maps(pairs(rows)[0])
+        first, *others = pairs(rows)
+        if others:
+            shown = f"{first[-1].name}, one of {1 + len(others)} pairs"
+            terminal.say(f"{path} shows {shown}: give fewer evaluations for another")
+        figure = plots.recall_maps(first)
     else:
         figure = plots.loss_curves(sets) if name == "loss" else scatter(rows)
     write_bytes(path, plots.render(figure, Path(path).suffix.lower()), force)

@@ -14,6 +14,7 @@ class Method(MethodBase):
 
     iterations = 0
     matches = False
+    samples = False
 
     def prepare(self, problem: Problem) -> None:
         """Needs nothing."""
