@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from fairdd_cli.artifacts import BiasedDataset, Evaluation, Exchange, SyntheticSet, read_any
+from fairdd_cli.artifacts import BiasedDataset, Evaluation, Exchange, Experts, SyntheticSet, read_any
 from fairdd_cli.errors import UsageError, unknown
 from fairdd_cli.runtime import ImageStore, Runtime
 from fairdd_cli.synthetic import decode
@@ -56,8 +56,8 @@ def load(path: str, split: str = "train") -> LabelledImages:
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
     artifact = read_any(path)
-    if isinstance(artifact, Evaluation):
-        raise UsageError(f"'{path}' is an evaluation and holds no images; load a synthetic set or a data set")
+    if isinstance(artifact, Evaluation | Experts):
+        raise UsageError(f"'{path}' holds no images; load a synthetic set or a data set")
     if isinstance(artifact, BiasedDataset):
         return _of_dataset(artifact, split)
     if split == "test":

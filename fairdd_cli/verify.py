@@ -13,8 +13,6 @@ from fairdd_cli.artifacts import (
     Experts,
     SyntheticSet,
     read_any,
-    read_experts,
-    stated_kind,
 )
 from fairdd_cli.errors import UsageError
 from fairdd_cli.metrics import summarise
@@ -40,18 +38,18 @@ def verify(paths: Sequence[str]) -> list[Finding]:
     A chain is followed by digests: data set -> synthetic set -> evaluation. An ancestor that is not among `paths`
     is named by its digest; one that is, but was made from something else than its descendant says, is a problem.
     """
-    found: dict[str, Artifact | Experts | UsageError] = {}
+    found: dict[str, Artifact | UsageError] = {}
     for path in paths:
         try:
-            found[path] = read_experts(path) if stated_kind(path) == "fairdd/experts" else read_any(path)
+            found[path] = read_any(path)
         except UsageError as error:
             found[path] = error
-    sound = [artifact for artifact in found.values() if not isinstance(artifact, UsageError | Experts)]
+    sound = [artifact for artifact in found.values() if not isinstance(artifact, UsageError)]
     by_digest = {artifact.digest: artifact for artifact in sound}
     return [_traced(path, entry, by_digest) for path, entry in found.items()]
 
 
-def _traced(path: str, artifact: Artifact | Experts | UsageError, by_digest: dict[str, Artifact]) -> Finding:
+def _traced(path: str, artifact: Artifact | UsageError, by_digest: dict[str, Artifact]) -> Finding:
     """The finding of an `artifact`, or of what is wrong with it."""
     if isinstance(artifact, UsageError):
         return Finding(path, "unknown", "", "", str(artifact))
@@ -75,7 +73,7 @@ def _traced(path: str, artifact: Artifact | Experts | UsageError, by_digest: dic
             problems.append(f"'{parent.path}' is not a {what}")
         elif isinstance(parent, SyntheticSet) and parent.dataset_digest != artifact.dataset_digest:
             problems.append(f"'{parent.path}' was distilled from another data set than it was tested on")
-        elif parent.class_names != artifact.class_names:
+        elif isinstance(parent, Experts) or parent.class_names != artifact.class_names:
             problems.append(f"'{parent.path}' has other classes")
     if isinstance(artifact, Evaluation):
         problems += _misstated(artifact)

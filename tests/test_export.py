@@ -227,7 +227,7 @@ def test_load_gives_both_splits_of_a_data_set(toy: BiasedDataset) -> None:
 
 
 def test_load_refuses_what_has_no_images(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is an evaluation"):
+    with pytest.raises(UsageError, match="holds no images"):
         fairdd_cli.load(write_evaluated(tmp_path / "e.json"))
     with pytest.raises(UsageError, match="does not exist"):
         fairdd_cli.load(tmp_path / "nothing.h5")

@@ -1,6 +1,7 @@
 """idc, dream and mtt against the textbook; every method under every strategy and sampling."""
 
 import dataclasses
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +11,12 @@ import textbook_methods as textbook
 import torch
 from conftest import write_toy
 from torch import Tensor
+from typer.testing import CliRunner
 
-from fairdd_cli.artifacts import BiasedDataset, SyntheticSet, kind_of, read_experts
+from fairdd_cli import load
+from fairdd_cli.artifacts import BiasedDataset, SyntheticSet, read_experts
 from fairdd_cli.checkpoints import Checkpoints, State
+from fairdd_cli.cli import app
 from fairdd_cli.distill import Plan, check_plan, distill, make_plan
 from fairdd_cli.errors import UsageError
 from fairdd_cli.experts import _trajectories, expert_targets, obtained, spread
@@ -317,8 +321,10 @@ def test_experts_are_made_once_and_refused_for_another_run(small: BiasedDataset,
     experts = read_experts(str(path))
     assert (experts.targets, experts.experts, experts.shape[1]) == (2, 1, 4)
     assert first.options["experts"] == experts.digest
-    with pytest.raises(UsageError, match="holds the experts of mtt"):
-        kind_of(str(path))
+    shown = CliRunner().invoke(app, ["inspect", str(path)]).stdout
+    assert re.search(r"1 for each of 2 targets, 3 epochs, [\d,]+ parameters", " ".join(shown.split()))
+    with pytest.raises(UsageError, match="holds no images"):
+        load(str(path))
     assert not np.array_equal(experts.parameters(0, 0, 0), experts.parameters(0, 0, 1))
     for changes, named in (
         ({"fairness": "vanilla"}, "fairness"),

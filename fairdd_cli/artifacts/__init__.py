@@ -37,19 +37,17 @@ from fairdd_cli.artifacts.experts import Experts, read_experts, write_experts
 from fairdd_cli.artifacts.synthetic import History, SyntheticSet, read_synthetic, write_synthetic
 from fairdd_cli.errors import UsageError
 
-Artifact = BiasedDataset | SyntheticSet | Evaluation
+Artifact = BiasedDataset | SyntheticSet | Evaluation | Experts
 
 
 def kind_of(path: str) -> str:
-    """The format that the file at `path` states: fairdd/dataset, fairdd/synthetic or fairdd/evaluation."""
+    """The format that the file at `path` states: fairdd/ and dataset, synthetic, evaluation or experts."""
     kind = stated_kind(path)
     if kind is None:
         return "fairdd/evaluation"  # the one kind that may be JSON; its reader says what is wrong
     if kind == "fairdd/checkpoint":
         raise UsageError(f"'{path}' is a checkpoint: the command that wrote it, run again, continues from it")
-    if kind == "fairdd/experts":
-        raise UsageError(f"'{path}' holds the experts of mtt, which only fairdd distill --experts reads")
-    if kind not in ("fairdd/dataset", "fairdd/synthetic", "fairdd/evaluation"):
+    if kind not in ("fairdd/dataset", "fairdd/synthetic", "fairdd/evaluation", "fairdd/experts"):
         raise UsageError(f"'{path}' is an HDF5 file, but not one of fairdd's: its 'format' is {kind!r}")
     return kind
 
@@ -59,6 +57,8 @@ def read_any(path: str) -> Artifact:
     kind = kind_of(path)
     if kind == "fairdd/dataset":
         return read_dataset(path)
+    if kind == "fairdd/experts":
+        return read_experts(path)
     return read_synthetic(path) if kind == "fairdd/synthetic" else read_evaluation(path)
 
 

@@ -64,7 +64,7 @@ def distill(
             "--sampling",
             metavar="NAME",
             help="How real batches are drawn: proportional or balanced over the groups. "
-            "(default: balanced with a fairness strategy that uses groups, else proportional)",
+            "(default: balanced with fairdd, barycenter, groupdro, else proportional)",
         ),
     ] = None,
     batch_real: Annotated[

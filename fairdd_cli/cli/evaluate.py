@@ -52,22 +52,31 @@ def evaluate(
             "--epochs",
             min=1,
             metavar="N",
-            help="Epochs of training. (default: the method's: dm, dsa 1000, gm 300, whole data 30)",
+            help="Epochs of training. (default: the method's: 1000, gm 300; whole data 30)",
         ),
     ] = None,
     learning_rate: Annotated[
         float | None,
-        typer.Option("--learning-rate", min=0, metavar="RATE", help="Learning rate. (default: the method's: 0.01)"),
+        typer.Option(
+            "--learning-rate",
+            min=0,
+            metavar="RATE",
+            help="Learning rate. (default: the method's: 0.01, or what mtt learned)",
+        ),
     ] = None,
     batch: Annotated[
-        int | None, typer.Option("--batch", min=1, metavar="N", help="Images of a step. (default: the method's: 256)")
+        int | None,
+        typer.Option(
+            "--batch", min=1, metavar="N", help="Images of a step. (default: the method's: 256, idc, dream 64)"
+        ),
     ] = None,
     augmentation: Annotated[
         str | None,
         typer.Option(
             "--augmentation",
             metavar="NAMES",
-            help="Operations joined by _, or none. (default: the method's: color_crop_cutout_flip_scale_rotate)",
+            help="Operations joined by _, of which each batch draws one, or none; + joins stages. "
+            "(default: the method's: color_crop_cutout_flip_scale_rotate, idc, dream flip+color+crop_scale_rotate)",
         ),
     ] = None,
     output: Annotated[

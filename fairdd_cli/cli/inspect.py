@@ -66,7 +66,7 @@ def inspect(
 
     Examples: fairdd inspect data.h5 --images data.png; fairdd inspect SYN --export images.npz
     """
-    from fairdd_cli.artifacts import SyntheticSet, check_exchange, check_target, read_any
+    from fairdd_cli.artifacts import BiasedDataset, SyntheticSet, check_exchange, check_target, read_any
 
     if images is not None:
         if Path(images).suffix.lower() != ".png":
@@ -79,15 +79,13 @@ def inspect(
     elif data is not None or class_name is not None:
         raise UsageError("--data and --class say what --embedding shows: give that, too, or leave them out")
     artifact = read_any(file)
+    _check_kind(artifact, file, images, embedding, export)
     with Terminal(quiet, verbose, unit="images") as terminal:
         if export is None:  # the one line of a path is for the next program
             _show(artifact, terminal)
-        if images is not None:
+        if images is not None and isinstance(artifact, BiasedDataset | SyntheticSet):
             _save_grid(artifact, images, force)
             terminal.wrote(images)
-        for option, given in (("--embedding", embedding), ("--export", export)):
-            if given is not None and not isinstance(artifact, SyntheticSet):
-                raise UsageError(f"{option} is for synthetic sets, as fairdd distill writes them; '{file}' is not one")
         if isinstance(artifact, SyntheticSet):
             if embedding is not None:
                 _save_embedding(artifact, data, class_name, embedding, device, terminal, force)
@@ -96,9 +94,20 @@ def inspect(
                 _export(artifact, export, terminal, force)
 
 
+def _check_kind(artifact: "Artifact", file: str, images: str | None, embedding: str | None, export: str | None) -> None:
+    """Raises UsageError, before anything is shown, for what cannot be made of such a `file`."""
+    from fairdd_cli.artifacts import BiasedDataset, SyntheticSet
+
+    for option, given in (("--embedding", embedding), ("--export", export)):
+        if given is not None and not isinstance(artifact, SyntheticSet):
+            raise UsageError(f"{option} is for synthetic sets, as fairdd distill writes them; '{file}' is not one")
+    if images is not None and not isinstance(artifact, BiasedDataset | SyntheticSet):
+        raise UsageError(f"--images is for data sets and synthetic sets; '{file}' holds no images")
+
+
 def _show(artifact: "Artifact", terminal: Terminal) -> None:
     """The tables of an artifact, and a warning for each of its weaknesses."""
-    from fairdd_cli.artifacts import BiasedDataset, Evaluation
+    from fairdd_cli.artifacts import BiasedDataset, Evaluation, SyntheticSet
     from fairdd_cli.inspect import warnings
 
     product(_facts(artifact))
@@ -110,7 +119,7 @@ def _show(artifact: "Artifact", terminal: Terminal) -> None:
     elif isinstance(artifact, Evaluation):
         for part in _metric_tables(artifact):
             product(part)
-    else:
+    elif isinstance(artifact, SyntheticSet):
         terminal.say("See the images with --images FILE.png", detail=True)
 
 
@@ -185,8 +194,13 @@ def _facts(artifact: "Artifact") -> "Table":
 
 
 def _described(artifact: "Artifact") -> dict[str, Any]:
-    from fairdd_cli.artifacts import BiasedDataset, SyntheticSet
+    from fairdd_cli.artifacts import BiasedDataset, Experts, SyntheticSet
 
+    if isinstance(artifact, Experts):
+        _, epochs, parameters = artifact.shape
+        made = f"{artifact.experts} for each of {artifact.targets} targets, {epochs - 1} epochs"
+        trajectories = f"{made}, {parameters:,} parameters"
+        return {"kind": "experts", "trajectories": trajectories, **artifact.origin, "digest": artifact.digest}
     if isinstance(artifact, BiasedDataset):
         shape = "x".join(map(str, artifact.shape))
         facts: dict[str, Any] = {
@@ -302,17 +316,15 @@ def _metric_tables(evaluation: "Evaluation") -> "Iterator[Table | Text]":
     yield from _tables("network", list(networks), columns)
 
 
-def _save_grid(artifact: "Artifact", path: str, force: bool) -> None:
-    """Writes the grid as PNG; raises UsageError for an evaluation."""
+def _save_grid(artifact: "BiasedDataset | SyntheticSet", path: str, force: bool) -> None:
+    """Writes the grid as PNG."""
     import io
 
     from PIL import Image
 
-    from fairdd_cli.artifacts import BiasedDataset, Evaluation, pixels, write_bytes
+    from fairdd_cli.artifacts import BiasedDataset, pixels, write_bytes
     from fairdd_cli.inspect import examples, grid
 
-    if isinstance(artifact, Evaluation):
-        raise UsageError(f"'{artifact.path}' is an evaluation and holds no images")
     if isinstance(artifact, BiasedDataset):
         rows = examples(artifact)
     else:

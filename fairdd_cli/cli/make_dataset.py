@@ -36,7 +36,7 @@ def make_dataset(
         typer.Option(
             "--bias-ratio",
             metavar="SHARE",
-            help="Share of a class held by its majority group, from 1/classes to 1. (default: 0.9)",
+            help="Share of a class held by its majority group, from 1/groups to 1. (default: 0.9)",
         ),
     ] = None,
     csv: Annotated[
