@@ -44,6 +44,13 @@ def test_every_format_goes_to_standard_output(tmp_path: Path) -> None:
     ]
 
 
+def test_metrics_may_be_called_as_their_columns_are(tmp_path: Path) -> None:
+    paths = pair(tmp_path)
+    assert run(*paths, "--metric", "DEO_M", "--sort", "worst") == run(
+        *paths, "--metric", "deo_max", "--sort", "worst_group_accuracy"
+    )
+
+
 def test_files_and_intervals_are_the_same_twice(tmp_path: Path) -> None:
     paths = pair(tmp_path)
     words = (*paths, "--bootstrap", 200, "--against", "published", "--format", "json", "--empty-cells", "zero")
@@ -57,8 +64,9 @@ def test_files_and_intervals_are_the_same_twice(tmp_path: Path) -> None:
 def test_each_picture_is_saved(tmp_path: Path) -> None:
     paths = pair(tmp_path)
     write_synthetic(str(tmp_path / "s.h5"), synthetic())
-    for name in ("scatter", "recall", "images", "loss"):
-        run(*paths, "--plot", tmp_path / f"{name}.svg", "--picture", name, "--synthetic", tmp_path / "s.h5")
+    sets = ["--synthetic", tmp_path / "s.h5"]
+    for name, words in (("scatter", []), ("recall", []), ("images", sets), ("loss", sets)):
+        run(*paths, "--plot", tmp_path / f"{name}.svg", "--picture", name, *words)
         assert (tmp_path / f"{name}.svg").stat().st_size > 2000
 
 
@@ -74,12 +82,13 @@ def test_each_picture_is_saved(tmp_path: Path) -> None:
         (["--plot", "a.gif"], ".png, .svg, .pdf"),
         (["--plot", "a.png", "--picture", "recal"], "did you mean 'recall'"),
         (["--plot", "a.png", "--picture", "images"], "--synthetic"),
-        (["--plot", "a.png", "--metric", "accuracy", "--synthetic", "vanilla.json"], "synthetic"),
+        (["--plot", "a.png", "--picture", "loss", "--metric", "accuracy", "--synthetic", "vanilla.json"], "synthetic"),
+        (["--plot", "a.png", "--synthetic", "s.h5"], "--synthetic is for --html or --picture images or loss"),
         (["--html", "fair.json"], "is what the command reads"),
         (["--metric", "demographic_parity_difference"], "is for 2 classes; these evaluations have 3"),
-        (["--confidence", "90"], "--confidence says how --bootstrap is done"),
-        (["--picture", "recall"], "--picture says how --plot is done"),
-        (["--reverse"], "--reverse says how --sort is done"),
+        (["--confidence", "90"], "--confidence is for --bootstrap"),
+        (["--picture", "recall"], "--picture is for --plot"),
+        (["--reverse"], "--reverse is for --sort"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else value,
 )

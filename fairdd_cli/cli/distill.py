@@ -24,7 +24,7 @@ from fairdd_cli.cli.options import (
     is_typed,
     listing,
 )
-from fairdd_cli.cli.terminal import Terminal, duration, out
+from fairdd_cli.cli.terminal import Terminal, counted, duration, out
 from fairdd_cli.errors import UsageError
 from fairdd_cli.methods import METHODS
 from fairdd_cli.registry import FURTHER_STRATEGIES
@@ -212,8 +212,8 @@ def distill(
         check_plan(plan, dataset)
         batches = f"{plan.sampling} batches of {plan.batch_real} a class, " if plan.hyper.samples else ""
         terminal.say(
-            f"{method} {fairness}: {ipc} images for each of {dataset.classes} classes of {dataset.name}; "
-            f"{batches}{plan.iterations:,} iterations{plan.hyper.loops()}"
+            f"{method} {fairness}: {counted(ipc, 'image')} for each of {dataset.classes} classes of {dataset.name}; "
+            f"{batches}{counted(plan.iterations, 'iteration')}{plan.hyper.loops()}"
         )
         options = task(plan, dataset, runtime)
         with Checkpoints(target, options, seed, checkpoint_every, restart, terminal.say, first) as checkpoints:

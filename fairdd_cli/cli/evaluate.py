@@ -20,7 +20,7 @@ from fairdd_cli.cli.options import (
     Seed,
     Verbose,
 )
-from fairdd_cli.cli.terminal import Terminal, out
+from fairdd_cli.cli.terminal import Terminal, counted, out
 from fairdd_cli.errors import UsageError
 
 
@@ -171,6 +171,6 @@ def _say(terminal: Terminal, metrics: dict[str, dict[str, Any]], seeds: int, sec
             for label, key in (("accuracy", "accuracy"), ("DEO_M", "deo_max"), ("DEO_A", "deo_mean"))
             if values[key]["mean"] is not None
         )
-        terminal.say(f"{name}: {words} ({seeds} seeds{taken if len(metrics) == 1 else ''})")
+        terminal.say(f"{name}: {words} ({counted(seeds, 'seed')}{taken if len(metrics) == 1 else ''})")
     if len(metrics) > 1:
         terminal.say(f"{len(metrics)} networks{taken}")

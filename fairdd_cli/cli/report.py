@@ -117,24 +117,27 @@ def report(
     from fairdd_cli.report import arrange, build, with_intervals
     from fairdd_cli.runs import read
 
+    metric = [_by_label(name) for name in metric or []]
+    sort = [_by_label(name) for name in sort or []]
     _check_names("format", FORMATS, format)
     _check_names("picture", PICTURES, *filter(None, [picture]))
     _check_names("treatment of empty cells", EMPTY_CELLS, empty_cells)
-    _check_names("metric", METRICS, *(metric or []))
+    _check_names("metric", METRICS, *metric)
     if against not in (None, "published"):
         raise UsageError(f"--against {against}: only the values called 'published' are known")
     for option, given, other, there in (
         ("--confidence", confidence is not None, "--bootstrap", bootstrap),
         ("--picture", picture is not None, "--plot", plot),
         ("--reverse", reverse, "--sort", sort),
+        ("--synthetic", synthetic, "--html or --picture images or loss", html or picture in ("images", "loss")),
     ):
         if given and not there:
-            raise UsageError(f"{option} says how {other} is done: give that, too, or leave it out")
+            raise UsageError(f"{option} is for {other}: give that, too, or leave it out")
     _check_pictures(plot, html)
     for target in filter(None, (plot, html)):
         check_target(target, force, *files, *(synthetic or []))
     grouped = () if group_by == "none" else tuple(group_by.split(","))
-    arrange((), grouped, sort or ())  # a misspelt column is found before thousands of files are read
+    arrange((), grouped, sort)  # a misspelt column is found before thousands of files are read
 
     with Terminal(quiet, verbose) as terminal:
         rows = build(read(files), empty_cells)
@@ -144,7 +147,7 @@ def report(
             rows = with_intervals(rows, bootstrap, Streams(seed).numpy, (confidence or COVERAGE) / 100, empty_cells)
         if against:
             rows = _beside_published(rows, terminal)
-        sections = arrange(rows, grouped, sort or (), reverse)
+        sections = arrange(rows, grouped, sort, reverse)
         metrics = metric or SHOWN
         _check_applies(metrics, rows)
         sets = [read_synthetic(path) for path in synthetic or []]
@@ -156,6 +159,13 @@ def report(
             terminal.wrote(html)
         if html != "-":  # else the page has standard output for itself
             _print(format, sections, metrics, asked=bool(metric))
+
+
+def _by_label(name: str) -> str:
+    """The metric that tables call `name`; else `name` itself."""
+    from fairdd_cli.metrics import METRICS
+
+    return next((key for key, metric in METRICS.items() if metric.label.lower() == name.lower()), name)
 
 
 def _check_names(kind: str, known: Collection[str], *names: str) -> None:

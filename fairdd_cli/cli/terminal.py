@@ -45,6 +45,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things in words: 1 seed, 10 seeds."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 class Terminal:
     """Messages and progress on standard error, within a `with` block; --quiet leaves only errors.
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from fairdd_cli.errors import UsageError
 
-CUT = "of the test split, beyond the smallest cell"  # why images are left out where its cells are made equal
+CUT = "of the test split, for cells of one size"  # why images are left out
 
 
 def tied_groups(labels: np.ndarray, classes: int, bias_ratio: float, generator: np.random.Generator) -> np.ndarray:

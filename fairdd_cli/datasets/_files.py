@@ -123,6 +123,8 @@ def _split(
             per_cell = max(1, int(sizes.min()) // 5)
     else:
         candidates, per_cell = readable[table.part[readable] == TEST], None
+        if not len(candidates):
+            raise UsageError("no image belongs to the test split, so that nothing could be evaluated")
     test = candidates[
         equal_cells(
             table.labels[candidates],
