@@ -16,7 +16,7 @@ def kmeans(points: Tensor, clusters: int, generator: np.random.Generator) -> tup
     The first centres are points drawn without replacement; `clusters` must not exceed n.
     """
     first = torch.from_numpy(generator.choice(len(points), clusters, replace=False, shuffle=False))
-    centres = points[first.to(points.device)]
+    centres = points[first.to(points.device, non_blocking=True)]
     for _ in range(ROUNDS):
         nearest = squared_distances(points, centres).argmin(dim=1)
         sums = torch.zeros_like(centres).index_add(0, nearest, points)
@@ -50,7 +50,7 @@ def representatives(
         if pool and len(members) > max(pool, asked[cell]):
             members = generator.choice(members, max(pool, int(asked[cell])), replace=False, shuffle=False)
         if asked[cell] < len(members):
-            _, distance = kmeans(torch.from_numpy(embed(members)), int(asked[cell]), generator)
-            members = members[distance.argmin(dim=0).numpy()]
+            _, distance = kmeans(embed(members), int(asked[cell]), generator)
+            members = members[distance.argmin(dim=0).cpu().numpy()]
         chosen.append(np.resize(members, asked[cell]))
     return np.sort(np.concatenate(chosen))

@@ -66,7 +66,7 @@ def clouds(
         # A group with fewer images than its share gives each of them once.
         drawn = np.unique(balanced(dataset.train, label, SHOWN, streams.numpy("coverage", label)))
         own = embed(description.network, made, np.flatnonzero(owners == label), runtime).cpu().numpy()
-        real, projected, explained = project(description(drawn), own)
+        real, projected, explained = project(description(drawn).cpu().numpy(), own)
         groups = dataset.train.protected[drawn]
         found.append(Cloud(dataset.class_names[label], real, groups, projected, explained))
     return found

@@ -58,6 +58,6 @@ class Description:
         fit(network, images, labels, TRAINING, self.runtime, self.streams, (), self.progress)
         return network
 
-    def __call__(self, indices: np.ndarray) -> np.ndarray:
-        """The embeddings float32 [n, D] of the training images at `indices`."""
-        return embed(self.network, self.store, indices, self.runtime).cpu().numpy()
+    def __call__(self, indices: np.ndarray) -> Tensor:
+        """The embeddings float32 [n, D] of the training images at `indices`, on the device."""
+        return embed(self.network, self.store, indices, self.runtime)

@@ -7,6 +7,7 @@ the target and the weight of each. A method computes a distance for each target 
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,7 +15,10 @@ from fairdd_cli.artifacts import Split
 from fairdd_cli.errors import unknown
 from fairdd_cli.registry import FURTHER_STRATEGIES
 
-Embed = Callable[[np.ndarray], np.ndarray]  # indices int64 [n] of training images -> float32 [n, D]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Embed = Callable[[np.ndarray], "Tensor"]  # indices int64 [n] of training images -> float32 [n, D], on the device
 REFERENCES = 1000  # images of a class that a density is estimated from: its cost stays linear in the class
 
 
@@ -123,11 +127,11 @@ def _inverse_density(split: Split, embed: Embed) -> np.ndarray:
     for label in np.unique(split.labels):
         members = np.flatnonzero(split.labels == label)
         evenly = np.linspace(0, len(members) - 1, min(REFERENCES, len(members))).astype(int)
-        references = embed(members[evenly])
+        references = embed(members[evenly]).cpu().numpy()
         bandwidth = max(float(np.median(_squared_distances(references, references))) / 4, 1e-12)  # squared
         for start in range(0, len(members), REFERENCES):
             part = members[start : start + REFERENCES]
-            squared = _squared_distances(embed(part), references)
+            squared = _squared_distances(embed(part).cpu().numpy(), references)
             kernels = np.exp(-squared / (2 * bandwidth)).sum(axis=1)
             importance[part] = len(references) / kernels.clip(min=1)  # as a reference far from all others, at most
     return importance

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from fairdd_cli.artifacts import Images, Split
 from fairdd_cli.clusters import kmeans, squared_distances
@@ -71,11 +70,11 @@ def pseudo(
     for label in np.unique(split.labels):
         members = np.flatnonzero(split.labels == label)
         generator = streams.numpy("groups/pseudo", int(label))
-        sample = torch.from_numpy(embed(generator.permutation(members)[:FITTED]))
+        sample = embed(generator.permutation(members)[:FITTED])
         centres, _ = kmeans(sample, min(clusters, len(sample)), generator)
         for start in range(0, len(members), FITTED):
             part = members[start : start + FITTED]
-            protected[part] = squared_distances(torch.from_numpy(embed(part)), centres).argmin(dim=1).numpy()
+            protected[part] = squared_distances(embed(part), centres).argmin(dim=1).cpu().numpy()
     return regrouped(split, agreed(protected), clusters)
 
 

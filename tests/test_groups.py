@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import write_toy
+from torch import Tensor
 
 from fairdd_cli import augment
 from fairdd_cli.artifacts import BiasedDataset, MemoryImages, Split
@@ -29,8 +30,8 @@ def apart() -> Split:
     return Split.sorted_by_cell(MemoryImages(images), labels, protected, 2, 2)
 
 
-def look(split: Split) -> np.ndarray:
-    return split.images.all().reshape(len(split), -1).astype(np.float32)
+def look(split: Split) -> Tensor:
+    return torch.from_numpy(split.images.all().reshape(len(split), -1)).float()
 
 
 def test_clusters_find_groups_that_can_be_seen(apart: Split) -> None:
@@ -93,7 +94,7 @@ def test_the_density_weight_of_an_image_far_from_all_others_is_finite(monkeypatc
     images = MemoryImages(np.zeros((40, 1, 2, 2), np.uint8))
     split = Split.sorted_by_cell(images, np.zeros(40, np.int64), np.arange(40) % 2, 1, 2)
     lone = int(np.flatnonzero(points[:, 0] > 1)[0])
-    importance = STRATEGIES["kde"].importance(split, lambda indices: points[indices])
+    importance = STRATEGIES["kde"].importance(split, lambda indices: torch.from_numpy(points[indices]))
     assert importance.argmax() == lone
     assert importance[lone] == 10
     assert np.isfinite(importance).all()
@@ -102,8 +103,9 @@ def test_the_density_weight_of_an_image_far_from_all_others_is_finite(monkeypatc
 def test_representatives_are_the_images_nearest_to_their_clusters(apart: Split) -> None:
     drawn = np.array([0, 1, 2, 3, 4, 36, 37, 38, 39])  # five dark ones and every bright one of class 0
 
-    def embed(indices: np.ndarray) -> np.ndarray:
-        return (indices[:, None] // 12).astype(np.float32) + look(apart)[indices, :1] / 1e4  # three heaps of dark ones
+    def embed(indices: np.ndarray) -> Tensor:
+        heaps = torch.from_numpy(indices[:, None] // 12).float()  # three of dark ones
+        return heaps + look(apart)[indices, :1] / 1e4
 
     found = representatives(apart, drawn, True, embed, Streams(0).numpy("clusters"))
     assert np.bincount(apart.protected[found]).tolist() == [5, 4]

@@ -66,8 +66,8 @@ def problem_of(chosen: Plan, dataset: BiasedDataset, images: Tensor, runtime: Ru
     store = ImageStore(dataset.train.images, dataset.mean, dataset.std, runtime)
     strategy = find_strategy(chosen.fairness)
 
-    def pixels(indices: np.ndarray) -> np.ndarray:
-        return store.take(indices).flatten(1).numpy()
+    def pixels(indices: np.ndarray) -> Tensor:
+        return store.take(indices).flatten(1)
 
     return Problem(
         runtime=runtime,

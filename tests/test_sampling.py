@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from fairdd_cli.artifacts import BiasedDataset, MemoryImages, Split
@@ -93,8 +94,8 @@ def test_initial_images_are_what_was_asked_for(toy: BiasedDataset) -> None:
     store = ImageStore(toy.train.images, toy.mean, toy.std, open_runtime("cpu"), "memory")
     everything = store.take(np.arange(len(toy.train))).flatten(1)
 
-    def look(indices: np.ndarray) -> np.ndarray:
-        return store.take(indices).flatten(1).numpy()
+    def look(indices: np.ndarray) -> Tensor:
+        return store.take(indices).flatten(1)
 
     for init in INITS:
         images = initialise(init, toy.train, store, toy.classes, 4, 1, Streams(0), look, by_cell=False)

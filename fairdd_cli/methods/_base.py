@@ -104,9 +104,9 @@ class Problem:
         """The real batch of `classes` for this `key`."""
         return self.batch([self.drawn(label, *key) for label in range(classes.start, classes.stop)])
 
-    def embed(self, network: Classifier, indices: np.ndarray) -> np.ndarray:
-        """The embeddings float32 [n, D] of the training images at `indices`."""
-        return embed(network, self.store, indices, self.runtime).cpu().numpy()
+    def embed(self, network: Classifier, indices: np.ndarray) -> Tensor:
+        """The embeddings float32 [n, D] of the training images at `indices`, on the device."""
+        return embed(network, self.store, indices, self.runtime)
 
     def total(self, distances: Tensor, targets: Sequence[int]) -> Tensor:
         """The loss of these `distances` [all targets], as the strategy puts those of each class together."""
