@@ -163,7 +163,7 @@ def test_a_full_disk_is_an_error_in_a_line(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "fairdd_cli", "report", *pair(tmp_path)]
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    assert (done.returncode, done.stderr) == (1, "fairdd: cannot use standard output: No space left on device\n")
+    assert (done.returncode, done.stderr) == (1, "fairdd: cannot write on standard output: No space left on device\n")
 
 
 def test_ascii_is_enough(tmp_path: Path) -> None:

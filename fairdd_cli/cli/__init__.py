@@ -63,7 +63,8 @@ def main() -> NoReturn:
         signal.signal(number, _interrupt)
     try:
         status = app(sys.argv[1:] or ["--help"], standalone_mode=False)
-        sys.stdout.flush()
+        with terminal.writing():
+            sys.stdout.flush()
         sys.exit(status if isinstance(status, int) else 0)
     except (Interrupted, typer.Abort) as error:
         _fail("interrupted", INTERRUPTED, error)
@@ -79,10 +80,6 @@ def main() -> NoReturn:
         _fail(" ".join(message.split()) + hint, UsageError.exit_code, error)
     except MemoryError as error:
         _fail("memory ran out; a smaller --ipc, --limit or network, or --residency disk, needs less", 1, error)
-    except OSError as error:
-        if error.filename is None:  # what is a file has a name; standard output has none
-            _drop_output()
-        _fail(f"cannot use {error.filename or 'standard output'}: {error.strerror or error}", 1, error)
     except Exception as error:  # the last resort: a line for the user, the traceback on request
         _fail(f"unexpected {type(error).__name__}: {error} (please report this; --verbose shows where)", 1, error)
 
@@ -96,11 +93,15 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _drop_output() -> None:
-    """Lets standard output lead nowhere, so that what is left to write does not fail once more at the end."""
+    """Lets standard output lead nowhere: what could not be written on it would fail once more at the end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, status: int, error: BaseException) -> NoReturn:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_output()
     if {"-v", "--verbose"} & set(sys.argv):
         traceback.print_exc()
     # An interrupt in the midst of an import or of a library's own code may come out as another error.
@@ -111,6 +112,5 @@ def _fail(message: str, status: int, error: BaseException) -> NoReturn:
         terminal.error("\n".join(["interrupted" if interrupted else message, *getattr(error, "__notes__", ())]))
     status = INTERRUPTED if interrupted else status
     if rank is not None:  # to take leave of the others in good order could mean to wait for them
-        sys.stdout.flush()
         os._exit(status)
     sys.exit(status)

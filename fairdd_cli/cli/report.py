@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fairdd_cli.cli.options import Force, Quiet, Recipe, Seed, Verbose
-from fairdd_cli.cli.terminal import Terminal, product, width
+from fairdd_cli.cli.terminal import Terminal, out, product, width
 from fairdd_cli.errors import UsageError, unknown
 
 if TYPE_CHECKING:
@@ -225,8 +225,7 @@ def _print(format: str, sections: "Sequence[Section]", metrics: Sequence[str], a
         "csv": lambda: formats.as_csv(sections),
         "json": lambda: formats.as_json(sections),
     }
-    sys.stdout.write(texts[format]())
-    sys.stdout.flush()
+    out(texts[format]())
 
 
 def _ascii() -> bool:

@@ -3,9 +3,13 @@
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING
+
+from fairdd_cli.errors import WorkError
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -152,10 +156,22 @@ class _Bar:
             self._progress.stop()
 
 
-def out(line: str) -> None:
-    """Writes a line for the next program on standard output."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+@contextmanager
+def writing() -> Iterator[None]:
+    """A block that writes on standard output; raises WorkError where that cannot be, as on a full disk."""
+    try:
+        yield
+    except BrokenPipeError:  # the reader went away, and wants to hear no more
+        raise
+    except OSError as error:
+        raise WorkError(f"cannot write on standard output: {error.strerror or error}") from error
+
+
+def out(text: str) -> None:
+    """Writes a line, or lines, for the next program on standard output."""
+    with writing():
+        sys.stdout.write(text if text.endswith("\n") else text + "\n")
+        sys.stdout.flush()
 
 
 def width() -> int:
@@ -169,4 +185,5 @@ def product(thing: "RenderableType") -> None:
     """Renders a table that is the command's product on standard output."""
     from rich.console import Console
 
-    Console(highlight=False, width=width()).print(thing)
+    with writing():
+        Console(highlight=False, width=width()).print(thing)
