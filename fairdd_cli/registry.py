@@ -18,10 +18,14 @@ from fairdd_cli.errors import UsageError, unknown
 
 @dataclass(frozen=True)
 class Registry:
-    """The modules of `package` by name, with `aliases`, and what other packages register under `package`."""
+    """The modules of `package` by name, with `aliases`, and what other packages register under `package`.
+
+    Each of them `holds` something of that name.
+    """
 
     kind: str
     package: str
+    holds: str
     aliases: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     @cached_property
@@ -47,13 +51,16 @@ class Registry:
         return name
 
     def load(self, name: str) -> ModuleType:
-        """The module behind `name` (or one of its aliases)."""
+        """The module behind `name` (or one of its aliases); raises UsageError where it is no such module."""
         target = self._modules[self.canonical(name)]
         try:
-            return import_module(target)
+            module = import_module(target)
         except ImportError as error:
             raise UsageError(f"{self.kind} '{name}' cannot be loaded from '{target}': {error}") from error
+        if not hasattr(module, self.holds):
+            raise UsageError(f"{self.kind} '{name}' cannot be loaded from '{target}', which has no '{self.holds}'")
+        return module
 
 
 # fairdd's own strategies are so short that they share one module; one of another package is a module's `strategy`.
-FURTHER_STRATEGIES = Registry("fairness strategy", "fairdd_cli.fairness")
+FURTHER_STRATEGIES = Registry("fairness strategy", "fairdd_cli.fairness", "strategy")

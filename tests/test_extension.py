@@ -45,3 +45,13 @@ def test_without_it_its_names_are_unknown(fairdd: Fairdd, sample: Path) -> None:
     done = fairdd("distill", sample, "--method", "dm", "--fairness", "rarest", "--ipc", 1, check=False)
     assert done.returncode == 2
     assert "unknown fairness strategy 'rarest'" in done.stderr
+
+
+def test_a_package_without_what_its_entry_promises_is_named(fairdd: Fairdd, sample: Path, tmp_path: Path) -> None:
+    environment = installed(tmp_path / "site")
+    module = tmp_path / "site" / "fairdd_example.py"
+    module.write_text(module.read_text().replace("strategy = ", "stratagem = "))
+    words = ["distill", sample, "--method", "dm", "--fairness", "rarest", "--ipc", 1]
+    done = fairdd(*words, check=False, env=environment)
+    assert done.returncode == 2
+    assert "'rarest' cannot be loaded from 'fairdd_example', which has no 'strategy'" in done.stderr

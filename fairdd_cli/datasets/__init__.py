@@ -6,4 +6,4 @@ it takes.
 
 from fairdd_cli.registry import Registry
 
-DATASETS = Registry("data set", "fairdd_cli.datasets")
+DATASETS = Registry("data set", "fairdd_cli.datasets", "source")

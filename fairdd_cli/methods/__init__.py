@@ -2,4 +2,4 @@
 
 from fairdd_cli.registry import Registry
 
-METHODS = Registry("method", "fairdd_cli.methods", aliases={"dc": "gm"})
+METHODS = Registry("method", "fairdd_cli.methods", "Method", aliases={"dc": "gm"})

@@ -25,7 +25,7 @@ __all__ = [
     "parse_network",
 ]
 
-NETWORKS = Registry("network", "fairdd_cli.networks")
+NETWORKS = Registry("network", "fairdd_cli.networks", "Network")
 
 
 @dataclass(frozen=True)
