@@ -15,6 +15,7 @@ from fairdd_cli.artifacts import CHECKPOINT, STREAM, Checkpoint, read_checkpoint
 from fairdd_cli.errors import DivergedError, FairddError, UsageError
 
 EVERY = 60.0  # seconds between two checkpoints
+LISTED = 4  # differences that an error names
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,11 @@ class Checkpoints:
         there, here = _flat({**found.task, "seed": found.seed}), _flat({**self._task, "seed": self._seed})
         differing = [name for name in sorted({*there, *here}) if there.get(name) != here.get(name)]
         if differing:
-            listed = ", ".join(f"{name} (there {_shown(there, name)}, here {_shown(here, name)})" for name in differing)
+            listed = ", ".join(
+                f"{_typed(name)} (there {_shown(there, name)}, here {_shown(here, name)})"
+                for name in differing[:LISTED]
+            )
+            listed += f", and {len(differing) - LISTED} more" if len(differing) > LISTED else ""
             raise UsageError(
                 f"'{self.path}' is the checkpoint of a run with other options: {listed}.\n"
                 "Run that command again to continue it, or give --restart to discard it."
@@ -150,6 +155,11 @@ def _flat(task: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in task.items():
         flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return flat
+
+
+def _typed(name: str) -> str:
+    """The option that sets what a task calls `name`."""
+    return f"-O {name.removeprefix('hyper.')}" if name.startswith("hyper.") else name.removeprefix("protocol.")
 
 
 def _shown(task: Mapping[str, Any], name: str) -> str:

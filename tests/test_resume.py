@@ -233,7 +233,7 @@ def test_another_task_is_refused_and_named_and_restart_discards(tmp_path: Path) 
         fail(options, 0)
     for other, seed, words in (
         ({**options, "ipc": 2}, 0, r"ipc \(there 1, here 2\)"),
-        ({**options, "hyper": {"outer": 2}}, 0, r"hyper.inner \(there 5, here nothing\)"),
+        ({**options, "hyper": {"outer": 2}}, 0, r"-O inner \(there 5, here nothing\)"),
         ({**options, "data set": "sha256:bb"}, 0, "data set"),
         (options, 7, r"seed \(there 0, here 7\)"),
     ):
