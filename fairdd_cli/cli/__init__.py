@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 import traceback
 from types import FrameType
 from typing import Annotated, NoReturn
@@ -39,6 +40,7 @@ for name, command, summary in (
 # Typer carries its own copy of Click in some versions and not in others; this is its base error in either.
 PARSER_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 INTERRUPTED = 130
+LAST_WORDS = 3.0  # seconds that the others leave to the process that says what is wrong
 signals: list[int] = []  # those that were to end the process
 
 
@@ -107,10 +109,13 @@ def _fail(message: str, status: int, error: BaseException) -> NoReturn:
     # An interrupt in the midst of an import or of a library's own code may come out as another error.
     interrupted = status == INTERRUPTED or bool(signals)
     # Processes that share a job fail alike for what was asked of them; one says it.
-    rank = os.environ.get("RANK")
-    if rank in (None, "0") or not (interrupted or status == UsageError.exit_code):
+    rank, alike = os.environ.get("RANK"), interrupted or status == UsageError.exit_code
+    if rank in (None, "0") or not alike:
         terminal.error("\n".join(["interrupted" if interrupted else message, *getattr(error, "__notes__", ())]))
+    elif not interrupted:  # torchrun ends all as soon as one is gone: the one that speaks goes first
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        time.sleep(LAST_WORDS)
     status = INTERRUPTED if interrupted else status
-    if rank is not None:  # to take leave of the others in good order could mean to wait for them
+    if rank is not None and not alike:  # to take leave of the others in good order could mean to wait for them
         os._exit(status)
     sys.exit(status)
