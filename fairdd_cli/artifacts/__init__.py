@@ -41,7 +41,7 @@ Artifact = BiasedDataset | SyntheticSet | Evaluation | Experts
 
 
 def kind_of(path: str) -> str:
-    """The format that the file at `path` states: fairdd/ and dataset, synthetic, evaluation or experts."""
+    """The format that the file at `path` states: fairdd/dataset, or likewise synthetic, evaluation, experts."""
     kind = stated_kind(path)
     if kind is None:
         return "fairdd/evaluation"  # the one kind that may be JSON; its reader says what is wrong
@@ -98,7 +98,6 @@ __all__ = [
     "remove_parts",
     "replacing",
     "shown",
-    "stated_kind",
     "write_bytes",
     "write_checkpoint",
     "write_dataset",

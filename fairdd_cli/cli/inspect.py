@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from fairdd_cli.artifacts import Artifact, BiasedDataset, Evaluation, SyntheticSet
 
-WIDE, NAMES = 50, 24  # characters for the heads of the groups, and for the names of the classes
+WIDE, NAMES = 50, 24  # characters for the heads of the groups, and for the names of classes or networks
 GAP = 1  # characters between columns
 
 
