@@ -20,12 +20,11 @@ def embed(network: Classifier, store: TrainingImages, indices: np.ndarray, runti
     """The embeddings float32 [n, D] of the images at `indices`, on the device, computed in micro-batches."""
 
     def embedded() -> Tensor:
-        step = runtime.at_once
         with torch.no_grad(), runtime.arithmetic():
-            parts = [indices[start : start + step] for start in range(0, len(indices), step)]
-            return torch.cat([network.embed(store.take(part)).float() for part in parts])
+            pieces = runtime.pieces(len(indices), runtime.at_once(network))
+            return torch.cat([network.embed(store.take(indices[piece])).float() for piece in pieces])
 
-    return runtime.within_memory(runtime.at_once, embedded, lambda: None)
+    return runtime.within_memory(runtime.forward, embedded, lambda: None)
 
 
 @dataclass

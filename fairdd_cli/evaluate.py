@@ -160,7 +160,7 @@ def evaluate(
         if start + processes.rank < total:
             which, number = divmod(start + processes.rank, seeds)
             network = alone.within_memory(data.training.batch, partial(trained, networks[which], number), lambda: None)
-            found[which, number] = alone.within_memory(alone.at_once, partial(tested, network), lambda: None)
+            found[which, number] = alone.within_memory(alone.forward, partial(tested, network), lambda: None)
         counts += processes.sum(runtime.to_device(found)).cpu()
         done = min(start + processes.count, total)
         checkpoints.keep(State(done, watch.seconds(), {"counts": counts.clone()}))

@@ -227,7 +227,7 @@ def confusion(
     classes, groups = shape
     predictions = []
     network.eval()
-    step = runtime.at_once
+    step = runtime.at_once(network)
     with torch.no_grad(), runtime.arithmetic():
         for start in range(0, len(labels), step):
             taken = images.take(np.arange(start, min(start + step, len(labels))))

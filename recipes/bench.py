@@ -5,9 +5,10 @@
 
 Ours and the textbook's run in processes of their own, one of them at a time, in turn, so that whatever else the
 machine does falls on both; a figure is the median of the repetitions. The limit is the rate of the network's own
-convolutions, alone, in the best number of images at a time; a piece's share of it counts the floating-point operations
-of its convolutions and matrix products as if there were nothing else to do. The textbook's process has the C library's
-default memory management, as the public implementations do. Images are generated; times don't depend on what they show.
+convolutions, alone, in the best number of images at a time, measured in the same turns; a piece's share of it counts
+the floating-point operations of its convolutions and matrix products as if there were nothing else to do. The
+textbook's process has the C library's default memory management, as the public implementations do. Images are
+generated; times don't depend on what they show.
 """
 
 import argparse
@@ -265,8 +266,10 @@ def operations(name: str, setting: Setting) -> float:
     return share * counter.get_total_flops()
 
 
-def limit(setting: Setting) -> dict[str, float]:
-    """Operations a second of the network's convolutions and of matrix products; bytes a second of copying."""
+def limit(setting: Setting) -> tuple[dict[str, float], Callable[[], float]]:
+    """Operations a second of the network's convolutions and of matrix products, bytes a second of copying; and what
+    measures the seconds of one operation of these convolutions again.
+    """
     import torch
     from torch import nn
 
@@ -287,7 +290,7 @@ def limit(setting: Setting) -> dict[str, float]:
             times.append(time.perf_counter() - start)
         return min(times[2:])
 
-    rate = 0.0
+    ways: list[tuple[float, float, Callable[[], None]]] = []  # (operations a second, operations, how)
     for images in (8, 16, 32, 64) if setting.device == "cpu" else (256, 1024):
         sides = [setting.side >> depth for depth in range(len(layers))]
         inputs = [
@@ -303,21 +306,26 @@ def limit(setting: Setting) -> dict[str, float]:
                 for layer, images in zip(layers, inputs, strict=True):
                     layer(images)
 
-        rate = max(rate, count / best(convolve))
+        ways.append((count / best(convolve), count, convolve))
+    rate, count, convolve = max(ways, key=lambda way: way[0])
     a, b = (torch.randn(1024, 1024, device=runtime.device) for _ in range(2))
     block, target = (torch.randn(2**26, device=runtime.device) for _ in range(2))
-    return {
+    rates = {
         "convolution": rate,
         "product": 2 * 1024**3 / best(lambda: a @ b),
         "copy": 2 * block.nbytes / best(lambda: target.copy_(block)),
     }
+    return rates, lambda: best(convolve) / count
 
 
 def work(name: str, kind: str, setting: Setting) -> None:
     """A worker: says it is ready, then times the piece once for each line that it reads."""
     if kind == "limit":
         counted = {piece: operations(piece, setting) for piece in name.split()}
-        print(json.dumps({**limit(setting), "operations": counted}), flush=True)
+        rates, again = limit(setting)
+        print(json.dumps({**rates, "operations": counted}), flush=True)
+        for _ in sys.stdin:
+            print(again(), peak(setting), flush=True)
         return
     piece = ours(name, setting) if kind == "ours" else textbook(name, setting)
     if piece is None:
@@ -348,26 +356,28 @@ def started(name: str, kind: str, setting: Setting, folder: str) -> Worker:
 
 
 def family(
-    names: list[str], setting: Setting, repetitions: int, rate: float, operations: dict[str, float], folder: str
+    names: list[str], setting: Setting, repetitions: int, machine: Worker, operations: dict[str, float], folder: str
 ) -> Iterator[dict[str, object]]:
-    """The records of pieces that are measured in turn."""
+    """The records of pieces that are measured in turn, with the limit of the `machine`."""
     workers = {(name, kind): started(name, kind, setting, folder) for name in names for kind in ("ours", "textbook")}
     there = [worker for worker in workers.values() if worker.said == "ready"]
+    machine.seconds.clear()
     for _ in range(repetitions):
-        for worker in there:
+        for worker in [machine, *there]:
             worker.measure()
     for worker in there:
         worker.stop()
     for name in names:
         mine, book = workers[name, "ours"], workers[name, "textbook"]
         seconds = statistics.median(mine.seconds)
-        ratios = sorted(b / a for a, b in zip(mine.seconds, book.seconds, strict=False))
+        ratios = [b / a for a, b in zip(mine.seconds, book.seconds, strict=False)]
+        shares = [operations[name] * least / taken for least, taken in zip(machine.seconds, mine.seconds, strict=True)]
         yield {
             "piece": name,
             "seconds": seconds,
             "textbook_seconds": statistics.median(book.seconds) if ratios else None,
             "ratio": statistics.median(ratios) if ratios else None,
-            "limit_share": operations[name] / seconds / rate if operations[name] else None,
+            "limit_share": statistics.median(shares) if operations[name] else None,
             "peak_bytes": mine.peak,
             "textbook_peak_bytes": book.peak or None,
         }
@@ -392,7 +402,6 @@ def main() -> None:
     chosen = given.only or every
     with tempfile.TemporaryDirectory() as folder:
         machine = started(" ".join(chosen), "limit", setting, folder)
-        machine.stop()
         rates = json.loads(machine.said)
         print(f"{platform.machine()}, {os.cpu_count()} cores; {setting}")
         print(
@@ -403,9 +412,10 @@ def main() -> None:
         records = []
         for names in PIECES.values():
             some = [name for name in names if name in chosen]
-            for record in family(some, setting, given.repetitions, rates["convolution"], rates["operations"], folder):
+            for record in family(some, setting, given.repetitions, machine, rates["operations"], folder):
                 records.append(record)
                 print(row(record), flush=True)
+        machine.stop()
     if given.json:
         Path(given.json).write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
 

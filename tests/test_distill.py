@@ -131,11 +131,14 @@ def test_fewer_large_images_pass_at_a_time() -> None:
     for side, expected in ((32, 2048), (64, 512), (2048, 1)):
         runtime = Runtime(torch.device("cuda"))
         runtime.expect(side, side)
-        assert runtime.at_once == expected
+        assert runtime.forward == expected
     for size, expected in (((28, 28), 32), ((32, 32), 32), ((64, 64), 8), ((128, 128), 4), ((1024, 1024), 4)):
         runtime = open_runtime("cpu")
         runtime.expect(*size)
         assert runtime.micro_batch == expected
+    runtime = open_runtime("cpu")
+    assert runtime.at_once(parse_network("mlp").build((3, 32, 32), 2)) == 32
+    assert runtime.at_once(parse_network("convnet").build((3, 32, 32), 2)) == 128  # which divides them by itself
     halved = Runtime(torch.device("cpu"), micro_batch=2)  # memory ran out before
     halved.expect(128, 128)
     assert halved.micro_batch == 2

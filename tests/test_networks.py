@@ -118,6 +118,41 @@ def test_frozen_statistics_stop_samples_from_mixing(text: str) -> None:
     torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-5)
 
 
+def images_of_calls(network: Classifier, images: Tensor) -> list[list[int]]:
+    """For each convolution how many images each of its calls has."""
+    layers = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    calls: dict[nn.Module, list[int]] = {layer: [] for layer in layers}
+    handles = [layer.register_forward_hook(lambda own, given, _: calls[own].append(len(given[0]))) for layer in layers]
+    network(images)
+    for handle in handles:
+        handle.remove()
+    return list(calls.values())
+
+
+def test_blocks_take_few_images_at_a_time_where_nothing_is_kept() -> None:
+    network, images = build("convnet:width=16"), torch.randn(12, 3, 32, 32)
+    with torch.no_grad():
+        together = network(images)
+        assert images_of_calls(network, images) == [[12], [12], [12]]
+        network.features.most_values = 5 * 16 * 32 * 32  # type: ignore[union-attr, assignment]
+        assert images_of_calls(network, images) == [[5, 5, 2], [12], [12]]
+        torch.testing.assert_close(network(images), together, rtol=1e-5, atol=1e-6)
+        network.features.most_values = 1  # type: ignore[union-attr, assignment]
+        assert images_of_calls(network, images) == [[1] * 12] * 3
+    assert images_of_calls(network, images) == [[12], [12], [12]]  # each layer once, with all that matching needs
+
+
+def test_blocks_keep_the_images_of_a_batch_together_that_is_normalised_as_one() -> None:
+    network, other = (build("convnet:width=16,norm=batch") for _ in range(2))
+    other.load_state_dict(network.state_dict())
+    other.features.most_values = 1  # type: ignore[union-attr, assignment]
+    images = torch.randn(8, 3, 32, 32)
+    for each in (network, other):
+        freeze_statistics(each, images)
+    assert images_of_calls(other, images) == [[8], [8], [8]]
+    torch.testing.assert_close(other(images), network(images))
+
+
 def test_frozen_statistics_are_those_of_the_images() -> None:
     network = build("resnet18:width=8,norm=batch")
     assert isinstance(network.features, nn.Sequential)

@@ -112,8 +112,8 @@ class Problem:
         """The loss of these `distances` [all targets], as the strategy puts those of each class together."""
         return reduced(distances, targets, self.strategy.reduce)
 
-    def parts(self, real: RealBatch, draw: augment.Draw) -> Iterator[tuple[slice, Tensor]]:
-        """The augmented images of `real`, as many at a time as the device is quickest with; those of this process.
+    def parts(self, real: RealBatch, draw: augment.Draw, most: int | None = None) -> Iterator[tuple[slice, Tensor]]:
+        """The augmented images of `real`, `most` or as many at a time as the device is quickest with; this process's.
 
         Raises UsageError where there is none for it.
         """
@@ -123,7 +123,7 @@ class Problem:
                 f"{self.runtime.processes.count} processes are too many for {self.classes} classes of "
                 f"{len(real.indices)} images"
             )
-        for part in self.runtime.pieces(mine):
+        for part in self.runtime.pieces(mine, most):
             yield part, draw.apply(self.store.take(real.indices[part]), real.labels[part])
 
     def together(self, signals: Sequence[Tensor]) -> None:

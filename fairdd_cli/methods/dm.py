@@ -58,7 +58,7 @@ class Method(MethodBase):
             real = problem.real(classes, iteration)
             goal = torch.zeros((), device=problem.runtime.device)
             with torch.no_grad(), problem.runtime.arithmetic():
-                for part, images in problem.parts(real, draw):
+                for part, images in problem.parts(real, draw, problem.runtime.forward_batch(network)):
                     goal = goal + embeddings(network, images, real.assignment[part])
             problem.together([goal])
             images, labels = problem.synthetic.training_images(classes)

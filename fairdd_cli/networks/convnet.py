@@ -1,9 +1,36 @@
 """ConvNet, the network of the distillation literature (Zhao et al., Dataset Condensation, ICLR 2021)."""
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
 
 from fairdd_cli.networks._base import ACTIVATIONS, NORMS, POOLINGS, Classifier, check_range, check_size, choose
 from fairdd_cli.networks._fused import Tail
+
+
+class Blocks(nn.Sequential):
+    """Convolutions and their tails in turn.
+
+    Where nothing is kept for a way back, a pair takes so few images at a time that its convolution puts out at most
+    `most_values` for them, and its tail finds these in the cache. Later blocks have smaller maps and take more images.
+    """
+
+    def __init__(self, pairs: Sequence[tuple[nn.Conv2d, Tail]]) -> None:
+        super().__init__(*(layer for pair in pairs for layer in pair))
+        self._pairs = pairs
+        self.most_values = 0  # no limit
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The last block's output [N, width, H/2^depth, W/2^depth] where they pool."""
+        for convolution, tail in self._pairs:
+            most = len(images)
+            if self.most_values and tail.by_image and not torch.is_grad_enabled():
+                of_image = convolution.out_channels * images.shape[2] * images.shape[3]
+                most = max(1, self.most_values // of_image)
+            found = [tail(convolution(part)) for part in torch.split(images, most)]
+            images = torch.cat(found) if len(found) > 1 else found[0]
+        return images
 
 
 class Network(Classifier):
@@ -31,18 +58,16 @@ class Network(Classifier):
         if pooling != "none":
             check_size("convnet", shape, depth)
             height, side = height >> depth, side >> depth
-        layers: list[nn.Module] = []
+        pairs = []
         for _ in range(depth):
-            layers += [
-                nn.Conv2d(channels, width, 3, padding=1),
-                Tail(
-                    choose("normalisation", norm, NORMS)(width),
-                    choose("activation", activation, ACTIVATIONS)(),
-                    pool(),
-                ),
-            ]
+            tail = Tail(
+                choose("normalisation", norm, NORMS)(width),
+                choose("activation", activation, ACTIVATIONS)(),
+                pool(),
+            )
+            pairs.append((nn.Conv2d(channels, width, 3, padding=1), tail))
             channels = width
-        self.features = nn.Sequential(*layers)
+        self.features = Blocks(pairs)
         self.classifier = nn.Linear(width * height * side, classes)
 
     def embed(self, images: Tensor) -> Tensor:
