@@ -33,8 +33,8 @@ COMPILES = ("auto", "on", "off")
 # maps takes 16 MB, which the C library keeps; below the least the calls cost more than that brings.
 MICRO_BATCH, MICRO_PIXELS, LEAST_BATCH = 32, 32 * 32 * 32, 4
 # Where nothing is kept of the images, a network that divides them by itself gets more: so many micro-batches, of which
-# its layers put out so many values at a time. Measured: a forward pass of ConvNet takes 0.88 to 0.92 of the time.
-FORWARD_BATCHES, CACHED = 4, 2**21
+# its layers put out so many values at a time. Measured: a forward pass of ConvNet takes 0.9 of the time.
+FORWARD_BATCHES, CACHED = 4, 2**20
 FORWARD_PIXELS = 2**21  # of the images that a GPU passes through a network at a time where nothing is kept of them
 # Values (of an image, forward and backward) through kernels from which compiling them pays, for each thread: they save
 # 3 to 4 ns each on one thread, and the compiler takes 17 s the first time and 3 s when it has seen them before.

@@ -280,6 +280,9 @@ def limit(setting: Setting) -> tuple[dict[str, float], Callable[[], float]]:
     network = parse_network(f"convnet:width={setting.width}").build((3, setting.side, setting.side), setting.classes)
     layers = [module for module in runtime.place(network).modules() if isinstance(module, nn.Conv2d)]
     synchronize = torch.cuda.synchronize if setting.device != "cpu" else lambda: None
+    kind = torch.bfloat16 if setting.precision == "bf16" else torch.float32
+    for layer in layers:
+        layer.to(kind)
 
     def best(work: Callable[[], object]) -> float:
         times = []
@@ -294,7 +297,7 @@ def limit(setting: Setting) -> tuple[dict[str, float], Callable[[], float]]:
     for images in (8, 16, 32, 64) if setting.device == "cpu" else (256, 1024):
         sides = [setting.side >> depth for depth in range(len(layers))]
         inputs = [
-            torch.randn(images, layer.in_channels, side, side, device=runtime.device).contiguous(
+            torch.randn(images, layer.in_channels, side, side, device=runtime.device, dtype=kind).contiguous(
                 memory_format=torch.channels_last
             )
             for layer, side in zip(layers, sides, strict=True)
@@ -308,7 +311,7 @@ def limit(setting: Setting) -> tuple[dict[str, float], Callable[[], float]]:
 
         ways.append((count / best(convolve), count, convolve))
     rate, count, convolve = max(ways, key=lambda way: way[0])
-    a, b = (torch.randn(1024, 1024, device=runtime.device) for _ in range(2))
+    a, b = (torch.randn(1024, 1024, device=runtime.device, dtype=kind) for _ in range(2))
     block, target = (torch.randn(2**26, device=runtime.device) for _ in range(2))
     rates = {
         "convolution": rate,
