@@ -118,6 +118,15 @@ def test_frozen_statistics_stop_samples_from_mixing(text: str) -> None:
     torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["instance", "layer", "group"])
+def test_maps_are_normalised_in_full_precision(kind: str) -> None:
+    norm, maps = NORMS[kind](16), (torch.randn(4, 16, 8, 8) + 3).bfloat16()
+    assert isinstance(norm, nn.GroupNorm)
+    expected = nn.functional.group_norm(maps.double(), norm.num_groups).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(norm(maps), expected, rtol=1e-4, atol=1e-4)
+
+
 def images_of_calls(network: Classifier, images: Tensor) -> list[list[int]]:
     """For each convolution how many images each of its calls has."""
     layers = [module for module in network.modules() if isinstance(module, nn.Conv2d)]

@@ -39,17 +39,33 @@ def choose(what: str, name: str, known: Mapping[str, Choice]) -> Choice:
     return known[name]
 
 
+def wide(values: Tensor) -> Tensor:
+    """`values` in fp32 at least."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group normalisation in fp32 at least, whatever the rest is in.
+
+    bf16 has too few digits for moments. On a GPU autocast sees to that; on a CPU it does not, and is slow, too.
+    """
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps [N, C, H, W] normalised."""
+        return super().forward(wide(maps))
+
+
 def instance_norm(channels: int) -> nn.Module:
     """Normalises each channel of each image: group normalisation with one channel a group, affine."""
-    return nn.GroupNorm(channels, channels)
+    return GroupNorm(channels, channels)
 
 
 NORMS: Mapping[str, Callable[[int], nn.Module]] = {
     "none": lambda channels: nn.Identity(),
     "batch": nn.BatchNorm2d,
-    "layer": lambda channels: nn.GroupNorm(1, channels),
+    "layer": lambda channels: GroupNorm(1, channels),
     "instance": instance_norm,
-    "group": lambda channels: nn.GroupNorm(math.gcd(4, channels), channels),  # as near to 4 as divides
+    "group": lambda channels: GroupNorm(math.gcd(4, channels), channels),  # as near to 4 as divides
 }
 ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,

@@ -20,11 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from fairdd_cli.networks._base import wide
+
 PIXELS = (2, 3)
-
-
-def _wide(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _windows(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
@@ -34,14 +32,14 @@ def _windows(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """
     height, width = (side // 2 * 2 for side in tensors[0].shape[2:])
     for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        yield tuple(_wide(tensor[:, :, row:height:2, column:width:2]) for tensor in tensors)
+        yield tuple(wide(tensor[:, :, row:height:2, column:width:2]) for tensor in tensors)
 
 
 def _forward(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """(y, mean, rstd)."""
     # Both moments come from one reading, about the mean of a few pixels: so near the true mean nothing cancels.
-    near = _wide(x[:, :, ::4, ::4]).mean(PIXELS, keepdim=True)
-    apart = _wide(x) - near
+    near = wide(x[:, :, ::4, ::4]).mean(PIXELS, keepdim=True)
+    apart = wide(x) - near
     rest, square = apart.mean(PIXELS, keepdim=True), apart.square().mean(PIXELS, keepdim=True)
     mean, rstd = near + rest, torch.rsqrt((square - rest.square()).clamp(min=0) + eps)
     total = torch.zeros((), device=x.device)
@@ -52,9 +50,9 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tenso
 
 def _upstream(x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor, bias: Tensor, grad: Tensor) -> tuple[Tensor, ...]:
     """(h, the gradient of ReLU's input)."""
-    hidden = (_wide(x) - mean) * rstd
+    hidden = (wide(x) - mean) * rstd
     through = hidden * weight[:, None, None] + bias[:, None, None] > 0
-    spread = _wide(grad).repeat_interleave(2, 2).repeat_interleave(2, 3) / 4
+    spread = wide(grad).repeat_interleave(2, 2).repeat_interleave(2, 3) / 4
     spread = F.pad(spread, (0, x.shape[3] % 2, 0, x.shape[2] % 2))  # pooling leaves an odd row or column out
     return hidden, torch.where(through, spread, 0.0)
 
@@ -84,7 +82,7 @@ def _double(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of (x, weight [N, C, 1, 1], grad) for `up`, `up_weight`, `up_bias`: those of what backward gave."""
     hidden, slope = _upstream(x, mean, rstd, weight, bias, grad)
-    up, scale = _wide(up), weight[:, None, None] * rstd
+    up, scale = wide(up), weight[:, None, None] * rstd
     up_mean, up_hidden = up.mean(PIXELS, keepdim=True), (up * hidden).mean(PIXELS, keepdim=True)
     projected = up - up_mean - hidden * up_hidden
     both = (projected * slope).mean(PIXELS, keepdim=True)  # that of up * P(slope), too
