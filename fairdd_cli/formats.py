@@ -99,6 +99,11 @@ def mean_std(mean: float | None, std: float | None) -> str:
     return "-" if mean is None else f"{mean:.1f}" if std is None else f"{mean:.1f}±{std:.1f}"
 
 
+def explained(seeds: int) -> str:
+    """What the figures of a table are, of which no row has more than so many `seeds`."""
+    return "Mean ± standard deviation over seeds, in percent" if seeds > 1 else "In percent, of one seed"
+
+
 def signed(points: float) -> str:
     """A difference in points, with its sign; 0.0 has none."""
     text = f"{points:+.1f}"
@@ -133,7 +138,7 @@ def _remarks(row: Row, metrics: Sequence[str], footnotes: list[str]) -> Iterator
 
 def _notes(section: Section) -> list[str]:
     rows = section.rows
-    words = ["Mean ± standard deviation over seeds, in percent"]
+    words = [explained(max(row.seeds for row in rows))]
     if section.best:
         words.append("* best of the column")
     if any(row.versus for row in rows):

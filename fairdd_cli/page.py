@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import fairdd_cli
 from fairdd_cli import plots, scatter
 from fairdd_cli.artifacts import SyntheticSet
-from fairdd_cli.formats import ALWAYS, HEADINGS, WORDS, heading, mean_std, signed, titled, words_of
+from fairdd_cli.formats import ALWAYS, HEADINGS, WORDS, explained, heading, mean_std, signed, titled, words_of
 from fairdd_cli.metrics import METRICS, empty
 from fairdd_cli.report import Row, Section, pairs
 from fairdd_cli.runs import Run, clean, flat
@@ -155,7 +155,7 @@ def _table(number: int, section: Section, metrics: Sequence[str], names: dict[in
     return (
         f'<h2 id="table-{number}">{escape(title)}</h2>\n'
         f'<div class="scroll table" role="region" aria-labelledby="table-{number}" tabindex="0">'
-        f'<table class="sortable"><caption>Mean ± standard deviation over seeds, in percent</caption>'
+        f'<table class="sortable"><caption>{explained(max(row.seeds for row in section.rows))}</caption>'
         f"<thead><tr>{''.join(heads)}</tr></thead><tbody>\n" + "\n".join(body) + "\n</tbody></table></div>"
     )
 

@@ -278,6 +278,14 @@ def test_plain_text_fits_a_terminal(tmp_path: Path) -> None:
     assert formats.plain(formats.sheets(full(tmp_path), fold=True), ascii_only=True).isascii()
 
 
+def test_a_spread_is_spoken_of_where_there_is_one(tmp_path: Path) -> None:
+    alone = formats.plain(formats.sheets(sections_of(write(tmp_path / "one.json", seeds=1))))
+    assert "In percent, of one seed" in alone
+    assert "±" not in alone
+    several = formats.plain(formats.sheets(sections_of(write(tmp_path / "two.json", seeds=2))))
+    assert "Mean ± standard deviation over seeds, in percent" in several
+
+
 def test_markdown_and_latex_mark_the_best(tmp_path: Path) -> None:
     (sheet,) = sheets = formats.sheets(full(tmp_path))
     best = next(line.values[0] for line in sheet.lines if line.best[0])

@@ -304,15 +304,18 @@ def _metric_tables(evaluation: "Evaluation") -> "Iterator[Table | Text]":
     """Mean and deviation of every metric of each network: as many tables as the metrics need room."""
     from rich.text import Text
 
-    from fairdd_cli.formats import heading, mean_std
+    from fairdd_cli.formats import explained, heading, mean_std
     from fairdd_cli.metrics import summarise
 
     networks = {name: summarise(counts) for name, counts in evaluation.confusion.items()}
-    columns = [
-        (heading(metric), [mean_std(each[metric]["mean"], each[metric]["std"]) for each in networks.values()])
-        for metric in next(iter(networks.values()))
-    ]
-    yield Text("\nMean ± standard deviation over seeds, in percent", style="italic")
+    seeds = len(next(iter(evaluation.confusion.values())))
+
+    def shown(metric: str) -> list[str]:
+        found = [each[metric] for each in networks.values()]
+        return [mean_std(values["mean"], values["std"] if seeds > 1 else None) for values in found]
+
+    columns = [(heading(metric), shown(metric)) for metric in next(iter(networks.values()))]
+    yield Text(f"\n{explained(seeds)}", style="italic")
     yield from _tables("network", list(networks), columns)
 
 
