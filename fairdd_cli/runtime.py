@@ -152,7 +152,7 @@ class Runtime:
 
     def forward_batch(self, network: torch.nn.Module) -> int:
         """Images that pass through `network` at a time where nothing is kept of them, 0 for any number."""
-        divides = any(isinstance(part, Divisible) for part in network.modules())
+        divides = any(isinstance(part, Divisible) and part.most_values for part in network.modules())
         return FORWARD_BATCHES * self.micro_batch if divides else self.micro_batch
 
     def at_once(self, network: torch.nn.Module) -> int:
@@ -185,7 +185,7 @@ class Runtime:
         for part in module.modules():
             if isinstance(part, Fusible) and self.compiled:
                 part.fused = part.fusible
-            if isinstance(part, Divisible) and not self.whole:
+            if isinstance(part, Divisible) and self.device.type == "cpu":
                 part.most_values = CACHED
         placed = module.to(self.device, non_blocking=True, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return placed  # type: ignore[no-any-return]

@@ -137,8 +137,11 @@ def test_fewer_large_images_pass_at_a_time() -> None:
         runtime.expect(*size)
         assert runtime.micro_batch == expected
     runtime = open_runtime("cpu")
-    assert runtime.at_once(parse_network("mlp").build((3, 32, 32), 2)) == 32
-    assert runtime.at_once(parse_network("convnet").build((3, 32, 32), 2)) == 128  # which divides them by itself
+    mlp, convnet = (runtime.place(parse_network(name).build((3, 32, 32), 2)) for name in ("mlp", "convnet"))
+    assert runtime.at_once(mlp) == 32
+    assert runtime.at_once(convnet) == 128  # which divides them by itself
+    short = Runtime(torch.device("meta"), micro_batch=32)  # another device, when its memory has run out
+    assert short.at_once(short.place(parse_network("convnet").build((3, 32, 32), 2))) == 32
     halved = Runtime(torch.device("cpu"), micro_batch=2)  # memory ran out before
     halved.expect(128, 128)
     assert halved.micro_batch == 2

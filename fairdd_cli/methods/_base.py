@@ -113,7 +113,7 @@ class Problem:
         return reduced(distances, targets, self.strategy.reduce)
 
     def parts(self, real: RealBatch, draw: augment.Draw, most: int | None = None) -> Iterator[tuple[slice, Tensor]]:
-        """The augmented images of `real`, `most` or as many at a time as the device is quickest with; this process's.
+        """The augmented images of `real` that are this process's, a micro-batch or `most` at a time.
 
         Raises UsageError where there is none for it.
         """

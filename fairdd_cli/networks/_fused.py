@@ -175,11 +175,6 @@ class Tail(nn.Sequential):
         self.fused = False
 
     @property
-    def by_image(self) -> bool:
-        """Whether an image's maps depend on no other image."""
-        return not isinstance(self[0], nn.modules.batchnorm._BatchNorm)
-
-    @property
     def fusible(self) -> bool:
         """Whether there is a kernel for it: instance normalisation, ReLU, 2x2 average pooling."""
         norm, activation, pooling = self

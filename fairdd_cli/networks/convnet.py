@@ -5,7 +5,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from fairdd_cli.networks._base import ACTIVATIONS, NORMS, POOLINGS, Classifier, check_range, check_size, choose
+from fairdd_cli.networks._base import (
+    ACTIVATIONS,
+    NORMS,
+    POOLINGS,
+    Classifier,
+    check_range,
+    check_size,
+    choose,
+    has_batch_statistics,
+)
 from fairdd_cli.networks._fused import Tail
 
 
@@ -25,7 +34,7 @@ class Blocks(nn.Sequential):
         """The last block's output [N, width, H/2^depth, W/2^depth] where they pool."""
         for convolution, tail in self._pairs:
             most = len(images)
-            if self.most_values and tail.by_image and not torch.is_grad_enabled():
+            if self.most_values and not torch.is_grad_enabled() and not has_batch_statistics(tail):
                 of_image = convolution.out_channels * images.shape[2] * images.shape[3]
                 most = max(1, self.most_values // of_image)
             found = [tail(convolution(part)) for part in torch.split(images, most)]
