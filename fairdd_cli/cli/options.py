@@ -98,7 +98,7 @@ def listing(registry: Registry) -> str:
 
 
 Device = Annotated[str, typer.Option("--device", help="Where to compute: auto, cpu, cuda or cuda:N.")]
-Precision = Annotated[str, typer.Option("--precision", help="fp32; tf32 or bf16 are faster and less exact on a GPU.")]
+Precision = Annotated[str, typer.Option("--precision", help="fp32, or less exact: bf16, and on a GPU tf32.")]
 Recipe = Annotated[
     Path | None,
     typer.Option(
