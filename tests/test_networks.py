@@ -144,7 +144,7 @@ def test_blocks_take_few_images_at_a_time_where_nothing_is_kept() -> None:
         together = network(images)
         assert images_of_calls(network, images) == [[12], [12], [12]]
         network.features.most_values = 5 * 16 * 32 * 32  # type: ignore[union-attr, assignment]
-        assert images_of_calls(network, images) == [[5, 5, 2], [12], [12]]
+        assert images_of_calls(network, images) == [[4, 4, 4], [12], [12]]
         torch.testing.assert_close(network(images), together, rtol=1e-5, atol=1e-6)
         network.features.most_values = 1  # type: ignore[union-attr, assignment]
         assert images_of_calls(network, images) == [[1] * 12] * 3

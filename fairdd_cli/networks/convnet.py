@@ -33,11 +33,12 @@ class Blocks(nn.Sequential):
     def forward(self, images: Tensor) -> Tensor:
         """The last block's output [N, width, H/2^depth, W/2^depth] where they pool."""
         for convolution, tail in self._pairs:
-            most = len(images)
+            count = 1
             if self.most_values and not torch.is_grad_enabled() and not has_batch_statistics(tail):
                 of_image = convolution.out_channels * images.shape[2] * images.shape[3]
-                most = max(1, self.most_values // of_image)
-            found = [tail(convolution(part)) for part in torch.split(images, most)]
+                count = -(-len(images) // max(1, self.most_values // of_image))
+            # In even parts: one image left over would be a case of its own for the compiler.
+            found = [tail(convolution(part)) for part in images.tensor_split(max(1, count))]
             images = torch.cat(found) if len(found) > 1 else found[0]
         return images
 
