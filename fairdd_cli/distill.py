@@ -11,18 +11,19 @@ import torch
 from torch import Tensor
 
 from fairdd_cli.artifacts import STREAM, BiasedDataset, History, Split, SyntheticSet
-from fairdd_cli.checkpoints import Checkpoints, State
-from fairdd_cli.embedding import Description
 from fairdd_cli.errors import DivergedError, UsageError, unknown
-from fairdd_cli.experts import obtained
-from fairdd_cli.fairness import find_strategy
-from fairdd_cli.groups import noisy, parse_groups, pseudo
+from fairdd_cli.fairness._base import find_strategy
+from fairdd_cli.matching.experts import obtained
+from fairdd_cli.matching.groups import noisy, parse_groups, pseudo
+from fairdd_cli.matching.problem import Problem
+from fairdd_cli.matching.sampling import SAMPLINGS
+from fairdd_cli.matching.synthetic import INITS, Synthetic, initialise
 from fairdd_cli.methods import METHODS
-from fairdd_cli.methods._base import MethodBase, Problem
+from fairdd_cli.methods._base import MethodBase
 from fairdd_cli.networks import NetworkSpec, fusible_values
-from fairdd_cli.runtime import ImageStore, Progress, Runtime, Stopwatch, Streams
-from fairdd_cli.sampling import SAMPLINGS
-from fairdd_cli.synthetic import INITS, Synthetic, initialise
+from fairdd_cli.runtime.checkpoints import Checkpoints, State
+from fairdd_cli.runtime.device import ImageStore, Progress, Runtime, Stopwatch, Streams
+from fairdd_cli.training.features import Description
 
 HISTORY_POINTS = 1000  # losses kept of a run, at most about twice as many
 

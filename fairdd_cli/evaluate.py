@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairdd_cli import augment
 from fairdd_cli.artifacts import STREAM, BiasedDataset, Evaluation, SyntheticSet
-from fairdd_cli.checkpoints import Checkpoints, State
 from fairdd_cli.errors import DivergedError, UsageError
+from fairdd_cli.matching.synthetic import decode
 from fairdd_cli.networks import Classifier, NetworkSpec, fusible_values
-from fairdd_cli.runtime import ImageStore, Progress, Runtime, Stopwatch, Streams
-from fairdd_cli.synthetic import decode
-from fairdd_cli.train import TensorImages, Training, TrainingImages, confusion, fit, parameter_vector
+from fairdd_cli.runtime.checkpoints import Checkpoints, State
+from fairdd_cli.runtime.device import ImageStore, Progress, Runtime, Stopwatch, Streams
+from fairdd_cli.training import augmentation as augment
+from fairdd_cli.training.loop import TensorImages, Training, TrainingImages, confusion, fit, parameter_vector
 
 WHOLE = Training(epochs=30)  # for a whole data set: as many image passes as 1,000 epochs of a set of 1,800
 

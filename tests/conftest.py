@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fairdd_cli.artifacts import BiasedDataset, Blocks, MemoryImages, Split, majority_share, read_dataset, write_dataset
-from fairdd_cli.runtime import Streams
+from fairdd_cli.runtime.device import Streams
 
 # Many small matrices: threads cost more than they bring, and processes of the tests would fight for the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

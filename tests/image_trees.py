@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 
 from fairdd_cli.artifacts import BiasedDataset, read_dataset
-from fairdd_cli.datasets._build import make
 from fairdd_cli.datasets._source import Request
-from fairdd_cli.runtime import Silent
+from fairdd_cli.make_dataset import make
+from fairdd_cli.runtime.device import Silent
 
 
 def made(name: str, path: Path, request: Request, limit: int | None = None) -> BiasedDataset:

@@ -9,7 +9,7 @@ import torch
 from fairdd_cli.artifacts import read_dataset
 from fairdd_cli.distill import Plan, distill, make_plan
 from fairdd_cli.networks import parse_network
-from fairdd_cli.runtime import Silent, open_runtime
+from fairdd_cli.runtime.device import Silent, open_runtime
 
 OPTIONS = {
     "random": {},

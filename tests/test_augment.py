@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from fairdd_cli import augment
 from fairdd_cli.errors import UsageError
-from fairdd_cli.runtime import Streams
+from fairdd_cli.runtime.device import Streams
+from fairdd_cli.training import augmentation as augment
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "dsa.npz")
 SIZE = (32, 32)

@@ -16,7 +16,7 @@ import time_to_fairness
 import fairdd_cli
 from fairdd_cli.datasets._idx import FASHION, load_grey
 
-BENCH = Path(__file__).parent.parent / "recipes" / "bench.py"
+BENCH = Path(__file__).parent.parent / "recipes" / "benchmarks" / "bench.py"
 SMALL = {"images": 600, "width": 8, "batch-real": 20, "ipc": 2, "groups": 3, "classes": 2, "repetitions": 2}
 
 

@@ -8,9 +8,9 @@ import torch
 from conftest import write_toy
 from evaluations import synthetic
 
-from fairdd_cli.coverage import clouds, find_class, project
 from fairdd_cli.errors import UsageError
-from fairdd_cli.runtime import Runtime, Silent, Streams
+from fairdd_cli.reporting.group_coverage import clouds, find_class, project
+from fairdd_cli.runtime.device import Runtime, Silent, Streams
 
 
 def test_the_projection_is_that_of_principal_components() -> None:

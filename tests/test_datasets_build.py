@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from image_trees import flat, levels, made, table
 
 from fairdd_cli.artifacts import FileImages, read_dataset
-from fairdd_cli.datasets._build import Levels, make
 from fairdd_cli.datasets._cells import drawn, equal_cells
 from fairdd_cli.datasets._parallel import AHEAD, ordered_fill
 from fairdd_cli.datasets._source import Request
 from fairdd_cli.errors import UsageError, WorkError
-from fairdd_cli.runtime import ImageStore, Silent, open_runtime
+from fairdd_cli.make_dataset import Levels, make
+from fairdd_cli.runtime.device import ImageStore, Silent, open_runtime
 
 EMBEDDED = Request(embedded=True)
 

@@ -21,10 +21,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from fairdd_cli.artifacts import BiasedDataset, read_experts
 from fairdd_cli.distill import Plan, distill, make_plan, make_problem
 from fairdd_cli.evaluate import evaluate, synthetic_data
-from fairdd_cli.methods._base import MethodBase, Problem
+from fairdd_cli.matching.problem import Problem
+from fairdd_cli.methods._base import MethodBase
 from fairdd_cli.networks import parse_network
-from fairdd_cli.runtime import Runtime, Silent, open_runtime
-from fairdd_cli.train import Training
+from fairdd_cli.runtime.device import Runtime, Silent, open_runtime
+from fairdd_cli.training.loop import Training
 
 OPTIONS = {
     "gm": {"outer": "2", "inner": "2"},

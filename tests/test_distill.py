@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from fairdd_cli import matching
 from fairdd_cli.artifacts import BiasedDataset, SyntheticSet
 from fairdd_cli.distill import Plan, check_plan, distill, make_plan, make_problem
 from fairdd_cli.errors import DivergedError, UsageError
-from fairdd_cli.fairness import STRATEGIES, class_means, joined
+from fairdd_cli.fairness._base import STRATEGIES, class_means, joined
+from fairdd_cli.matching import signals as matching
 from fairdd_cli.networks import parse_network
-from fairdd_cli.runtime import Runtime, Silent, Streams, open_runtime
+from fairdd_cli.runtime.device import Runtime, Silent, Streams, open_runtime
 
 NETWORK = parse_network("convnet:width=4,depth=2")
 

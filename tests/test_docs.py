@@ -13,12 +13,12 @@ from fairdd_cli.artifacts._hdf5 import Schema, stamped
 from fairdd_cli.cli import app
 from fairdd_cli.cli.report import FORMATS, PICTURES
 from fairdd_cli.datasets import DATASETS
-from fairdd_cli.fairness import STRATEGIES
+from fairdd_cli.fairness._base import STRATEGIES
+from fairdd_cli.matching.sampling import SAMPLINGS
+from fairdd_cli.matching.synthetic import INITS
 from fairdd_cli.methods import METHODS
 from fairdd_cli.metrics import METRICS
 from fairdd_cli.networks import NETWORKS
-from fairdd_cli.sampling import SAMPLINGS
-from fairdd_cli.synthetic import INITS
 
 README = Path(__file__).parents[1].joinpath("README.md").read_text()
 COMMANDS = typer.main.get_command(app).commands

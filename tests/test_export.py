@@ -22,10 +22,10 @@ from torchvision.datasets import ImageFolder
 
 import fairdd_cli
 from fairdd_cli.artifacts import BiasedDataset, check_exchange, write_exchange, write_synthetic
-from fairdd_cli.artifacts.exchange import CARD, ENCODERS, class_folders
+from fairdd_cli.artifacts.export import CARD, ENCODERS, class_folders
 from fairdd_cli.errors import UsageError
 from fairdd_cli.loading import exchange
-from fairdd_cli.synthetic import decode
+from fairdd_cli.matching.synthetic import decode
 
 HOSTILE = ("../../etc", "/", "", "..", "-rf", "a\\b", "Été à la mer", "衣", "CON", "x" * 300, "<b>&", "clean")
 

@@ -14,7 +14,6 @@ import pytest
 import torch
 from conftest import write_toy
 
-from fairdd_cli import checkpoints as checkpoints_module
 from fairdd_cli.artifacts import (
     BiasedDataset,
     check_target,
@@ -25,8 +24,9 @@ from fairdd_cli.artifacts import (
     write_bytes,
     write_experts,
 )
-from fairdd_cli.checkpoints import Checkpoints, State
 from fairdd_cli.errors import UsageError, WorkError
+from fairdd_cli.runtime import checkpoints as checkpoints_module
+from fairdd_cli.runtime.checkpoints import Checkpoints, State
 
 ROOT = Path(__file__).parents[1]
 

@@ -11,7 +11,7 @@ from fairdd_cli.errors import UsageError
 from fairdd_cli.networks import fusible_values, parse_network
 from fairdd_cli.networks._base import NORMS
 from fairdd_cli.networks._fused import Tail
-from fairdd_cli.runtime import COMPILES, PAYS, Runtime, Silent, compiler_works, open_runtime
+from fairdd_cli.runtime.device import COMPILES, PAYS, Runtime, Silent, compiler_works, open_runtime
 
 CPU = torch.device("cpu")
 needs_compiler = pytest.mark.skipif(not compiler_works(CPU), reason="torch finds no C++ compiler that works")
@@ -102,7 +102,7 @@ def test_long_runs_are_compiled() -> None:
 
 
 def test_without_a_compiler_a_run_goes_on_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fairdd_cli.runtime.compiler_works", lambda device: False)
+    monkeypatch.setattr("fairdd_cli.runtime.device.compiler_works", lambda device: False)
     runtime = open_runtime("cpu")
     assert "no C++ compiler" in runtime.decide_compiling(2 * PAYS * torch.get_num_threads())
     assert not runtime.compiled

@@ -9,16 +9,16 @@ import torch
 from conftest import write_toy
 from torch import Tensor
 
-from fairdd_cli import augment
 from fairdd_cli.artifacts import BiasedDataset, MemoryImages, Split
-from fairdd_cli.clusters import representatives
 from fairdd_cli.distill import distill, make_plan
 from fairdd_cli.errors import UsageError
-from fairdd_cli.fairness import STRATEGIES
-from fairdd_cli.groups import noisy, parse_groups, pseudo
+from fairdd_cli.fairness._base import STRATEGIES
+from fairdd_cli.matching.clusters import representatives
+from fairdd_cli.matching.groups import noisy, parse_groups, pseudo
 from fairdd_cli.networks import parse_network
-from fairdd_cli.runtime import RESIDENCIES, Silent, Streams, open_runtime
-from fairdd_cli.train import Training, draw_mix
+from fairdd_cli.runtime.device import RESIDENCIES, Silent, Streams, open_runtime
+from fairdd_cli.training import augmentation as augment
+from fairdd_cli.training.loop import Training, draw_mix
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_rare_images_weigh_more_by_cell_size_and_by_density(apart: Split) -> Non
 
 
 def test_the_density_weight_of_an_image_far_from_all_others_is_finite(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fairdd_cli.fairness.REFERENCES", 10)
+    monkeypatch.setattr("fairdd_cli.fairness._base.REFERENCES", 10)
     points = np.linspace(0, 1, 40, dtype=np.float32)[:, None]
     points[1] = 1e6  # no reference: those are spread evenly, from the first on
     images = MemoryImages(np.zeros((40, 1, 2, 2), np.uint8))

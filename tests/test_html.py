@@ -7,10 +7,12 @@ import pytest
 from chromium import Browser, program
 from evaluations import pair, synthetic, write
 
-from fairdd_cli import published, report, runs
-from fairdd_cli.formats import SHOWN
-from fairdd_cli.page import commands, page, pictures
-from fairdd_cli.runtime import Streams
+from fairdd_cli.reporting import published
+from fairdd_cli.reporting import results as runs
+from fairdd_cli.reporting import table as report
+from fairdd_cli.reporting.page import commands, page, pictures
+from fairdd_cli.reporting.text import SHOWN
+from fairdd_cli.runtime.device import Streams
 
 HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>&amp;"
 VOID = {"meta", "link", "br", "img", "hr", "input"}

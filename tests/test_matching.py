@@ -9,10 +9,10 @@ import textbook
 import torch
 from torch import Tensor
 
-from fairdd_cli.fairness import STRATEGIES, class_means, joined
-from fairdd_cli.matching import distances, embeddings, gradients
+from fairdd_cli.fairness._base import STRATEGIES, class_means, joined
+from fairdd_cli.matching.signals import distances, embeddings, gradients
 from fairdd_cli.networks import Classifier, parse_network
-from fairdd_cli.runtime import Streams
+from fairdd_cli.runtime.device import Streams
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "matching.npz")
 

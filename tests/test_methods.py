@@ -15,20 +15,20 @@ from typer.testing import CliRunner
 
 from fairdd_cli import load
 from fairdd_cli.artifacts import BiasedDataset, SyntheticSet, read_experts
-from fairdd_cli.checkpoints import Checkpoints, State
 from fairdd_cli.cli import app
 from fairdd_cli.distill import Plan, check_plan, distill, make_plan
 from fairdd_cli.errors import UsageError
-from fairdd_cli.experts import _trajectories, expert_targets, obtained, spread
-from fairdd_cli.fairness import STRATEGIES, find_strategy
+from fairdd_cli.fairness._base import STRATEGIES, find_strategy
+from fairdd_cli.matching.experts import _trajectories, expert_targets, obtained, spread
+from fairdd_cli.matching.problem import Problem
+from fairdd_cli.matching.sampling import SAMPLINGS
+from fairdd_cli.matching.synthetic import Synthetic, decode
 from fairdd_cli.methods import METHODS, idc
-from fairdd_cli.methods._base import Problem
 from fairdd_cli.methods.mtt import unroll
 from fairdd_cli.networks import Classifier, freeze_statistics, parse_network
-from fairdd_cli.runtime import ImageStore, Runtime, Silent, Streams
-from fairdd_cli.sampling import SAMPLINGS
-from fairdd_cli.synthetic import Synthetic, decode
-from fairdd_cli.train import Training, set_parameters
+from fairdd_cli.runtime.checkpoints import Checkpoints, State
+from fairdd_cli.runtime.device import ImageStore, Runtime, Silent, Streams
+from fairdd_cli.training.loop import Training, set_parameters
 
 NETWORK = parse_network("convnet:width=4,depth=2")
 RUNTIME = Runtime(torch.device("cpu"), micro_batch=32)

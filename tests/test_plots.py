@@ -10,11 +10,13 @@ import pytest
 from evaluations import confusion, pair, synthetic, write
 from PIL import Image
 
-from fairdd_cli import plots, report, runs
-from fairdd_cli.coverage import Cloud
 from fairdd_cli.errors import UsageError
-from fairdd_cli.report import Row
-from fairdd_cli.scatter import CROWD, describe, pareto, scatter
+from fairdd_cli.reporting import figures as plots
+from fairdd_cli.reporting import results as runs
+from fairdd_cli.reporting import table as report
+from fairdd_cli.reporting.group_coverage import Cloud
+from fairdd_cli.reporting.scatter import CROWD, describe, pareto, scatter
+from fairdd_cli.reporting.table import Row
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 from matplotlib.figure import Figure

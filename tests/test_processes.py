@@ -15,8 +15,8 @@ from shared_job import MOVING, OPTIONS, main
 from torch import Tensor
 
 from fairdd_cli.artifacts import CHECKPOINT, read_synthetic
-from fairdd_cli.processes import Processes
-from fairdd_cli.runtime import Runtime
+from fairdd_cli.runtime.device import Runtime
+from fairdd_cli.runtime.processes import Processes
 
 pytestmark = pytest.mark.slow
 TESTS = Path(__file__).parent

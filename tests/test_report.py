@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 from evaluations import FAIR, UNFAIR, confusion, evaluation, pair, write
 
-from fairdd_cli import formats, published, report, runs
 from fairdd_cli.artifacts import write_evaluation
-from fairdd_cli.bootstrap import interval, replicates
 from fairdd_cli.errors import UsageError
 from fairdd_cli.metrics import Cells, cells, summarise
-from fairdd_cli.report import Row, Section
-from fairdd_cli.runtime import Streams
+from fairdd_cli.reporting import published
+from fairdd_cli.reporting import results as runs
+from fairdd_cli.reporting import table as report
+from fairdd_cli.reporting import text as formats
+from fairdd_cli.reporting.intervals import interval, replicates
+from fairdd_cli.reporting.table import Row, Section
+from fairdd_cli.runtime.device import Streams
 
 HOSTILE = "[bold]$x_1$|<script>alert(1)</script>&\\cmd{},"
 
@@ -203,7 +206,7 @@ def test_replicates_are_the_same_in_pieces(monkeypatch: pytest.MonkeyPatch) -> N
     table = cells(confusion(np.full((3, 2), 0.6)))
     whole = replicates(table, 50, Streams(0).numpy("test"))
     assert all(values.shape == (50,) and np.isfinite(values).all() for values in whole.values())
-    monkeypatch.setattr("fairdd_cli.bootstrap.CHUNK", 1)
+    monkeypatch.setattr("fairdd_cli.reporting.intervals.CHUNK", 1)
     assert replicates(table, 50, Streams(0).numpy("test"))["accuracy"].shape == (50,)
 
 
@@ -359,7 +362,7 @@ def test_standard_input_is_read_once() -> None:
 def test_many_files_are_read_by_several_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = pair(tmp_path)
     alone = rows_of(*paths)
-    monkeypatch.setattr("fairdd_cli.runs.MANY", 2)
+    monkeypatch.setattr("fairdd_cli.reporting.results.MANY", 2)
     together = rows_of(*paths)
     assert [row.metrics for row in alone] == [row.metrics for row in together]
     with pytest.raises(UsageError, match="does not exist"):

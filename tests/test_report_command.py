@@ -17,8 +17,8 @@ from fairdd_cli.artifacts import write_synthetic
 from fairdd_cli.cli import app
 from fairdd_cli.cli.report import _fitting, _rich_table
 from fairdd_cli.errors import UsageError
-from fairdd_cli.report import arrange, build
-from fairdd_cli.runs import read
+from fairdd_cli.reporting.results import read
+from fairdd_cli.reporting.table import arrange, build
 
 METRICS = ("accuracy", "deo_max", "deo_mean", "worst_group_accuracy", "balanced_accuracy", "group_accuracy_gap")
 

@@ -25,14 +25,15 @@ from fairdd_cli.artifacts import (
     read_dataset,
     write_checkpoint,
 )
-from fairdd_cli.checkpoints import Checkpoints, State
 from fairdd_cli.distill import Plan, distill, make_plan, task
 from fairdd_cli.errors import UsageError, WorkError
 from fairdd_cli.evaluate import evaluate, whole_data
-from fairdd_cli.methods._base import MethodBase, Problem
+from fairdd_cli.matching.problem import Problem
+from fairdd_cli.methods._base import MethodBase
 from fairdd_cli.networks import parse_network
-from fairdd_cli.runtime import Progress, Silent, Streams, open_runtime
-from fairdd_cli.train import Training
+from fairdd_cli.runtime.checkpoints import Checkpoints, State
+from fairdd_cli.runtime.device import Progress, Silent, Streams, open_runtime
+from fairdd_cli.training.loop import Training
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def names(folder: Path) -> set[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in RUNS if name != "compiled"])  # whose lives are long
 def test_a_killed_run_ends_like_one_that_was_left_alone(folder: Path, name: str) -> None:
-    campaign(name, folder, kills=3)  # recipes/kill.py does more
+    campaign(name, folder, kills=3)  # tests/campaigns/kill.py does more
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:

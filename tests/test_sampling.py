@@ -10,10 +10,10 @@ from torch.nn import functional
 
 from fairdd_cli.artifacts import BiasedDataset, MemoryImages, Split
 from fairdd_cli.errors import UsageError
-from fairdd_cli.fairness import STRATEGIES, class_means, joined
-from fairdd_cli.runtime import RESIDENCIES, ImageStore, Streams, open_runtime
-from fairdd_cli.sampling import SAMPLINGS, balanced, proportional
-from fairdd_cli.synthetic import INITS, Synthetic, decode, encode, initialise
+from fairdd_cli.fairness._base import STRATEGIES, class_means, joined
+from fairdd_cli.matching.sampling import SAMPLINGS, balanced, proportional
+from fairdd_cli.matching.synthetic import INITS, Synthetic, decode, encode, initialise
+from fairdd_cli.runtime.device import RESIDENCIES, ImageStore, Streams, open_runtime
 
 
 def draw(name: str, dataset: BiasedDataset, label: int, size: int, seed: int = 0) -> np.ndarray:

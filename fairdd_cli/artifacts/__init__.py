@@ -32,8 +32,8 @@ from fairdd_cli.artifacts.dataset import (
     write_dataset,
 )
 from fairdd_cli.artifacts.evaluation import Evaluation, read_evaluation, write_evaluation
-from fairdd_cli.artifacts.exchange import Exchange, check_exchange, pixels, write_exchange
 from fairdd_cli.artifacts.experts import Experts, read_experts, write_experts
+from fairdd_cli.artifacts.export import Exchange, check_exchange, pixels, write_exchange
 from fairdd_cli.artifacts.synthetic import History, SyntheticSet, read_synthetic, write_synthetic
 from fairdd_cli.errors import UsageError
 

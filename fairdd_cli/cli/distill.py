@@ -181,11 +181,11 @@ def distill(
     target = str(Path(data).with_suffix(f".{method}-{fairness}-ipc{ipc}.h5")) if output is None else output
     check_target(target, force, data)
 
-    from fairdd_cli.checkpoints import Checkpoints
     from fairdd_cli.distill import check_plan, make_plan, task
     from fairdd_cli.distill import distill as run
     from fairdd_cli.networks import parse_network
-    from fairdd_cli.runtime import open_runtime
+    from fairdd_cli.runtime.checkpoints import Checkpoints
+    from fairdd_cli.runtime.device import open_runtime
 
     plan = make_plan(
         method,

@@ -118,13 +118,13 @@ def evaluate(
     check_target(target, force, synthetic, *filter(None, [data]))
     whole = synthetic != "-" and kind_of(synthetic) == "fairdd/dataset"
 
-    from fairdd_cli import augment
-    from fairdd_cli.checkpoints import Checkpoints
     from fairdd_cli.evaluate import check_match, remembered, synthetic_data, task, whole_data
     from fairdd_cli.evaluate import evaluate as run
     from fairdd_cli.metrics import summarise
     from fairdd_cli.networks import parse_network
-    from fairdd_cli.runtime import open_runtime
+    from fairdd_cli.runtime.checkpoints import Checkpoints
+    from fairdd_cli.runtime.device import open_runtime
+    from fairdd_cli.training import augmentation as augment
 
     runtime = open_runtime(device, precision, deterministic, compiles)
     networks = [parse_network(text) for text in network or []]

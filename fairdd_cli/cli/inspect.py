@@ -108,7 +108,7 @@ def _check_kind(artifact: "Artifact", file: str, images: str | None, embedding: 
 def _show(artifact: "Artifact", terminal: Terminal) -> None:
     """The tables of an artifact, and a warning for each of its weaknesses."""
     from fairdd_cli.artifacts import BiasedDataset, Evaluation, SyntheticSet
-    from fairdd_cli.inspect import warnings
+    from fairdd_cli.reporting.inspection import warnings
 
     product(_facts(artifact))
     if isinstance(artifact, BiasedDataset):
@@ -126,7 +126,7 @@ def _show(artifact: "Artifact", terminal: Terminal) -> None:
 def _check_picture(path: str, force: bool) -> None:
     """Raises UsageError, before anything is computed, for a picture that could not be drawn or written."""
     from fairdd_cli.artifacts import check_target
-    from fairdd_cli.plots import SUFFIXES, require
+    from fairdd_cli.reporting.figures import SUFFIXES, require
 
     require()
     if Path(path).suffix.lower() not in SUFFIXES:
@@ -143,11 +143,11 @@ def _save_embedding(
     terminal: Terminal,
     force: bool,
 ) -> None:
-    from fairdd_cli import plots
     from fairdd_cli.artifacts import read_dataset, write_bytes
-    from fairdd_cli.coverage import PANELS, clouds, find_class
     from fairdd_cli.evaluate import check_match, remembered
-    from fairdd_cli.runtime import open_runtime
+    from fairdd_cli.reporting import figures as plots
+    from fairdd_cli.reporting.group_coverage import PANELS, clouds, find_class
+    from fairdd_cli.runtime.device import open_runtime
 
     labels = [*range(len(synthetic.class_names))][:PANELS]
     if class_name is not None:
@@ -252,7 +252,7 @@ def _cell_tables(dataset: "BiasedDataset") -> "Iterator[Table | Text]":
     """Training images of each cell, with the bias ratio of each class: as many tables as the groups need room."""
     from rich.text import Text
 
-    from fairdd_cli.inspect import class_bias
+    from fairdd_cli.reporting.inspection import class_bias
 
     # Many groups get numbers for heads and a legend, so that the counts fit a terminal.
     numbered = sum(len(name) + GAP for name in dataset.protected_names) > WIDE
@@ -304,8 +304,8 @@ def _metric_tables(evaluation: "Evaluation") -> "Iterator[Table | Text]":
     """Mean and deviation of every metric of each network: as many tables as the metrics need room."""
     from rich.text import Text
 
-    from fairdd_cli.formats import explained, heading, mean_std
     from fairdd_cli.metrics import summarise
+    from fairdd_cli.reporting.text import explained, heading, mean_std
 
     networks = {name: summarise(counts) for name, counts in evaluation.confusion.items()}
     seeds = len(next(iter(evaluation.confusion.values())))
@@ -326,7 +326,7 @@ def _save_grid(artifact: "BiasedDataset | SyntheticSet", path: str, force: bool)
     from PIL import Image
 
     from fairdd_cli.artifacts import BiasedDataset, pixels, write_bytes
-    from fairdd_cli.inspect import examples, grid
+    from fairdd_cli.reporting.inspection import examples, grid
 
     if isinstance(artifact, BiasedDataset):
         rows = examples(artifact)

@@ -109,9 +109,9 @@ def make_dataset(
     name = DATASETS.canonical(name)
 
     from fairdd_cli.artifacts import check_target, claimed
-    from fairdd_cli.datasets._build import make
     from fairdd_cli.datasets._source import Request
-    from fairdd_cli.inspect import gaps
+    from fairdd_cli.make_dataset import make
+    from fairdd_cli.reporting.inspection import gaps
 
     path = f"{name}.h5" if output is None else output
     check_target(path, force)

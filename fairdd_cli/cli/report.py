@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from fairdd_cli.artifacts import SyntheticSet
-    from fairdd_cli.formats import Sheet
-    from fairdd_cli.report import Row, Section
+    from fairdd_cli.reporting.table import Row, Section
+    from fairdd_cli.reporting.text import Sheet
 
 FORMATS = ("table", "markdown", "csv", "latex", "json")
 PICTURES = ("scatter", "recall", "images", "loss")
@@ -112,10 +112,10 @@ def report(
     Prints the table. Example: fairdd report runs/*.json --against published --html report.html
     """
     from fairdd_cli.artifacts import check_target, read_synthetic
-    from fairdd_cli.formats import SHOWN
     from fairdd_cli.metrics import EMPTY_CELLS, METRICS
-    from fairdd_cli.report import arrange, build, with_intervals
-    from fairdd_cli.runs import read
+    from fairdd_cli.reporting.results import read
+    from fairdd_cli.reporting.table import arrange, build, with_intervals
+    from fairdd_cli.reporting.text import SHOWN
 
     metric = [_by_label(name) for name in metric or []]
     sort = [_by_label(name) for name in sort or []]
@@ -142,7 +142,7 @@ def report(
     with Terminal(quiet, verbose) as terminal:
         rows = build(read(files), empty_cells)
         if bootstrap:
-            from fairdd_cli.runtime import Streams
+            from fairdd_cli.runtime.device import Streams
 
             rows = with_intervals(rows, bootstrap, Streams(seed).numpy, (confidence or COVERAGE) / 100, empty_cells)
         if against:
@@ -188,7 +188,7 @@ def _check_applies(metrics: Sequence[str], rows: "Sequence[Row]") -> None:
 
 def _beside_published(rows: "Sequence[Row]", terminal: Terminal) -> "list[Row]":
     """`rows` with the published values of their settings; says where some have none."""
-    from fairdd_cli.published import beside
+    from fairdd_cli.reporting.published import beside
 
     found = beside(rows)
     known = sum(bool(row.references) for row in found)
@@ -200,7 +200,7 @@ def _beside_published(rows: "Sequence[Row]", terminal: Terminal) -> "list[Row]":
 def _check_pictures(plot: str | None, html: str | None) -> None:
     """Raises UsageError, before anything is read, for a picture that could not be drawn."""
     if plot is not None or html is not None:
-        from fairdd_cli.plots import SUFFIXES, require
+        from fairdd_cli.reporting.figures import SUFFIXES, require
 
         require()
         if plot is not None and Path(plot).suffix.lower() not in SUFFIXES:
@@ -209,7 +209,7 @@ def _check_pictures(plot: str | None, html: str | None) -> None:
 
 def _print(format: str, sections: "Sequence[Section]", metrics: Sequence[str], asked: bool) -> None:
     """Prints the sections; `metrics` that were `asked` for are all shown."""
-    from fairdd_cli import formats
+    from fairdd_cli.reporting import text as formats
 
     if format == "table" and sys.stdout.isatty():
         found, hidden = _fitting(sections, metrics, least=len(metrics) if asked else NARROWEST)
@@ -239,7 +239,7 @@ def _ascii() -> bool:
 
 def _fitting(sections: "Sequence[Section]", metrics: Sequence[str], least: int) -> "tuple[list[Sheet], Sequence[str]]":
     """The sheets with as many of the metrics, from the left, as the terminal is wide enough for; the other metrics."""
-    from fairdd_cli import formats
+    from fairdd_cli.reporting import text as formats
 
     count = len(metrics)
     found = formats.sheets(sections, metrics, fold=True)
@@ -279,10 +279,10 @@ def _rich_table(sheet: "Sheet") -> "Table":
 def _save_plot(
     path: str, name: str, rows: "Sequence[Row]", sets: "Sequence[SyntheticSet]", terminal: Terminal, force: bool
 ) -> None:
-    from fairdd_cli import plots
     from fairdd_cli.artifacts import write_bytes
-    from fairdd_cli.report import pairs
-    from fairdd_cli.scatter import scatter
+    from fairdd_cli.reporting import figures as plots
+    from fairdd_cli.reporting.scatter import scatter
+    from fairdd_cli.reporting.table import pairs
 
     if name in ("images", "loss") and not sets:
         raise UsageError(f"--picture {name} shows synthetic sets: give them with --synthetic")
@@ -305,6 +305,6 @@ def _save_page(
     path: str, sections: "Sequence[Section]", metrics: Sequence[str], sets: "Sequence[SyntheticSet]", force: bool
 ) -> None:
     from fairdd_cli.artifacts import write_bytes
-    from fairdd_cli.page import page, pictures
+    from fairdd_cli.reporting.page import page, pictures
 
     write_bytes(path, page(sections, metrics, pictures(sections, sets)).encode(), force)

@@ -7,9 +7,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from fairdd_cli.fairness import class_means
-from fairdd_cli.matching import WEIGHTED, distances, gradients
-from fairdd_cli.methods._base import MethodBase, Problem, RealBatch
+from fairdd_cli.fairness._base import class_means
+from fairdd_cli.matching.problem import Problem, RealBatch
+from fairdd_cli.matching.signals import WEIGHTED, distances, gradients
+from fairdd_cli.methods._base import MethodBase
 from fairdd_cli.networks import Classifier
 
 Piece = tuple[slice, RealBatch]  # consecutive classes and their real images

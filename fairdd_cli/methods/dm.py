@@ -7,11 +7,12 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from fairdd_cli import augment
-from fairdd_cli.fairness import class_means
-from fairdd_cli.matching import distances, embeddings
-from fairdd_cli.methods._base import MethodBase, Problem
-from fairdd_cli.train import Training
+from fairdd_cli.fairness._base import class_means
+from fairdd_cli.matching.problem import Problem
+from fairdd_cli.matching.signals import distances, embeddings
+from fairdd_cli.methods._base import MethodBase
+from fairdd_cli.training import augmentation as augment
+from fairdd_cli.training.loop import Training
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from fairdd_cli.clusters import representatives
+from fairdd_cli.matching.clusters import representatives
+from fairdd_cli.matching.problem import Problem
+from fairdd_cli.matching.sampling import BATCH_REAL, balanced
 from fairdd_cli.methods import idc
-from fairdd_cli.methods._base import Problem
 from fairdd_cli.methods._gradients import Piece
 from fairdd_cli.networks import Classifier
-from fairdd_cli.sampling import BATCH_REAL, balanced
 
 
 @dataclass(frozen=True)

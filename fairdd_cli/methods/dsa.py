@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from fairdd_cli import augment
 from fairdd_cli.methods import gm
-from fairdd_cli.train import Training
+from fairdd_cli.training import augmentation as augment
+from fairdd_cli.training.loop import Training
 
 
 @dataclass(frozen=True)

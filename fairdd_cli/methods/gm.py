@@ -6,9 +6,10 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from fairdd_cli.methods._base import Problem, interpolated
+from fairdd_cli.matching.problem import Problem
+from fairdd_cli.methods._base import interpolated
 from fairdd_cli.methods._gradients import GradientMatching
-from fairdd_cli.train import Training
+from fairdd_cli.training.loop import Training
 
 OUTER = {1: 1, 10: 10, 20: 20, 30: 30, 40: 40, 50: 50, 51: 100}
 INNER = {1: 1, 10: 50, 20: 25, 30: 20, 40: 15, 50: 10}

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from fairdd_cli.artifacts import BiasedDataset
-from fairdd_cli.methods._base import Problem
+from fairdd_cli.matching.problem import Problem
+from fairdd_cli.matching.sampling import BATCH_REAL
 from fairdd_cli.methods._gradients import GradientMatching, Piece
 from fairdd_cli.networks import Classifier
-from fairdd_cli.sampling import BATCH_REAL
-from fairdd_cli.train import Selection, Training, fit
+from fairdd_cli.training.loop import Selection, Training, fit
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fairdd_cli import augment
 from fairdd_cli.errors import UsageError
-from fairdd_cli.methods._base import MethodBase, Problem
+from fairdd_cli.matching.problem import Problem
+from fairdd_cli.methods._base import MethodBase
 from fairdd_cli.networks import Classifier
-from fairdd_cli.runtime import Runtime
-from fairdd_cli.train import Training, call_with, set_parameters
+from fairdd_cli.runtime.device import Runtime
+from fairdd_cli.training import augmentation as augment
+from fairdd_cli.training.loop import Training, call_with, set_parameters
 
 SOFTPLUS = math.log1p(math.e)  # softplus(1)
 LEAST = -10.0  # of x: softplus keeps all below it so close to 0 that it would round to it in the end

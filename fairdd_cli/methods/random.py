@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fairdd_cli.methods._base import MethodBase, Problem
+from fairdd_cli.matching.problem import Problem
+from fairdd_cli.methods._base import MethodBase
 
 
 @dataclass(frozen=True)

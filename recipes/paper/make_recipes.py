@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fairdd_cli.methods import METHODS
-from fairdd_cli.published import SETTINGS, table
+from fairdd_cli.reporting.published import SETTINGS, table
 
 FOLDER = Path(__file__).parent
 DATASETS = ("c-mnist-fg", "c-mnist-bg", "c-fmnist-fg", "c-fmnist-bg", "cifar10-s", "celeba", "utkface", "bffhq")

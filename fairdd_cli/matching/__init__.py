@@ -1,0 +1,1 @@
+"""One distillation run: real batches, synthetic set, signals and their distances, sampling, clusters, experts."""

@@ -1,0 +1,152 @@
+"""Signals of images, averaged by target, and the distances between them.
+
+A signal is linear in its images: that of a target is the weighted sum over the images assigned to it, so one pass
+over a batch that is sorted by target gives the signals of all its targets, whatever their number.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fairdd_cli.fairness._base import Assignment
+from fairdd_cli.networks import Classifier
+
+WEIGHTED = (nn.Conv2d, nn.Linear)  # the layers with a weight matrix
+EPSILON = 1e-6  # added to the denominator of a cosine, as in the public implementations
+
+
+def embeddings(network: Classifier, images: Tensor, assignment: Assignment) -> Tensor:
+    """The weighted sum [targets, D] of the embeddings of `images` [n, C, H, W] by target, in fp32."""
+    embedded = network.embed(images).float()
+    weight = torch.from_numpy(assignment.weight).to(embedded.device, non_blocking=True)
+    target = torch.from_numpy(assignment.target).to(embedded.device, non_blocking=True)
+    sums = embedded.new_zeros(assignment.targets, embedded.shape[1])
+    return sums.index_add(0, target, embedded * weight[:, None])
+
+
+def gradients(
+    network: Classifier,
+    images: Tensor,
+    labels: Tensor,
+    assignment: Assignment,
+    differentiable: bool = False,
+    layers: tuple[type[nn.Module], ...] = WEIGHTED,
+    into: list[Tensor] | None = None,
+) -> list[Tensor]:
+    """The gradient of the weighted cross-entropy of each target with respect to the weight matrices of `layers`.
+
+    One forward and one backward pass over `images` [n, C, H, W] (with `labels` int64 [n]) give the output
+    gradients of every layer; a target's weight gradient is formed from them and the layer's inputs over its images
+    alone. Biases and normalisation take no part. Returns float32 [targets, rows, columns] for each layer, a row
+    an output, added to what is in `into` already if that is given. With `differentiable`, where every target must
+    have an image, it can be differentiated with respect to the images.
+    """
+    with _recorded(network, layers) as calls:
+        logits = network(images).float()
+    weight = torch.from_numpy(assignment.weight).to(logits.device, non_blocking=True)
+    loss = (F.cross_entropy(logits, labels, reduction="none") * weight).sum()
+    deltas = torch.autograd.grad(loss, [call.output for call in calls], create_graph=differentiable)
+    runs = list(assignment.runs())
+    if differentiable:
+        return [
+            torch.stack([_weight_gradient(call.layer, call.input[run], delta[run]) for _, run in runs])
+            for call, delta in zip(calls, deltas, strict=True)
+        ]
+    with torch.no_grad():
+        for number, (call, delta) in enumerate(zip(calls, deltas, strict=True)):
+            for target, run in runs:
+                gradient = _weight_gradient(call.layer, call.input[run], delta[run])
+                if into is None or number == len(into):
+                    into = [*(into or []), gradient.new_zeros(assignment.targets, *gradient.shape)]
+                into[number][target] += gradient
+    return into or []
+
+
+@dataclass
+class _Call:
+    layer: nn.Module
+    input: Tensor = field(repr=False)
+    output: Tensor = field(repr=False)
+
+
+@contextmanager
+def _recorded(network: nn.Module, kinds: tuple[type[nn.Module], ...]) -> Iterator[list[_Call]]:
+    """A block in which the input and the output of every layer of these `kinds` is kept."""
+    calls: list[_Call] = []
+
+    def keep(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        calls.append(_Call(layer, inputs[0], output))
+
+    layers = [module for module in network.modules() if isinstance(module, kinds)]
+    handles = [layer.register_forward_hook(keep) for layer in layers]
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _weight_gradient(layer: nn.Module, images: Tensor, delta: Tensor) -> Tensor:
+    """The gradient [rows, columns] of a layer's weight from its input and its output gradient."""
+    images = images.to(delta.dtype)  # under autocast the layer saw its input in the precision of its output
+    if isinstance(layer, nn.Conv2d):
+        gradient: Tensor = torch.ops.aten.convolution_backward(
+            delta,
+            images,
+            layer.weight.to(delta.dtype),
+            None,
+            layer.stride,
+            layer.padding,
+            layer.dilation,
+            False,
+            [0, 0],
+            layer.groups,
+            [False, True, False],
+        )[1]
+    else:
+        gradient = delta.flatten(0, -2).mT @ images.flatten(0, -2)
+    rows: Tensor = gradient.flatten(1).float()
+    return rows
+
+
+def squared(real: Tensor, synthetic: Tensor) -> Tensor:
+    """The squared Euclidean distances [n] of pairs of signals [n, …]."""
+    return (real - synthetic).square().flatten(1).sum(dim=1)
+
+
+def absolute(real: Tensor, synthetic: Tensor) -> Tensor:
+    """The L1 distances [n] of pairs of signals [n, …]."""
+    return (real - synthetic).abs().flatten(1).sum(dim=1)
+
+
+def cosine(real: Tensor, synthetic: Tensor) -> Tensor:
+    """The sums [n] over rows of 1 - cosine (DC, ICLR 2021, section 3.3) of pairs of signals [n, rows, columns]."""
+    inner = (real * synthetic).sum(dim=-1)
+    norms = real.norm(dim=-1) * synthetic.norm(dim=-1)
+    distance: Tensor = (1 - inner / (norms + EPSILON)).sum(dim=1)
+    return distance
+
+
+DISTANCES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"l2": squared, "l1": absolute, "cosine": cosine}
+
+
+def distances(how: str, real: Tensor, synthetic: Tensor, targets: Sequence[int]) -> Tensor:
+    """The distances [all targets] of `real` signals [all targets, …] from their class's `synthetic` [classes, …].
+
+    A class has as many of them as `targets` says.
+    """
+    if len(targets) > 1:  # one class's is broadcast
+        of_class = torch.arange(len(targets)).repeat_interleave(torch.tensor(targets))
+        synthetic = synthetic[of_class.to(synthetic.device, non_blocking=True)]
+    return DISTANCES[how](real, synthetic)
+
+
+def reduced(distances: Tensor, targets: Sequence[int], how: str) -> Tensor:
+    """One loss of the `distances` [all targets]: in a class, of so many `targets`, their sum or max; then the sum."""
+    if how == "sum":
+        return distances.sum()
+    return torch.stack([part.amax() for part in torch.split(distances, list(targets))]).sum()

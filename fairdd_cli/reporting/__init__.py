@@ -1,0 +1,1 @@
+"""Reports: evaluations read, pooled and compared, as text, figures and a page."""

@@ -1,0 +1,110 @@
+"""The published values of a row's setting, from `published.csv`, each with its source.
+
+Columns: source, dataset, ipc, method, fairness, network, and accuracy, deo_max and deo_mean in percent with their
+standard deviations where they were published.
+"""
+
+import csv
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import resources
+
+from fairdd_cli.reporting.table import Reference, Row
+
+METRICS = ("accuracy", "deo_max", "deo_mean")
+# What the sources trained with, as far as they say so, by the names of a row's details; what a source keeps silent
+# about is not compared.
+LONG: Mapping[str, object] = {"evaluation epochs": 1_000}
+SHORT: Mapping[str, object] = {"evaluation epochs": 300}
+REAL: Mapping[str, object] = {"init": "real", "batch_real": 256}
+SETTINGS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
+    "fairdd-neurips2025": {
+        "random": LONG,
+        "dm": {"iterations": 20_000, **REAL, **LONG},
+        "gm": {"iterations": 1_000, **REAL, **SHORT},
+        "dsa": {"iterations": 1_000, **REAL, **LONG},
+        "idc": {"iterations": 2_000, **LONG},
+        "dream": {"iterations": 2_000, **LONG},
+        "mtt": {"iterations": 5_000, "init": "real", **LONG},
+    },
+    "cobra-authors": {"dm": {"iterations": 2_600}, "gm": {"iterations": 1_000}},
+}
+SEEDS = {"fairdd-neurips2025": 10}  # evaluation networks
+SAMPLING = "proportional"
+DISTILLED_WITH = "convnet"
+TEST_IMAGES = {"c-mnist-fg": 10_000, "c-mnist-bg": 10_000, "c-fmnist-fg": 10_000, "c-fmnist-bg": 10_000}
+
+Key = tuple[str, int, str, str, str]
+
+
+@dataclass(frozen=True)
+class Published:
+    """A line of the table."""
+
+    source: str
+    metrics: dict[str, tuple[float, float | None]]
+
+
+def table() -> dict[Key, list[Published]]:
+    """The published values by (dataset, IPC, method, fairness, network); the whole data set has IPC 0."""
+    found: dict[Key, list[Published]] = defaultdict(list)
+    with resources.files("fairdd_cli.reporting").joinpath("published.csv").open(encoding="utf-8") as lines:
+        for line in csv.DictReader(lines):
+            key = (line["dataset"], int(line["ipc"] or 0), line["method"], line["fairness"], line["network"])
+            metrics = {
+                name: (float(line[name]), float(line[f"{name}_std"]) if line[f"{name}_std"] else None)
+                for name in METRICS
+                if line[name]
+            }
+            found[key].append(Published(line["source"], metrics))
+    return found
+
+
+def beside(rows: Sequence[Row]) -> list[Row]:
+    """`rows`, each with the published values of its setting; a network counts by its name, without its options."""
+    known = table()
+
+    def key(row: Row) -> Key:
+        setting = row.setting
+        return (row.dataset, setting.ipc, setting.method, setting.fairness, setting.network.partition(":")[0])
+
+    return [
+        replace(
+            row, references=tuple(Reference(p.source, p.metrics, _differs(row, p)) for p in known.get(key(row), []))
+        )
+        for row in rows
+    ]
+
+
+def _differs(row: Row, published: Published) -> tuple[str, ...]:
+    """In what, as far as both are known, the row's setting is not the published one."""
+    setting, words = row.setting, []
+    family = next((name for name in SETTINGS if published.source.startswith(name)), "")
+    for name, value in SETTINGS.get(family, {}).get(setting.method, {}).items():
+        if row.details.get(name, str(value)) != str(value):
+            words.append(f"{name} {_grouped(row.details[name])} (published {_grouped(str(value))})")
+    if row.seeds != SEEDS.get(family, row.seeds):
+        words.append(f"{row.seeds} networks (published {SEEDS[family]})")
+    if ":" in setting.network:
+        words.append(f"network {setting.network} (published {setting.network.partition(':')[0]})")
+    if setting.method in ("random", "whole"):
+        return _fewer_images(row, words)
+    if setting.sampling != SAMPLING:
+        words.append(f"sampling {setting.sampling} (published {SAMPLING})")
+    distilled = row.details.get("network", DISTILLED_WITH)
+    if distilled != DISTILLED_WITH:
+        words.append(f"distilled with {distilled} (published {DISTILLED_WITH})")
+    return _fewer_images(row, words)
+
+
+def _grouped(text: str) -> str:
+    """`text`, a whole number with its thousands apart."""
+    return f"{int(text):,}" if text.isdecimal() else text
+
+
+def _fewer_images(row: Row, words: list[str]) -> tuple[str, ...]:
+    images, expected = row.test_images, TEST_IMAGES.get(row.dataset)
+    if expected and images < 0.95 * expected:
+        words.append(f"{images:,} test images (published {expected:,})")
+    return tuple(words)

@@ -1,0 +1,1 @@
+"""The shared runtime: device, precision, memory, random streams, processes and checkpoints."""

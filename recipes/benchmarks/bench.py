@@ -1,0 +1,441 @@
+"""Measures each piece of the work against the textbook's loop (in tests/) and against what the machine can do.
+
+    python recipes/benchmarks/bench.py --json bench.json
+    python recipes/benchmarks/bench.py --only gm-fair-step --groups 32
+
+Ours and the textbook's run in processes of their own, one of them at a time, in turn, so that whatever else the
+machine does falls on both; a figure is the median of the repetitions. The limit is the rate of the network's own
+convolutions, alone, in the best number of images at a time, measured in the same turns; a piece's share of it counts
+the floating-point operations of its convolutions and matrix products as if there were nothing else to do. The
+textbook's process has the C library's default memory management, as the public implementations do. Images are
+generated; times don't depend on what they show.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+from _workers import Worker
+
+PIECES = {  # by family: those of one family are measured in turn
+    "dm": ["dm-step", "dm-fair-step"],
+    "gm": ["gm-step", "gm-fair-step"],
+    "dsa": ["dsa-step", "dsa-fair-step"],
+    "idc": ["idc-step", "idc-fair-step"],
+    "dream": ["dream-step", "dream-fair-step"],
+    "mtt": ["mtt-step", "mtt-fair-step"],
+    "network": ["inner-epoch", "evaluation-epoch", "test-pass"],
+    "data": ["make-dataset"],
+}
+# One matching step each. Between two of them gm, dsa, idc and dream train a network, which `inner-epoch` measures.
+STEP = {
+    "gm": {"outer": "1", "inner": "1"},
+    "dsa": {"outer": "1", "inner": "1"},
+    "idc": {"inner": "1", "network_images": "1"},
+    "dream": {"inner": "1", "network_images": "1", "pool": "100"},
+    "mtt": {"unrolled": "3", "experts": "1", "expert_epochs": "1", "ahead": "1", "max_start": "1"},
+}
+TEXTBOOK = ("dm", "gm", "dsa", "idc")  # methods whose step the tests have as a plain loop
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is measured; the defaults are FairDD's on colour-biased Fashion-MNIST."""
+
+    groups: int = 10
+    classes: int = 10
+    ipc: int = 10
+    images: int = 60_000  # in the data set
+    side: int = 32
+    width: int = 128
+    batch_real: int = 256
+    sampling: str = "proportional"
+    compile: str = "on"
+    device: str = "cpu"
+    precision: str = "fp32"
+
+
+def generated(setting: Setting):  # type: ignore[no-untyped-def]
+    """A data set of noise, 90 % of each class in one group; beyond 10,000 images it shows the same ones again."""
+    import numpy as np
+
+    from fairdd_cli.artifacts import BiasedDataset, Split
+    from fairdd_cli.runtime.device import Streams
+
+    generator = Streams(0).numpy("bench")
+    kept = generator.integers(0, 256, (min(10_000, setting.images), 3, setting.side, setting.side), np.uint8)
+
+    class Repeated:
+        """Images that follow each other again and again."""
+
+        def __init__(self, count: int) -> None:
+            self.shape = (count, *kept.shape[1:])
+
+        def take(self, indices: np.ndarray) -> np.ndarray:
+            return kept[indices % len(kept)]
+
+        def all(self) -> np.ndarray:
+            return self.take(np.arange(self.shape[0]))
+
+    def split(total: int, bias: float) -> Split:
+        per_class = total // setting.classes
+        labels = np.repeat(np.arange(setting.classes), per_class)
+        place = np.tile(np.arange(per_class), setting.classes)
+        minority = (labels + 1 + place % max(1, setting.groups - 1)) % setting.groups
+        protected = np.where(place < bias * per_class, labels % setting.groups, minority)
+        return Split.sorted_by_cell(Repeated(len(labels)), labels, protected, setting.classes, setting.groups)
+
+    return BiasedDataset(
+        name="bench-mnist",  # so that idc takes its values for garments
+        class_names=tuple(map(str, range(setting.classes))),
+        protected_names=tuple(map(str, range(setting.groups))),
+        mean=(0.5,) * 3,
+        std=(0.25,) * 3,
+        bias_ratio=0.9,
+        train=split(setting.images, 0.9),
+        test=split(10_000, 1 / setting.groups),
+        options={},
+        seed=0,
+    )
+
+
+def problem_of(setting: Setting, method: str, fairness: str):  # type: ignore[no-untyped-def]
+    """(the method, its problem) before the first iteration; experts, where needed, lie in the working folder."""
+    from fairdd_cli.distill import make_plan, make_problem
+    from fairdd_cli.networks import parse_network
+    from fairdd_cli.runtime.device import Silent, open_runtime
+
+    samples = method != "mtt"
+    dataset = generated(setting if samples else replace(setting, images=2000))
+    plan = make_plan(
+        method,
+        fairness=fairness,
+        sampling=setting.sampling if samples else None,
+        init="real",
+        ipc=setting.ipc,
+        batch_real=setting.batch_real if method in ("dm", "gm", "dsa") else None,
+        iterations=1,
+        network=parse_network(f"convnet:width={setting.width}"),
+        options=STEP.get(method, {}),
+        experts="" if samples else f"{fairness}.h5",
+    )
+    hyper = plan.hyper.for_data(dataset, plan.ipc)
+    runtime = open_runtime(setting.device, setting.precision, compiles=setting.compile)
+    problem = make_problem(replace(plan, hyper=hyper), dataset, runtime, Silent(), "auto")
+    hyper.prepare(problem)
+    return hyper, problem
+
+
+Piece = tuple[Callable[[], None], float]  # what to time, and how many times over that is what is measured
+
+
+def ours(name: str, setting: Setting) -> Piece:
+    """Our way of the piece `name`."""
+    import torch
+
+    from fairdd_cli.runtime.device import ImageStore, Silent
+    from fairdd_cli.training.loop import Training, confusion
+
+    method, fairness = name.partition("-")[0], "fairdd" if "-fair-" in name else "vanilla"
+    if name == "make-dataset":
+        return make_dataset, 1.0
+    if not name.endswith("-step"):
+        method = "gm"
+    hyper, problem = problem_of(setting, method, fairness)
+    problem.runtime.decide_compiling(1e30)
+    network = problem.fresh_network()
+    synchronize = torch.cuda.synchronize if setting.device != "cpu" else lambda: None
+    count = iter(range(10**9))
+
+    def step() -> None:
+        hyper.step(problem, next(count))
+        synchronize()
+
+    if name == "test-pass":
+        dataset = generated(setting)
+        store = ImageStore(dataset.test.images, dataset.mean, dataset.std, problem.runtime)
+        labels, protected = dataset.test.labels, dataset.test.protected
+        shape = (setting.classes, setting.groups)
+
+        def test() -> None:
+            confusion(network, store, labels, protected, shape, problem.runtime, Silent())
+
+        return test, 1.0
+    epochs = 3
+    if name in ("inner-epoch", "evaluation-epoch"):
+        training = Training(epochs) if name == "evaluation-epoch" else hyper.network_training(problem)
+        training = replace(training, epochs=epochs)
+
+        def train() -> None:
+            problem.train(network, training, next(count))
+            synchronize()
+
+        return train, 1 / epochs
+    return step, 1.0
+
+
+def textbook(name: str, setting: Setting) -> Piece | None:
+    """The textbook's way of the piece `name`, None where there is none."""
+    import numpy as np
+    import torch
+
+    sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
+    import textbook as book
+    import textbook_methods as methods
+
+    from fairdd_cli.runtime.device import Streams
+    from fairdd_cli.training import augmentation as augment
+
+    kind, fairness = name.partition("-")[0], "fairdd" if "-fair-" in name else "vanilla"
+    if name == "make-dataset" or (name.endswith("-step") and kind not in TEXTBOOK):
+        return None
+    _, problem = problem_of(setting, kind if name.endswith("-step") else "gm", fairness)
+    network = problem.network.build(problem.store.shape[1:], setting.classes).to(setting.device)
+    ours, labels = problem.synthetic.training_images(slice(0, setting.classes))
+    labels = labels.to(setting.device)
+    synchronize = torch.cuda.synchronize if setting.device != "cpu" else lambda: None
+    own = ours.detach().contiguous().requires_grad_()
+    count = iter(range(10**9))
+    optimizer = torch.optim.SGD([own], lr=0.0)
+
+    def step() -> None:
+        number = next(count)
+        drawn = [problem.real(slice(label, label + 1), number).indices for label in range(setting.classes)]
+        real = [problem.store.take(part).contiguous() for part in drawn]
+        protected = [torch.from_numpy(problem.split.protected[part]) for part in drawn]
+        mine = list(own.split(len(own) // setting.classes))
+        if kind == "idc":
+            classes = zip(real, protected, mine, strict=True)
+            loss = torch.stack(
+                [methods.idc_class_loss(network, *item, label, fairness, "l1") for label, item in enumerate(classes)]
+            ).sum()
+        else:
+            matching = book.dm_loss if kind == "dm" else book.gm_loss
+            loss = matching(network, real, protected, mine, fairness)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        synchronize()
+
+    if name.endswith("-step"):
+        return step, 1.0
+    if name == "test-pass":
+        images = problem.store.take(np.arange(10_000)).contiguous()
+
+        def test() -> None:
+            with torch.no_grad():
+                torch.cat([network(part).argmax(dim=1) for part in images.split(256)])
+            synchronize()
+
+        return test, 1.0
+
+    def train() -> None:
+        images = own.detach()
+        if name == "evaluation-epoch":
+            draw = augment.draw_single(augment.FULL, len(own), problem.size, Streams(0).torch("book", next(count)))
+            images = draw.apply(images, torch.arange(len(own)))
+        book.train(network, images, labels, 1, {"learning_rate": 0.0, "momentum": 0.9, "weight_decay": 5e-4})
+        synchronize()
+
+    return train, 1.0
+
+
+def make_dataset() -> None:
+    """The embedded sample, as a command."""
+    words = ["make-dataset", "c-fmnist-fg", "--embedded", "--force", "-q", "-o", "sample.h5"]
+    subprocess.run([sys.executable, "-m", "fairdd_cli", *words], check=True, stdout=subprocess.DEVNULL)
+
+
+def operations(name: str, setting: Setting) -> float:
+    """Floating-point operations of the convolutions and matrix products of a piece, as torch counts them."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    work, share = ours(name, replace(setting, compile="off"))
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return share * counter.get_total_flops()
+
+
+def limit(setting: Setting) -> tuple[dict[str, float], Callable[[], float]]:
+    """Operations a second of the network's convolutions and of matrix products, bytes a second of copying; and what
+    measures the seconds of one operation of these convolutions again.
+    """
+    import torch
+    from torch import nn
+
+    from fairdd_cli.networks import parse_network
+    from fairdd_cli.runtime.device import open_runtime
+
+    runtime = open_runtime(setting.device, setting.precision)
+    network = parse_network(f"convnet:width={setting.width}").build((3, setting.side, setting.side), setting.classes)
+    layers = [module for module in runtime.place(network).modules() if isinstance(module, nn.Conv2d)]
+    synchronize = torch.cuda.synchronize if setting.device != "cpu" else lambda: None
+    kind = torch.bfloat16 if setting.precision == "bf16" else torch.float32
+    for layer in layers:
+        layer.to(kind)
+
+    def best(work: Callable[[], object]) -> float:
+        times = []
+        for _ in range(12):
+            start = time.perf_counter()
+            work()
+            synchronize()
+            times.append(time.perf_counter() - start)
+        return min(times[2:])
+
+    ways: list[tuple[float, float, Callable[[], None]]] = []  # (operations a second, operations, how)
+    for images in (8, 16, 32, 64) if setting.device == "cpu" else (256, 1024):
+        sides = [setting.side >> depth for depth in range(len(layers))]
+        inputs = [
+            torch.randn(images, layer.in_channels, side, side, device=runtime.device, dtype=kind).contiguous(
+                memory_format=torch.channels_last
+            )
+            for layer, side in zip(layers, sides, strict=True)
+        ]
+        count = sum(2 * images * side**2 * layer.weight.numel() for layer, side in zip(layers, sides, strict=True))
+
+        def convolve(inputs: list[torch.Tensor] = inputs) -> None:
+            with torch.no_grad():
+                for layer, images in zip(layers, inputs, strict=True):
+                    layer(images)
+
+        ways.append((count / best(convolve), count, convolve))
+    rate, count, convolve = max(ways, key=lambda way: way[0])
+    a, b = (torch.randn(1024, 1024, device=runtime.device, dtype=kind) for _ in range(2))
+    block, target = (torch.randn(2**26, device=runtime.device) for _ in range(2))
+    rates = {
+        "convolution": rate,
+        "product": 2 * 1024**3 / best(lambda: a @ b),
+        "copy": 2 * block.nbytes / best(lambda: target.copy_(block)),
+    }
+    return rates, lambda: best(convolve) / count
+
+
+def work(name: str, kind: str, setting: Setting) -> None:
+    """A worker: says it is ready, then times the piece once for each line that it reads."""
+    if kind == "limit":
+        counted = {piece: operations(piece, setting) for piece in name.split()}
+        rates, again = limit(setting)
+        print(json.dumps({**rates, "operations": counted}), flush=True)
+        for _ in sys.stdin:
+            print(again(), peak(setting), flush=True)
+        return
+    piece = ours(name, setting) if kind == "ours" else textbook(name, setting)
+    if piece is None:
+        print("none", flush=True)
+        return
+    run, share = piece
+    run()
+    run()
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        run()
+        print(share * (time.perf_counter() - start), peak(setting), flush=True)
+
+
+def peak(setting: Setting) -> int:
+    """The most memory so far, in bytes."""
+    if setting.device != "cpu":
+        import torch
+
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def started(name: str, kind: str, setting: Setting, folder: str) -> Worker:
+    """A process that does `kind` of the piece `name`."""
+    return Worker([str(Path(__file__).resolve()), "--worker", name, kind, json.dumps(asdict(setting))], folder)
+
+
+def family(
+    names: list[str], setting: Setting, repetitions: int, machine: Worker, operations: dict[str, float], folder: str
+) -> Iterator[dict[str, object]]:
+    """The records of pieces that are measured in turn, with the limit of the `machine`."""
+    workers = {(name, kind): started(name, kind, setting, folder) for name in names for kind in ("ours", "textbook")}
+    there = [worker for worker in workers.values() if worker.said == "ready"]
+    machine.seconds.clear()
+    for _ in range(repetitions):
+        for worker in [machine, *there]:
+            worker.measure()
+    for worker in there:
+        worker.stop()
+    for name in names:
+        mine, book = workers[name, "ours"], workers[name, "textbook"]
+        seconds = statistics.median(mine.seconds)
+        ratios = [b / a for a, b in zip(mine.seconds, book.seconds, strict=False)]
+        shares = [operations[name] * least / taken for least, taken in zip(machine.seconds, mine.seconds, strict=True)]
+        yield {
+            "piece": name,
+            "seconds": seconds,
+            "textbook_seconds": statistics.median(book.seconds) if ratios else None,
+            "ratio": statistics.median(ratios) if ratios else None,
+            "limit_share": statistics.median(shares) if operations[name] else None,
+            "peak_bytes": mine.peak,
+            "textbook_peak_bytes": book.peak or None,
+        }
+
+
+def main() -> None:
+    """Measures what was chosen and prints it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    every = [name for names in PIECES.values() for name in names]
+    parser.add_argument("--only", action="append", metavar="PIECE", choices=every, help=f"one of {', '.join(every)}")
+    parser.add_argument("--json", metavar="FILE", help="write the records there, too")
+    parser.add_argument("--repetitions", type=int, default=7)
+    parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
+    for item in fields(Setting):
+        parser.add_argument(f"--{item.name.replace('_', '-')}", type=type(item.default), default=item.default)
+    given = parser.parse_args()
+    if given.worker:
+        name, kind, setting = given.worker
+        work(name, kind, Setting(**json.loads(setting)))
+        return
+    setting = Setting(**{item.name: getattr(given, item.name) for item in fields(Setting)})
+    chosen = given.only or every
+    with tempfile.TemporaryDirectory() as folder:
+        machine = started(" ".join(chosen), "limit", setting, folder)
+        rates = json.loads(machine.said)
+        print(f"{platform.machine()}, {os.cpu_count()} cores; {setting}")
+        print(
+            f"limit: convolutions {rates['convolution'] / 1e9:,.0f} and matrix products {rates['product'] / 1e9:,.0f} "
+            f"GFLOP/s, copying {rates['copy'] / 1e9:.0f} GB/s"
+        )
+        print(f"{'piece':<18}{'seconds':>9}{'textbook':>10}{'ratio':>7}{'of limit':>10}{'peak':>9}", flush=True)
+        records = []
+        for names in PIECES.values():
+            some = [name for name in names if name in chosen]
+            for record in family(some, setting, given.repetitions, machine, rates["operations"], folder):
+                records.append(record)
+                print(row(record), flush=True)
+        machine.stop()
+    if given.json:
+        Path(given.json).write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+
+
+def row(record: dict[str, object]) -> str:
+    """A line of the table."""
+
+    def cell(key: str, form: str, width: int, scale: float = 1.0, unit: str = "") -> str:
+        value = record[key]
+        return f"{'' if value is None else format(scale * float(str(value)), form) + unit:>{width}}"
+
+    return (
+        f"{record['piece']:<18}{cell('seconds', '.3f', 9)}{cell('textbook_seconds', '.3f', 10)}"
+        f"{cell('ratio', '.2f', 7)}{cell('limit_share', '.0f', 10, 100, ' %')}"
+        f"{cell('peak_bytes', ',.0f', 9, 1e-6, ' MB')}"
+    )
+
+
+if __name__ == "__main__":
+    main()

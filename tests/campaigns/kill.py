@@ -1,0 +1,147 @@
+"""Kills runs of every method at random moments, lets the same command continue, and compares what comes out.
+
+    python tests/campaigns/kill.py --kills 20
+
+Each run continues from its checkpoint until it ends, and must end in the digest of a run that was left alone. The
+processes are forked from a server that has imported torch and what its optimisers import, so that each costs its
+work and not the import. 100 kills take about two minutes on two cores that have nothing else to do.
+"""
+
+import argparse
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from fairdd_cli.artifacts import read_any
+from fairdd_cli.cli import main
+from fairdd_cli.runtime.device import Streams
+
+NETWORK = ["--network", "convnet:width=4,depth=1"]
+REAL = ["-O", "inner=2", "-O", "network_images=20"]
+EXPERTS = [
+    word for item in ("experts=2", "expert_epochs=3", "max_start=2", "ahead=1", "unrolled=2") for word in ("-O", item)
+]
+SMALL = ["-O", "outer=2", "-O", "inner=2"]
+RUNS: dict[str, list[object]] = {
+    "random": ["distill", "toy.h5", "--method", "random", "--ipc", 2],
+    "dm": ["distill", "toy.h5", "--method", "dm", "--fair", "--ipc", 2, "--iterations", 60, *NETWORK],
+    "gm": ["distill", "toy.h5", "--method", "gm", "--fair", "--ipc", 2, "--iterations", 12, *SMALL, *NETWORK],
+    "dsa": ["distill", "toy.h5", "--method", "dsa", "--fair", "--ipc", 2, "--iterations", 12, *SMALL, *NETWORK],
+    "idc": ["distill", "toy.h5", "--method", "idc", "--fair", "--ipc", 2, "--iterations", 8, *REAL, *NETWORK],
+    "dream": ["distill", "toy.h5", "--method", "dream", "--fair", "--ipc", 2, "--iterations", 8, *REAL, *NETWORK],
+    "mtt": ["distill", "toy.h5", "--method", "mtt", "--fair", "--ipc", 2, "--iterations", 12, *EXPERTS, *NETWORK],
+    "evaluate": ["evaluate", "toy.h5", "--seeds", 12, "--epochs", 3, *NETWORK],
+}
+RUNS["compiled"] = [*RUNS["gm"], "--compile", "on"]
+
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(
+    [
+        "fairdd_cli.cli",
+        "fairdd_cli.distill",
+        "fairdd_cli.evaluate",
+        "fairdd_cli.methods.dsa",
+        "fairdd_cli.networks.convnet",
+        "torch._dynamo",
+    ]
+)
+
+
+def program(words: list[str], folder: str) -> None:
+    """What a process does: `fairdd` with `words` in `folder`, its messages appended to the file `said`."""
+    os.chdir(folder)
+    said = os.open("said", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(said, 1)
+    os.dup2(said, 2)
+    sys.argv = ["fairdd", *words]
+    main()
+
+
+def start(words: list[object], folder: Path) -> multiprocessing.process.BaseProcess:
+    """The program with `words`, started in `folder`."""
+    process = SERVER.Process(target=program, args=(list(map(str, words)), str(folder)))
+    process.start()
+    return process
+
+
+def whole_life(words: list[object], folder: Path) -> float:
+    """Runs the program undisturbed; returns its seconds."""
+    began = time.monotonic()
+    process = start(words, folder)
+    process.join(120)
+    if process.exitcode != 0:
+        raise RuntimeError((folder / "said").read_text())
+    return time.monotonic() - began
+
+
+def killed_life(words: list[object], output: Path, seconds: float, kills: int, generator: np.random.Generator) -> int:
+    """Runs the program, which writes `output`, killing it `kills` times after a random share of `seconds`, and then
+    lets it end.
+
+    Returns how many kills met it alive; a life whose output is complete is over, whatever ended its process.
+    """
+    folder, met = output.parent, 0
+    for _ in range(kills):
+        process = start([*words, output.name], folder)
+        process.join(seconds * generator.uniform())
+        process.kill()  # without effect on one that has just ended
+        process.join()
+        if process.exitcode != -signal.SIGKILL:
+            if process.exitcode != 0:
+                raise RuntimeError((folder / "said").read_text())
+            return met
+        met += 1
+        if output.exists():
+            # No kill can be kept from falling between the output's renaming and the checkpoint's removal.
+            Path(f"{output}.checkpoint").unlink(missing_ok=True)
+            return met
+    whole_life([*words, output.name], folder)
+    return met
+
+
+def campaign(name: str, folder: Path, kills: int) -> int:
+    """Kills runs of `RUNS[name]` on `folder`'s toy.h5 until `kills` have met one alive; returns how many lives it took.
+
+    Raises RuntimeError where a life does not end in the digest of an undisturbed one, or leaves a file behind.
+    """
+    suffix = "json" if name == "evaluate" else "h5"
+    words = [*RUNS[name], "--checkpoint-every", 0, "--quiet", "-o"]
+    undisturbed = [folder / f"whole{run}.{suffix}" for run in range(2)]  # the first waits for the server
+    seconds = min(whole_life([*words, output.name], folder) for output in undisturbed)
+    generator, met, lives = Streams(0).numpy(f"kill/{name}"), 0, 0
+    while met < kills:
+        output = folder / f"life{lives}.{suffix}"
+        met += killed_life(words, output, seconds, 5, generator)
+        lives += 1
+        if read_any(str(output)).digest != read_any(str(undisturbed[0])).digest:
+            raise RuntimeError(f"{name}: life {lives} ended in other content")
+        output.unlink()
+        (folder / "toy.experts-fairdd.h5").unlink(missing_ok=True)  # so that each life makes its own
+        left = {path.name for path in folder.iterdir()} - {"toy.h5", "said", *(path.name for path in undisturbed)}
+        if left:
+            raise RuntimeError(f"{name}: life {lives} left {sorted(left)}")
+    return lives
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    from conftest import write_toy
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", choices=list(RUNS), help="one of these runs")
+    parser.add_argument("--kills", type=int, default=20, help="of each method and of evaluate")
+    chosen = parser.parse_args()
+    for name in chosen.only or RUNS:
+        with tempfile.TemporaryDirectory() as scratch:
+            write_toy(Path(scratch, "toy.h5"), np.array([[9, 3, 0, 2], [2, 9, 1, 3], [4, 3, 2, 9]]))
+            began = time.monotonic()
+            lives = campaign(name, Path(scratch), chosen.kills)
+            print(
+                f"{name}: {chosen.kills} kills over {lives} runs, every digest equal, {time.monotonic() - began:.0f} s"
+            )
