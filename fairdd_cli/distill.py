@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairdd_cli.artifacts import STREAM, BiasedDataset, History, Split, SyntheticSet
+from fairdd_cli.artifacts import STREAM, BiasedDataset, History, Split, SyntheticSet, stem_of
 from fairdd_cli.errors import DivergedError, UsageError, unknown
 from fairdd_cli.fairness._base import find_strategy
 from fairdd_cli.matching.experts import obtained
@@ -197,7 +197,7 @@ def make_problem(
         importance=runtime.agreed(strategy.importance(split, description)),
     )
     if plan.hyper.uses_experts:
-        path = plan.experts or str(Path(dataset.path).with_suffix(f".experts-{plan.fairness}.h5"))
+        path = plan.experts or f"{stem_of(dataset.path)}.experts-{plan.fairness}.h5"
         experts, training = plan.hyper.expert_training(problem)
         problem.experts = obtained(path, plan.expert_origin(dataset), experts, training, problem, checkpoints)
     return problem

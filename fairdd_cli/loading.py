@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from fairdd_cli.artifacts import BiasedDataset, Evaluation, Exchange, Experts, SyntheticSet, read_any
+from fairdd_cli.artifacts import BiasedDataset, Evaluation, Experts, Export, SyntheticSet, read_any
 from fairdd_cli.errors import UsageError, unknown
 from fairdd_cli.matching.synthetic import decode
 from fairdd_cli.runtime.device import ImageStore, Runtime
@@ -79,11 +79,11 @@ def training_images(synthetic: SyntheticSet) -> tuple[Tensor, np.ndarray]:
     return images, np.repeat(synthetic.labels, synthetic.factor**2)
 
 
-def exchange(synthetic: SyntheticSet) -> Exchange:
+def as_export(synthetic: SyntheticSet) -> Export:
     """The training images of `synthetic` for other programs, and where they come from."""
     images, labels = training_images(synthetic)
     names = ("dataset", "method", "fairness", "ipc", "factor", "digest")
-    return Exchange(
+    return Export(
         images=images.contiguous().numpy(),
         labels=labels,
         mean=synthetic.mean,

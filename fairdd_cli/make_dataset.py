@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from fairdd_cli.artifacts import (
+    ArrayChunks,
     BiasedDataset,
-    Blocks,
     MemoryImages,
     Split,
     check_space,
@@ -106,7 +106,7 @@ def build(
     )
     levels = Levels(source.shape[0])
 
-    def settle(dataset: BiasedDataset) -> BiasedDataset:
+    def finalize(dataset: BiasedDataset) -> BiasedDataset:
         if source.unreadable:
             raise UnreadableImagesError(dict(source.unreadable), total)
         return dataset if dataset.mean else replace(dataset, mean=levels.mean(), std=levels.std())
@@ -117,9 +117,9 @@ def build(
         for split, order in orders.items():
             measured = levels if split == "train" and not dataset.mean else None
             parts = _watched(getattr(source, split).pixels.blocks(order), progress, measured)
-            blocks[split] = Blocks((len(order), *source.shape), "uint8", stack.enter_context(closing(parts)))
-        digest = write_dataset(path, dataset, blocks, force, settle)
-    return replace(settle(dataset), path=path, digest=digest)
+            blocks[split] = ArrayChunks((len(order), *source.shape), "uint8", stack.enter_context(closing(parts)))
+        digest = write_dataset(path, dataset, blocks, force, finalize)
+    return replace(finalize(dataset), path=path, digest=digest)
 
 
 class Levels:

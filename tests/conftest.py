@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from fairdd_cli.artifacts import BiasedDataset, Blocks, MemoryImages, Split, majority_share, read_dataset, write_dataset
+from fairdd_cli.artifacts import (
+    ArrayChunks,
+    BiasedDataset,
+    MemoryImages,
+    Split,
+    majority_share,
+    read_dataset,
+    write_dataset,
+)
 from fairdd_cli.runtime.device import Streams
 
 # Many small matrices: threads cost more than they bring, and processes of the tests would fight for the cores.
@@ -28,7 +36,7 @@ def write_toy(path: Path, cells: np.ndarray, side: int = 8, channels: int = 3, s
         images = generator.integers(0, 256, (len(labels), channels, side, side), dtype=np.uint8)
         images[np.arange(len(labels)), labels % channels, protected % side] = 255
         splits[name] = Split.sorted_by_cell(MemoryImages(images), labels, protected, classes, groups)
-        blocks[name] = Blocks(images.shape, "uint8", [images])
+        blocks[name] = ArrayChunks(images.shape, "uint8", [images])
     dataset = BiasedDataset(
         name="toy",
         class_names=tuple(f"class {i}" for i in range(classes)),

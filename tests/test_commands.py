@@ -14,7 +14,7 @@ import pytest
 from conftest import Fairdd, write_toy
 from evaluations import write
 
-from fairdd_cli.artifacts import read_dataset, read_evaluation, read_synthetic, write_experts
+from fairdd_cli.artifacts import read_dataset, read_evaluation, read_synthetic, stem_of, write_experts
 
 SMALL = ["--network", "convnet:width=8", "--quiet"]
 
@@ -415,6 +415,27 @@ def test_a_folder_that_is_not_writable_is_said_before_the_work(
     monkeypatch.setattr(_files.os, "access", lambda path, mode: False)
     with pytest.raises(UsageError, match="is not writable"):
         _files.check_target(str(tmp_path / "new.h5"), force=False)
+
+
+def test_a_dot_in_a_name_does_not_cut_the_names_of_what_is_made_from_it(fairdd: Fairdd, tmp_path: Path) -> None:
+    for name in ("exp_lr0.1", "exp_lr0.01"):
+        write_toy(tmp_path / f"{name}.h5", np.full((2, 2), 3))
+        done = fairdd("distill", f"{name}.h5", "--method", "random", "--ipc", 1, "--quiet")
+        assert done.stdout == f"{name}.random-vanilla-ipc1.h5\n"
+        done = fairdd("evaluate", done.stdout.strip(), "--epochs", 1, "--network", "mlp", "--quiet")
+        assert done.stdout == f"runs/{name}.random-vanilla-ipc1.json\n"
+    tiny = ("experts=1", "expert_epochs=2", "max_start=1", "ahead=1", "unrolled=1")
+    options = [word for item in tiny for word in ("-O", item)]
+    fairdd("distill", "exp_lr0.1.h5", "--method", "mtt", "--ipc", 1, "--iterations", 1, *options, "--network", "mlp")
+    assert (tmp_path / "exp_lr0.1.experts-vanilla.h5").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "stem"),
+    [("a/b.c.h5", "a/b.c"), ("b.hdf5", "b"), ("b.npz", "b.npz"), (".h5", ".h5"), ("-", "-"), ("a.b/c", "a.b/c")],
+)
+def test_the_stem_of_a_file_ends_before_its_suffix_only(path: str, stem: str) -> None:
+    assert stem_of(path) == stem
 
 
 def test_an_interrupt_while_the_program_is_loaded_is_a_line() -> None:

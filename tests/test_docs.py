@@ -9,7 +9,7 @@ import pytest
 import typer.main
 
 from fairdd_cli.artifacts import dataset, evaluation, experts, synthetic
-from fairdd_cli.artifacts._hdf5 import Schema, stamped
+from fairdd_cli.artifacts._hdf5 import Schema, with_header
 from fairdd_cli.cli import app
 from fairdd_cli.cli.report import FORMATS, PICTURES
 from fairdd_cli.datasets import DATASETS
@@ -23,7 +23,7 @@ from fairdd_cli.networks import NETWORKS
 README = Path(__file__).parents[1].joinpath("README.md").read_text()
 COMMANDS = typer.main.get_command(app).commands
 SCHEMAS = [module.SCHEMA for module in (dataset, synthetic, evaluation, experts)]
-COMMON = (*stamped("", {}), "options", "seed", "digest")  # what every file carries
+COMMON = (*with_header("", {}), "options", "seed", "digest")  # what every file carries
 NAMES = {
     "method": [*METHODS.names(), *METHODS.aliases],
     "strategy": list(STRATEGIES),

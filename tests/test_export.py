@@ -21,10 +21,10 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 
 import fairdd_cli
-from fairdd_cli.artifacts import BiasedDataset, check_exchange, write_exchange, write_synthetic
-from fairdd_cli.artifacts.export import CARD, ENCODERS, class_folders
+from fairdd_cli.artifacts import BiasedDataset, check_export, write_export, write_synthetic
+from fairdd_cli.artifacts.export import ENCODERS, METADATA, class_folders
 from fairdd_cli.errors import UsageError
-from fairdd_cli.loading import exchange
+from fairdd_cli.loading import as_export
 from fairdd_cli.matching.synthetic import decode
 
 HOSTILE = ("../../etc", "/", "", "..", "-rf", "a\\b", "Été à la mer", "衣", "CON", "x" * 300, "<b>&", "clean")
@@ -82,7 +82,7 @@ def test_safetensors_as_its_own_library_reads_it(fairdd: Fairdd, made: str, tmp_
 
 
 def test_safetensors_by_its_specification() -> None:
-    content = ENCODERS[".safetensors"](exchange(synthetic()))
+    content = ENCODERS[".safetensors"](as_export(synthetic()))
     length = int.from_bytes(content[:8], "little")
     assert length % 8 == 0
     head, data = json.loads(content[8 : 8 + length]), content[8 + length :]
@@ -108,15 +108,15 @@ def test_a_folder_of_png_is_an_image_folder(fairdd: Fairdd, made: str, tmp_path:
     for (picture, label), level in zip(found, levels, strict=True):
         assert np.abs(np.asarray(picture).transpose(2, 0, 1) - level.numpy()).max() <= 0.5 + 1e-3
         assert label in (0, 1, 2)
-    assert json.loads((tmp_path / "out" / CARD).read_text())["fairness"] == "vanilla"
+    assert json.loads((tmp_path / "out" / METADATA).read_text())["fairness"] == "vanilla"
 
 
 def test_grey_images_stay_grey_and_others_have_no_png(tmp_path: Path) -> None:
-    write_exchange(str(tmp_path / "grey"), exchange(synthetic(channels=1)))
+    write_export(str(tmp_path / "grey"), as_export(synthetic(channels=1)))
     with Image.open(next((tmp_path / "grey").glob("*/*.png"))) as picture:
         assert picture.mode == "L"
     with pytest.raises(UsageError, match="1 or 3 channels, and these have 4"):
-        write_exchange(str(tmp_path / "four"), exchange(synthetic(channels=4)))
+        write_export(str(tmp_path / "four"), as_export(synthetic(channels=4)))
     assert [path.name for path in tmp_path.iterdir()] == ["grey"]
 
 
@@ -127,50 +127,50 @@ def test_names_of_classes_are_never_paths(tmp_path: Path) -> None:
     assert all(set(name) <= set("0123456789abcdefghijklmnopqrstuvwxyz-") and len(name) < 50 for name in names)
     assert names[6] == "06-ete-a-la-mer"
     inside = tmp_path / "a" / "b" / "c"
-    write_exchange(str(inside), replace(exchange(synthetic(classes=len(HOSTILE), ipc=1)), class_names=HOSTILE))
-    assert sorted(path.name for path in inside.iterdir()) == [*names, CARD]
+    write_export(str(inside), replace(as_export(synthetic(classes=len(HOSTILE), ipc=1)), class_names=HOSTILE))
+    assert sorted(path.name for path in inside.iterdir()) == [*names, METADATA]
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
-    assert json.loads((inside / CARD).read_text())["class_names"] == list(HOSTILE)
+    assert json.loads((inside / METADATA).read_text())["class_names"] == list(HOSTILE)
 
 
 @pytest.mark.parametrize("target", ["out", *(f"out{suffix}" for suffix in ENCODERS)])
 def test_exports_are_the_same_twice_and_replaced_only_when_forced(target: str, tmp_path: Path) -> None:
     path = tmp_path / target
-    given = exchange(synthetic())
+    given = as_export(synthetic())
 
     def content() -> list[bytes]:
         files = sorted(path.rglob("*.*")) if path.is_dir() else [path]
         return [file.read_bytes() for file in files]
 
-    write_exchange(str(path), given)
+    write_export(str(path), given)
     first = content()
     with pytest.raises(UsageError, match="--force"):
-        write_exchange(str(path), given)
-    write_exchange(str(path), replace(given, images=given.images[:20], labels=given.labels[:20]), force=True)
+        write_export(str(path), given)
+    write_export(str(path), replace(given, images=given.images[:20], labels=given.labels[:20]), force=True)
     assert content() != first
-    write_exchange(str(path), given, force=True)
+    write_export(str(path), given, force=True)
     assert content() == first
     assert [entry.name for entry in tmp_path.iterdir()] == [target]
 
 
 def test_no_folder_is_replaced_that_holds_anything_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = exchange(synthetic())
+    given = as_export(synthetic())
     folder = tmp_path / "photos"
     (folder / "cat").mkdir(parents=True)
     (folder / "cat" / "1.png").write_bytes(b"mine")
     with pytest.raises(UsageError, match="other files"):
-        write_exchange(str(folder), given, force=True)
+        write_export(str(folder), given, force=True)
     assert (folder / "cat" / "1.png").read_bytes() == b"mine"
-    write_exchange(str(tmp_path / "out"), given)
+    write_export(str(tmp_path / "out"), given)
     (tmp_path / "out" / "0-class-0" / "notes.txt").write_text("mine")
     with pytest.raises(UsageError, match="other files"):
-        write_exchange(str(tmp_path / "out"), given, force=True)
+        write_export(str(tmp_path / "out"), given, force=True)
     (tmp_path / "empty").mkdir()
-    write_exchange(str(tmp_path / "empty"), given)
-    assert (tmp_path / "empty" / CARD).is_file()
+    write_export(str(tmp_path / "empty"), given)
+    assert (tmp_path / "empty" / METADATA).is_file()
     monkeypatch.chdir(tmp_path / "empty")
     with pytest.raises(UsageError, match="current folder"):
-        check_exchange(".", force=True)
+        check_export(".", force=True)
 
 
 def test_what_cannot_be_exported_is_said_in_a_line(fairdd: Fairdd, toy: BiasedDataset, tmp_path: Path) -> None:

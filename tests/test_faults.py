@@ -17,7 +17,7 @@ from conftest import write_toy
 from fairdd_cli.artifacts import (
     BiasedDataset,
     check_target,
-    claimed,
+    lock_output,
     read_checkpoint,
     read_dataset,
     read_experts,
@@ -72,7 +72,7 @@ def test_a_folder_that_cannot_be_written_is_said_at_once(small_disk: Path) -> No
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(UsageError, match="is not writable"):
         check_target(str(small_disk / "s.h5"), force=False)
-    with pytest.raises(WorkError, match="Read-only file system"), claimed(str(small_disk / "s.h5")):
+    with pytest.raises(WorkError, match="Read-only file system"), lock_output(str(small_disk / "s.h5")):
         pass
     with pytest.raises(WorkError, match="Read-only file system"):
         write_bytes(str(small_disk / "s.json"), b"{}")
@@ -99,7 +99,7 @@ def test_a_folder_that_goes_during_the_run_is_one_line(tmp_path: Path) -> None:
     folder = tmp_path / "runs"
 
     def run() -> None:
-        with claimed(str(folder / "s.h5")), Checkpoints(str(folder / "s.h5"), every=0) as checkpoints:
+        with lock_output(str(folder / "s.h5")), Checkpoints(str(folder / "s.h5"), every=0) as checkpoints:
             shutil.rmtree(folder)
             folder.write_text("in its place")
             checkpoints.keep(state_of(3))
@@ -110,7 +110,7 @@ def test_a_folder_that_goes_during_the_run_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_failed_command_leaves_no_folder_behind(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="work"), claimed(str(tmp_path / "a" / "b" / "s.h5")):
+    with pytest.raises(ValueError, match="work"), lock_output(str(tmp_path / "a" / "b" / "s.h5")):
         raise ValueError("work")
     assert not list(tmp_path.iterdir())
 
@@ -118,7 +118,7 @@ def test_a_failed_command_leaves_no_folder_behind(tmp_path: Path) -> None:
 def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     for name in (".s.h5.abcdefgh.part", ".s.h5.checkpoint.abcdefgh.part", ".s.h5.lock", ".s.h5x.abcdefgh.part"):
         (tmp_path / name).touch()
-    with claimed(str(tmp_path / "s.h5")):
+    with lock_output(str(tmp_path / "s.h5")):
         pass
     assert [path.name for path in tmp_path.iterdir()] == [".s.h5x.abcdefgh.part"]
 

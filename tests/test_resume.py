@@ -20,7 +20,7 @@ from fairdd_cli.artifacts import (
     BiasedDataset,
     Checkpoint,
     Evaluation,
-    claimed,
+    lock_output,
     read_checkpoint,
     read_dataset,
     write_checkpoint,
@@ -114,7 +114,7 @@ def test_the_second_run_of_one_output_is_refused_while_the_first_lives(folder: P
     assert f"being written by another fairdd (process {first.pid})" in said(folder)
     os.kill(first.pid or 0, signal.SIGKILL)
     first.join()
-    with claimed(str(folder / "s.h5")):  # the lock died with its process
+    with lock_output(str(folder / "s.h5")):  # the lock died with its process
         assert ".s.h5.lock" in names(folder)
     assert names(folder) == {"toy.h5", "said", "s.h5.checkpoint"}
 

@@ -7,18 +7,19 @@ from fairdd_cli.artifacts._container import stated_kind
 from fairdd_cli.artifacts._files import (
     CHECKPOINT,
     STREAM,
+    atomic_write,
     check_readable,
     check_space,
     check_target,
-    claimed,
+    lock_output,
     read_bytes,
     remove,
     remove_parts,
-    replacing,
     shown,
+    stem_of,
     write_bytes,
 )
-from fairdd_cli.artifacts._hdf5 import Blocks
+from fairdd_cli.artifacts._hdf5 import ArrayChunks
 from fairdd_cli.artifacts.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from fairdd_cli.artifacts.dataset import (
     BiasedDataset,
@@ -33,7 +34,7 @@ from fairdd_cli.artifacts.dataset import (
 )
 from fairdd_cli.artifacts.evaluation import Evaluation, read_evaluation, write_evaluation
 from fairdd_cli.artifacts.experts import Experts, read_experts, write_experts
-from fairdd_cli.artifacts.export import Exchange, check_exchange, pixels, write_exchange
+from fairdd_cli.artifacts.export import Export, check_export, pixels, write_export
 from fairdd_cli.artifacts.synthetic import History, SyntheticSet, read_synthetic, write_synthetic
 from fairdd_cli.errors import UsageError
 
@@ -65,26 +66,27 @@ def read_any(path: str) -> Artifact:
 __all__ = [
     "CHECKPOINT",
     "STREAM",
+    "ArrayChunks",
     "Artifact",
     "BiasedDataset",
-    "Blocks",
     "Checkpoint",
     "Evaluation",
-    "Exchange",
     "Experts",
+    "Export",
     "FileImages",
     "History",
     "Images",
     "MemoryImages",
     "Split",
     "SyntheticSet",
+    "atomic_write",
     "cell_ranges",
-    "check_exchange",
+    "check_export",
     "check_readable",
     "check_space",
     "check_target",
-    "claimed",
     "kind_of",
+    "lock_output",
     "majority_share",
     "pixels",
     "read_any",
@@ -96,13 +98,13 @@ __all__ = [
     "read_synthetic",
     "remove",
     "remove_parts",
-    "replacing",
     "shown",
+    "stem_of",
     "write_bytes",
     "write_checkpoint",
     "write_dataset",
     "write_evaluation",
-    "write_exchange",
     "write_experts",
+    "write_export",
     "write_synthetic",
 ]

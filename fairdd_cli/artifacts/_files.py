@@ -42,6 +42,12 @@ def check_target(path: str, force: bool, *inputs: str) -> None:
         raise UsageError(f"cannot write '{path}': the folder '{folder}' is not writable")
 
 
+def stem_of(path: str) -> str:
+    """`path` without the suffix of an HDF5 file. Other dots belong to the name: `lr0.1.h5` and `lr0.01.h5` differ."""
+    suffix = Path(path).suffix
+    return path.removesuffix(suffix) if suffix in (".h5", ".hdf5") else path
+
+
 def read_at(descriptor: int, view: memoryview, start: int, path: str) -> None:
     """Fills the bytes of `view` from byte `start` on of the open file `path`; WorkError where it cannot."""
     try:
@@ -69,7 +75,7 @@ def check_space(path: str, needed: int) -> None:
 
 
 @contextmanager
-def replacing(path: str | Path, force: bool = True) -> Iterator[Path]:
+def atomic_write(path: str | Path, force: bool = True) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends well, and goes when it fails.
 
     The file is on the disk before it gets its name. Raises WorkError with the system's reason (disk full,
@@ -123,7 +129,7 @@ def remove_parts(path: str) -> None:
 
 
 @contextmanager
-def claimed(path: str) -> Iterator[None]:
+def lock_output(path: str) -> Iterator[None]:
     """A block in which no other process that claims `path` may write it: raises UsageError where one does.
 
     The claim is a lock on a file beside `path`, which the system takes back when the process dies, however that
@@ -208,7 +214,7 @@ def write_bytes(path: str, content: bytes, force: bool = True) -> None:
         sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()
         return
-    with replacing(path, force) as temporary:
+    with atomic_write(path, force) as temporary:
         temporary.write_bytes(content)
 
 

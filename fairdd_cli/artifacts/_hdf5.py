@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 
 import fairdd_cli
-from fairdd_cli.artifacts._files import STREAM, replacing, write_bytes
+from fairdd_cli.artifacts._files import STREAM, atomic_write, write_bytes
 
 VERSION = 1
 ANY = ("*", -1)  # stands for an array of numbers, whatever its dtype and dimensions
@@ -30,12 +30,12 @@ Attributes = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Blocks:
-    """An array that is never held whole: its `shape`, its `dtype` and its consecutive parts along axis 0."""
+class ArrayChunks:
+    """An array that is never held whole: its `shape`, its `dtype` and its consecutive chunks along axis 0."""
 
     shape: tuple[int, ...]
     dtype: str
-    parts: Iterable[np.ndarray]
+    chunks: Iterable[np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _plain(value: object) -> object:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def stamped(kind: str, attributes: Attributes) -> Attributes:
+def with_header(kind: str, attributes: Attributes) -> Attributes:
     """`attributes` with those that every file carries, but for the digest."""
     return {
         "format": kind,
@@ -86,7 +86,7 @@ def write(
     path: str,
     kind: str,
     describe: Callable[[], Attributes],
-    arrays: Mapping[str, np.ndarray | Blocks],
+    arrays: Mapping[str, np.ndarray | ArrayChunks],
     force: bool = True,
 ) -> str:
     """Writes a file of `kind` to `path` (`-`: standard output) in one piece and returns its digest.
@@ -99,7 +99,7 @@ def write(
         digest = _fill(buffer, kind, describe, arrays)
         write_bytes(path, buffer.getvalue())
         return digest
-    with replacing(path, force) as temporary:
+    with atomic_write(path, force) as temporary:
         return _fill(temporary, kind, describe, arrays)
 
 
@@ -107,23 +107,23 @@ def _fill(
     target: Path | io.BytesIO,
     kind: str,
     describe: Callable[[], Attributes],
-    arrays: Mapping[str, np.ndarray | Blocks],
+    arrays: Mapping[str, np.ndarray | ArrayChunks],
 ) -> str:
     entries = {}
     with h5py.File(target, "w") as file:
         for name, array in arrays.items():
-            blocks = array if isinstance(array, Blocks) else Blocks(array.shape, str(array.dtype), [array])
-            dataset = file.create_dataset(name, blocks.shape, blocks.dtype)
+            whole = array if isinstance(array, ArrayChunks) else ArrayChunks(array.shape, str(array.dtype), [array])
+            dataset = file.create_dataset(name, whole.shape, whole.dtype)
             sha, start = hashlib.sha256(), 0
-            for part in blocks.parts:
-                block = np.ascontiguousarray(part, blocks.dtype)
+            for chunk in whole.chunks:
+                block = np.ascontiguousarray(chunk, whole.dtype)
                 dataset[start : start + len(block)] = block
                 sha.update(block.data)
                 start += len(block)
-            if start != blocks.shape[0]:
-                raise ValueError(f"{name}: {start} of {blocks.shape[0]} entries were given")
-            entries[name] = (blocks.dtype, blocks.shape, sha.hexdigest())
-        attributes = stamped(kind, describe())
+            if start != whole.shape[0]:
+                raise ValueError(f"{name}: {start} of {whole.shape[0]} entries were given")
+            entries[name] = (whole.dtype, whole.shape, sha.hexdigest())
+        attributes = with_header(kind, describe())
         digest = content_digest(attributes, entries)
         for name, value in {**attributes, "digest": digest}.items():
             file.attrs[name] = value

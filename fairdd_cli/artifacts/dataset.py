@@ -13,7 +13,7 @@ import numpy as np
 
 from fairdd_cli.artifacts._container import Container, opened, parsed
 from fairdd_cli.artifacts._files import STREAM, read_at
-from fairdd_cli.artifacts._hdf5 import Attributes, Blocks, Schema, write
+from fairdd_cli.artifacts._hdf5 import ArrayChunks, Attributes, Schema, write
 
 SPLITS = ("train", "test")
 LARGEST_IMAGE = 2**26  # bytes
@@ -188,26 +188,26 @@ def majority_share(count: np.ndarray) -> float:
 def write_dataset(
     path: str,
     dataset: BiasedDataset,
-    blocks: Mapping[str, Blocks],
+    chunks: Mapping[str, ArrayChunks],
     force: bool = True,
-    settle: Callable[[BiasedDataset], BiasedDataset] = lambda dataset: dataset,
+    finalize: Callable[[BiasedDataset], BiasedDataset] = lambda dataset: dataset,
 ) -> str:
-    """Writes `dataset` to `path` with the images of each split from `blocks`; returns the digest.
+    """Writes `dataset` to `path` with the images of each split from `chunks`; returns the digest.
 
-    `settle` is called once all images have passed: it returns the description with what only they tell (their
+    `finalize` is called once all images have passed: it returns the description with what only they tell (their
     mean and deviation), or raises, and no file is left.
     """
-    arrays: dict[str, np.ndarray | Blocks] = {}
+    arrays: dict[str, np.ndarray | ArrayChunks] = {}
     for name in SPLITS:
         split: Split = getattr(dataset, name)
         arrays |= {
-            f"{name}/images": blocks[name],
+            f"{name}/images": chunks[name],
             f"{name}/labels": split.labels,
             f"{name}/protected": split.protected,
             f"{name}/cells/start": split.start,
             f"{name}/cells/count": split.count,
         }
-    return write(path, SCHEMA.kind, lambda: _attributes(settle(dataset)), arrays, force)
+    return write(path, SCHEMA.kind, lambda: _attributes(finalize(dataset)), arrays, force)
 
 
 def _attributes(dataset: BiasedDataset) -> Attributes:

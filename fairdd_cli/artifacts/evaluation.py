@@ -11,7 +11,7 @@ import numpy as np
 from fairdd_cli.artifacts._container import opened, parsed
 from fairdd_cli.artifacts._counts import load
 from fairdd_cli.artifacts._files import read_bytes, shown, write_bytes
-from fairdd_cli.artifacts._hdf5 import Schema, array_entry, content_digest, stamped, write
+from fairdd_cli.artifacts._hdf5 import Schema, array_entry, content_digest, with_header, write
 from fairdd_cli.errors import UsageError
 
 JSON_LIMIT = 2**25  # bytes; in memory it can take twenty times that
@@ -78,7 +78,7 @@ def write_evaluation(path: str, evaluation: Evaluation, metrics: Mapping[str, An
     arrays = {f"confusion/{name}": table.astype(np.int64) for name, table in evaluation.confusion.items()}
     if path.endswith(".h5"):
         return write(path, SCHEMA.kind, lambda: attributes, arrays, force)
-    attributes = stamped(SCHEMA.kind, attributes)
+    attributes = with_header(SCHEMA.kind, attributes)
     digest = content_digest(attributes, {name: array_entry(table) for name, table in arrays.items()})
     for name in JSON_ENCODED:
         attributes[name] = json.loads(attributes[name])

@@ -12,7 +12,7 @@ import numpy as np
 
 from fairdd_cli.artifacts._container import opened, parsed
 from fairdd_cli.artifacts._files import STREAM, read_at
-from fairdd_cli.artifacts._hdf5 import Blocks, Schema, write
+from fairdd_cli.artifacts._hdf5 import ArrayChunks, Schema, write
 from fairdd_cli.errors import UsageError
 
 SCHEMA = Schema(
@@ -59,7 +59,7 @@ def write_experts(
     """Writes trajectories of `shape`, given as `parts` [1, epochs + 1, parameters], to the file `path`."""
     attributes = {name: origin[name] for name in ("dataset", "dataset_digest", "network")}
     attributes |= {"targets": targets, "options": json.dumps(dict(origin), sort_keys=True), "seed": seed}
-    write(path, SCHEMA.kind, lambda: attributes, {"trajectories": Blocks(shape, "float32", parts)}, force=False)
+    write(path, SCHEMA.kind, lambda: attributes, {"trajectories": ArrayChunks(shape, "float32", parts)}, force=False)
 
 
 def read_experts(path: str) -> Experts:

@@ -25,13 +25,13 @@ import numpy as np
 from fairdd_cli.artifacts._files import STREAM, check_target, write_bytes
 from fairdd_cli.errors import UsageError, WorkError
 
-CARD = "fairdd.json"  # the file that tells an exported folder from any other
+METADATA = "fairdd.json"  # the file that tells an exported folder from any other
 SLUG = 40  # letters of a class's name in that of its folder
 ALIGNED = 8  # bytes to whose multiple the head of a .safetensors is filled up, so that tensors can be mapped
 
 
 @dataclass(frozen=True)
-class Exchange:
+class Export:
     """Training images float32 [M, C, H, W] in normalised units with their labels int64 [M], and what they mean.
 
     `origin` says where they come from, for the formats that have a place for it.
@@ -57,22 +57,22 @@ def pixels(images: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) 
     return values
 
 
-def _npz(exchange: Exchange) -> bytes:
+def _npz(export: Export) -> bytes:
     buffer = io.BytesIO()
-    names = np.array(exchange.class_names, dtype=np.str_)  # not of objects, which only unpickling would read
-    arrays: dict[str, Any] = {**exchange.tensors(), "class_names": names}
+    names = np.array(export.class_names, dtype=np.str_)  # not of objects, which only unpickling would read
+    arrays: dict[str, Any] = {**export.tensors(), "class_names": names}
     np.savez(buffer, **arrays)
     return buffer.getvalue()
 
 
-def _safetensors(exchange: Exchange) -> bytes:
+def _safetensors(export: Export) -> bytes:
     """Length of the head (8 bytes, little endian), head (JSON: where each tensor lies), tensors."""
-    origin = {"class_names": list(exchange.class_names), **exchange.origin}
+    origin = {"class_names": list(export.class_names), **export.origin}
     head: dict[str, object] = {"__metadata__": {name: json.dumps(value) for name, value in origin.items()}}
     parts: list[bytes] = []
     end = 0
     for name, dtype in (("labels", "I64"), ("images", "F32"), ("mean", "F32"), ("std", "F32")):  # widest first
-        array = exchange.tensors()[name]
+        array = export.tensors()[name]
         parts.append(array.astype(array.dtype.newbyteorder("<")).tobytes())
         start, end = end, end + len(parts[-1])
         head[name] = {"dtype": dtype, "shape": array.shape, "data_offsets": (start, end)}
@@ -81,15 +81,15 @@ def _safetensors(exchange: Exchange) -> bytes:
     return b"".join([len(text).to_bytes(8, "little"), text, *parts])
 
 
-def _pt(exchange: Exchange) -> bytes:
+def _pt(export: Export) -> bytes:
     import torch  # noqa: PLC0415  # slow to import, and only this format needs it
 
     buffer = io.BytesIO()
-    torch.save((torch.from_numpy(exchange.images), torch.from_numpy(exchange.labels)), buffer)
+    torch.save((torch.from_numpy(export.images), torch.from_numpy(export.labels)), buffer)
     return buffer.getvalue()
 
 
-ENCODERS: Mapping[str, Callable[[Exchange], bytes]] = {".npz": _npz, ".safetensors": _safetensors, ".pt": _pt}
+ENCODERS: Mapping[str, Callable[[Export], bytes]] = {".npz": _npz, ".safetensors": _safetensors, ".pt": _pt}
 
 
 def is_folder(path: str) -> bool:
@@ -97,8 +97,8 @@ def is_folder(path: str) -> bool:
     return path.endswith("/") or Path(path).is_dir() or not Path(path).suffix
 
 
-def check_exchange(path: str, force: bool) -> None:
-    """Raises UsageError where `write_exchange` could not write `path`: unknown suffix, or something is there."""
+def check_export(path: str, force: bool) -> None:
+    """Raises UsageError where `write_export` could not write `path`: unknown suffix, or something is there."""
     if path in ("", STREAM):
         raise UsageError("--export needs the name of a folder or of a file")
     if not is_folder(path):
@@ -122,37 +122,37 @@ def check_exchange(path: str, force: bool) -> None:
 
 
 def _is_export(folder: Path) -> bool:
-    """Whether `folder` holds what `write_exchange` puts there and nothing else, so that it may be replaced."""
-    others = [entry for entry in folder.iterdir() if entry.name != CARD]
-    return (folder / CARD).is_file() and all(
+    """Whether `folder` holds what `write_export` puts there and nothing else, so that it may be replaced."""
+    others = [entry for entry in folder.iterdir() if entry.name != METADATA]
+    return (folder / METADATA).is_file() and all(
         entry.is_dir() and not entry.is_symlink() and all(file.suffix == ".png" for file in entry.iterdir())
         for entry in others
     )
 
 
-def write_exchange(path: str, exchange: Exchange, force: bool = False) -> None:
-    """Writes `exchange` to `path`, whole or not at all, in the format that its suffix names.
+def write_export(path: str, export: Export, force: bool = False) -> None:
+    """Writes `export` to `path`, whole or not at all, in the format that its suffix names.
 
-    Raises UsageError as `check_exchange`, and for a folder of images that PNG cannot hold; WorkError where the
+    Raises UsageError as `check_export`, and for a folder of images that PNG cannot hold; WorkError where the
     system cannot write.
     """
-    check_exchange(path, force)
+    check_export(path, force)
     if is_folder(path):
-        _write_folder(Path(path), exchange)
+        _write_folder(Path(path), export)
     else:
-        write_bytes(path, ENCODERS[Path(path).suffix](exchange), force)
+        write_bytes(path, ENCODERS[Path(path).suffix](export), force)
 
 
-def _write_folder(folder: Path, exchange: Exchange) -> None:
+def _write_folder(folder: Path, export: Export) -> None:
     """Fills a folder beside `folder`, which then takes its name."""
     from PIL import Image  # noqa: PLC0415  # only this format needs it
 
-    channels = exchange.images.shape[1]
+    channels = export.images.shape[1]
     if channels not in (1, 3):
         raise UsageError(f"PNG holds images of 1 or 3 channels, and these have {channels}; export them as .npz")
-    sheet = pixels(exchange.images, exchange.mean, exchange.std).transpose(0, 2, 3, 1)
-    names = class_folders(exchange.class_names)
-    card = {"class_names": exchange.class_names, "mean": exchange.mean, "std": exchange.std, **exchange.origin}
+    sheet = pixels(export.images, export.mean, export.std).transpose(0, 2, 3, 1)
+    names = class_folders(export.class_names)
+    metadata = {"class_names": export.class_names, "mean": export.mean, "std": export.std, **export.origin}
     folder = folder.absolute()
     temporary = None
     try:
@@ -160,10 +160,10 @@ def _write_folder(folder: Path, exchange: Exchange) -> None:
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name[:SLUG]}.", suffix=".part", dir=folder.parent))
         for label, name in enumerate(names):
             (temporary / name).mkdir()
-            for number, image in enumerate(sheet[exchange.labels == label]):
+            for number, image in enumerate(sheet[export.labels == label]):
                 picture = Image.fromarray(image[..., 0] if channels == 1 else image)
                 picture.save(temporary / name / f"{number:05}.png")
-        (temporary / CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (temporary / METADATA).write_text(json.dumps(metadata, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         temporary.chmod(0o755)
         if folder.is_dir() and any(folder.iterdir()):
             old = temporary.with_suffix(".old")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fairdd_cli.artifacts._container import opened, parsed
-from fairdd_cli.artifacts._hdf5 import Blocks, Schema, write
+from fairdd_cli.artifacts._hdf5 import ArrayChunks, Schema, write
 
 DECODED_LIMIT = 2**30  # bytes
 SCHEMA = Schema(
@@ -91,7 +91,7 @@ def write_synthetic(path: str, synthetic: SyntheticSet, force: bool = True) -> s
     attributes["evaluation"] = json.dumps(dict(synthetic.evaluation), sort_keys=True)
     attributes["options"] = json.dumps(dict(synthetic.options), sort_keys=True)
     attributes["seed"] = synthetic.seed
-    arrays: dict[str, np.ndarray | Blocks] = {
+    arrays: dict[str, np.ndarray | ArrayChunks] = {
         "images": synthetic.images.astype(np.float32),
         "labels": synthetic.labels.astype(np.int64),
         "history/iteration": synthetic.history.iteration.astype(np.int64),

@@ -1,7 +1,6 @@
 """fairdd distill: a few synthetic images per class out of a biased data set."""
 
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -174,11 +173,11 @@ def distill(
     if data == "-" and output is None:
         raise UsageError("give -o FILE (or -o -) when the data set comes from standard input")
 
-    from fairdd_cli.artifacts import check_readable, check_target, claimed, read_dataset, write_synthetic
+    from fairdd_cli.artifacts import check_readable, check_target, lock_output, read_dataset, stem_of, write_synthetic
 
     if data != "-":
         check_readable(data)
-    target = str(Path(data).with_suffix(f".{method}-{fairness}-ipc{ipc}.h5")) if output is None else output
+    target = f"{stem_of(data)}.{method}-{fairness}-ipc{ipc}.h5" if output is None else output
     check_target(target, force, data)
 
     from fairdd_cli.distill import check_plan, make_plan, task
@@ -207,7 +206,7 @@ def distill(
     first = runtime.processes.first
     if runtime.processes.count > 1 and "-" in (data, target):
         raise UsageError("processes that share a job cannot share its standard input or output; give files")
-    with claimed(target) if first else nullcontext(), Terminal(quiet or not first, verbose) as terminal:
+    with lock_output(target) if first else nullcontext(), Terminal(quiet or not first, verbose) as terminal:
         dataset = read_dataset(data)
         check_plan(plan, dataset)
         batches = f"{plan.sampling} batches of {plan.batch_real} a class, " if plan.hyper.samples else ""

@@ -107,13 +107,16 @@ def evaluate(
     """
     if synthetic == "-" and output is None:
         raise UsageError("give -o FILE (or -o -) when the synthetic set comes from standard input")
-    target = str(Path("runs") / f"{Path(synthetic).stem}.json") if output is None else output
+
+    from fairdd_cli.artifacts import stem_of
+
+    target = str(Path("runs") / f"{Path(stem_of(synthetic)).name}.json") if output is None else output
     if target != "-" and Path(target).suffix not in (".json", ".h5"):
         raise UsageError(f"-o {target}: an evaluation is written as .json or .h5")
 
     from dataclasses import replace
 
-    from fairdd_cli.artifacts import check_target, claimed, kind_of, read_dataset, read_synthetic, write_evaluation
+    from fairdd_cli.artifacts import check_target, kind_of, lock_output, read_dataset, read_synthetic, write_evaluation
 
     check_target(target, force, synthetic, *filter(None, [data]))
     whole = synthetic != "-" and kind_of(synthetic) == "fairdd/dataset"
@@ -131,7 +134,7 @@ def evaluate(
     first = runtime.processes.first
     if runtime.processes.count > 1 and "-" in (synthetic, target):
         raise UsageError("processes that share a job cannot share its standard input or output; give files")
-    with claimed(target) if first else nullcontext(), Terminal(quiet or not first, verbose) as terminal:
+    with lock_output(target) if first else nullcontext(), Terminal(quiet or not first, verbose) as terminal:
         if whole:
             if data is not None:
                 raise UsageError(f"'{synthetic}' is a data set and brings its own test split; leave out --data")

@@ -66,14 +66,14 @@ def inspect(
 
     Examples: fairdd inspect data.h5 --images data.png; fairdd inspect SYN --export images.npz
     """
-    from fairdd_cli.artifacts import BiasedDataset, SyntheticSet, check_exchange, check_target, read_any
+    from fairdd_cli.artifacts import BiasedDataset, SyntheticSet, check_export, check_target, read_any
 
     if images is not None:
         if Path(images).suffix.lower() != ".png":
             raise UsageError(f"--images {images}: the grid is written as .png")
         check_target(images, force)
     if export is not None:
-        check_exchange(export, force)
+        check_export(export, force)
     if embedding is not None:
         _check_picture(embedding, force)
     elif data is not None or class_name is not None:
@@ -164,11 +164,11 @@ def _save_embedding(
 
 def _export(synthetic: "SyntheticSet", path: str, terminal: Terminal, force: bool) -> None:
     """Writes what others read; says what it is on standard error and where on standard output."""
-    from fairdd_cli.artifacts import write_exchange
-    from fairdd_cli.loading import exchange
+    from fairdd_cli.artifacts import write_export
+    from fairdd_cli.loading import as_export
 
-    given = exchange(synthetic)
-    write_exchange(path, given, force)
+    given = as_export(synthetic)
+    write_export(path, given, force)
     shape = "x".join(map(str, given.images.shape[1:]))
     terminal.say(f"wrote {len(given.images)} training images of {len(given.class_names)} classes, {shape}")
     if synthetic.factor > 1:

@@ -108,7 +108,7 @@ def make_dataset(
     """
     name = DATASETS.canonical(name)
 
-    from fairdd_cli.artifacts import check_target, claimed
+    from fairdd_cli.artifacts import check_target, lock_output
     from fairdd_cli.datasets._source import Request
     from fairdd_cli.make_dataset import make
     from fairdd_cli.reporting.inspection import gaps
@@ -131,7 +131,7 @@ def make_dataset(
         workers=workers,
         skip_unreadable=skip_unreadable,
     )
-    with claimed(path), Terminal(quiet, verbose, unit="images") as terminal:
+    with lock_output(path), Terminal(quiet, verbose, unit="images") as terminal:
         dataset = make(name, request, path, limit=limit, progress=terminal, force=force)
         terminal.stop()
         terminal.say(

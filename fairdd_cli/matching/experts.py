@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairdd_cli.artifacts import Experts, claimed, read_experts, remove_parts, write_experts
+from fairdd_cli.artifacts import Experts, lock_output, read_experts, remove_parts, write_experts
 from fairdd_cli.errors import UsageError
 from fairdd_cli.matching.problem import Problem
 from fairdd_cli.networks import fusible_values
@@ -44,7 +44,7 @@ def obtained(
         shape = (len(targets) * experts, training.epochs + 1, parameters)
         every = [(target, expert) for target in range(len(targets)) for expert in range(experts)]
         beside = (checkpoints or Checkpoints()).beside
-        with claimed(path) if processes.first else nullcontext():
+        with lock_output(path) if processes.first else nullcontext():
             parts = [(key, beside(f"{path}.{key[0]}-{key[1]}", {**wanted, "part": list(key)})) for key in every]
             made = _trajectories(targets, parts, training, problem)
             if processes.first:
