@@ -94,14 +94,14 @@ def make_plan(
             f"method '{name}' matches nothing, so --fairness {fairness} has no meaning for it; "
             "use --init balanced for a sample that is even over the groups"
         )
-    even = fair and not strategy.weighs_samples and hyper.samples
+    even = fair and not strategy.reweights_samples and hyper.samples
     sampling = sampling or ("balanced" if even else "proportional")
     init = init or hyper.init or ("balanced" if fair else "real")
     if sampling not in SAMPLINGS:
         raise unknown("sampling", sampling, SAMPLINGS)
     if init not in INITS:
         raise unknown("initialisation", init, INITS)
-    if sampling == "balanced" and strategy.weighs_samples:
+    if sampling == "balanced" and strategy.reweights_samples:
         raise UsageError(
             f"--fairness {fairness} weighs images against how often their like occurs, which --sampling balanced has "
             "evened out already; use --sampling proportional, or --fairness barycenter"
@@ -194,7 +194,7 @@ def make_problem(
         network=plan.network,
         progress=progress,
         flips=bool(dataset.options.get("mirror", True)),
-        importance=runtime.agreed(strategy.importance(split, description)),
+        sample_weights=runtime.agreed(strategy.sample_weights(split, description)),
     )
     if plan.hyper.uses_experts:
         path = plan.experts or f"{stem_of(dataset.path)}.experts-{plan.fairness}.h5"

@@ -1,19 +1,18 @@
 """What another package builds on to add a method, a strategy, a data set or a network.
 
-It names a module of its own in the Python entry-point group `fairdd_cli.methods`, `fairdd_cli.fairness._base`,
+It names a module of its own in the Python entry-point group `fairdd_cli.methods`, `fairdd_cli.fairness`,
 `fairdd_cli.datasets` or `fairdd_cli.networks`; the entry's name is what the command line takes. Such a module holds
 a class `Method(MethodBase)`, a `strategy: Strategy`, a function `source(request: Request) -> Source` with `OPTIONS`,
 or a class `Network(Classifier)`. `recipes/extension` is an example with all four.
 """
 
 from fairdd_cli.datasets._source import Pixels, Request, Samples, Source
-from fairdd_cli.fairness._base import Assignment, Strategy
+from fairdd_cli.fairness._base import Strategy, TargetWeights
 from fairdd_cli.matching.problem import Problem
 from fairdd_cli.methods._base import MethodBase
 from fairdd_cli.networks import Classifier
 
 __all__ = [
-    "Assignment",
     "Classifier",
     "MethodBase",
     "Pixels",
@@ -22,4 +21,5 @@ __all__ = [
     "Samples",
     "Source",
     "Strategy",
+    "TargetWeights",
 ]

@@ -60,7 +60,3 @@ class Registry:
         if not hasattr(module, self.holds):
             raise UsageError(f"{self.kind} '{name}' cannot be loaded from '{target}', which has no '{self.holds}'")
         return module
-
-
-# fairdd's own strategies are so short that they share one module; one of another package is a module's `strategy`.
-FURTHER_STRATEGIES = Registry("fairness strategy", "fairdd_cli.fairness", "strategy")

@@ -9,7 +9,8 @@ import torch
 from fairdd_cli.artifacts import BiasedDataset, SyntheticSet
 from fairdd_cli.distill import Plan, check_plan, distill, make_plan, make_problem
 from fairdd_cli.errors import DivergedError, UsageError
-from fairdd_cli.fairness._base import STRATEGIES, class_means, joined
+from fairdd_cli.fairness import STRATEGIES
+from fairdd_cli.fairness._base import class_means, concatenate, find_strategy
 from fairdd_cli.matching import signals as matching
 from fairdd_cli.networks import parse_network
 from fairdd_cli.runtime.device import Runtime, Silent, Streams, open_runtime
@@ -31,7 +32,7 @@ def run(dataset: BiasedDataset, chosen: Plan, micro_batch: int = 32) -> Syntheti
 
 @pytest.mark.parametrize("method", ["dm", "gm", "dsa"])
 def test_classes_one_by_one_or_together_give_the_same_images(toy: BiasedDataset, method: str) -> None:
-    for fairness in STRATEGIES:
+    for fairness in STRATEGIES.names():
         options = {"outer": "2", "inner": "2"} if method != "dm" else {}
         chosen = plan(method, fairness=fairness, options=options, batch_real=8)
         by_class, *others = (run(toy, chosen, micro_batch) for micro_batch in (1, 2, 0))  # 1, then 1 and 2, then 3
@@ -58,12 +59,13 @@ def test_the_distance_to_the_group_targets_falls(toy: BiasedDataset) -> None:
     def distance(synthetic: SyntheticSet) -> float:
         real = torch.from_numpy((toy.train.images.all() / 255 - 0.5) / 0.25).float()
         targets = [
-            STRATEGIES["fairdd"].assign(toy.train.protected[toy.train.labels == label]) for label in range(toy.classes)
+            find_strategy("fairdd").assign_targets(toy.train.protected[toy.train.labels == label])
+            for label in range(toy.classes)
         ]
-        assignment = joined(targets)
-        goal = matching.embeddings(judge, real, assignment)
+        weights = concatenate(targets)
+        goal = matching.embeddings(judge, real, weights)
         own = matching.embeddings(judge, torch.from_numpy(synthetic.images), class_means(toy.classes, 2))
-        return matching.distances("l2", goal, own, [each.targets for each in targets]).sum().item()
+        return matching.distances("l2", goal, own, [each.num_targets for each in targets]).sum().item()
 
     first = run(toy, plan("dm", fairness="fairdd", init="noise", iterations=0))
     last = run(toy, plan("dm", fairness="fairdd", init="noise", iterations=60, options={"augmentation": ""}))

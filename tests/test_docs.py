@@ -13,7 +13,7 @@ from fairdd_cli.artifacts._hdf5 import Schema, with_header
 from fairdd_cli.cli import app
 from fairdd_cli.cli.report import FORMATS, PICTURES
 from fairdd_cli.datasets import DATASETS
-from fairdd_cli.fairness._base import STRATEGIES
+from fairdd_cli.fairness import STRATEGIES
 from fairdd_cli.matching.sampling import SAMPLINGS
 from fairdd_cli.matching.synthetic import INITS
 from fairdd_cli.methods import METHODS
@@ -26,7 +26,7 @@ SCHEMAS = [module.SCHEMA for module in (dataset, synthetic, evaluation, experts)
 COMMON = (*with_header("", {}), "options", "seed", "digest")  # what every file carries
 NAMES = {
     "method": [*METHODS.names(), *METHODS.aliases],
-    "strategy": list(STRATEGIES),
+    "strategy": STRATEGIES.names(),
     "sampling": list(SAMPLINGS),
     "first images": list(INITS),
     "network": NETWORKS.names(),

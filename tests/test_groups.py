@@ -12,7 +12,7 @@ from torch import Tensor
 from fairdd_cli.artifacts import BiasedDataset, MemoryImages, Split
 from fairdd_cli.distill import distill, make_plan
 from fairdd_cli.errors import UsageError
-from fairdd_cli.fairness._base import STRATEGIES
+from fairdd_cli.fairness._base import find_strategy
 from fairdd_cli.matching.clusters import representatives
 from fairdd_cli.matching.groups import noisy, parse_groups, pseudo
 from fairdd_cli.networks import parse_network
@@ -81,23 +81,25 @@ def test_unknown_groups_are_refused(text: str) -> None:
 
 def test_rare_images_weigh_more_by_cell_size_and_by_density(apart: Split) -> None:
     for name in ("inverse", "kde"):
-        importance = STRATEGIES[name].importance(apart, lambda indices: look(apart)[indices])
-        assert importance[apart.protected == 1].min() > 2 * importance[apart.protected == 0].max(), name
-    weight = STRATEGIES["inverse"].assign(apart.protected[:40], 1 / apart.count[0][apart.protected[:40]]).weight
+        weights = find_strategy(name).sample_weights(apart, lambda indices: look(apart)[indices])
+        assert weights[apart.protected == 1].min() > 2 * weights[apart.protected == 0].max(), name
+    weight = (
+        find_strategy("inverse").assign_targets(apart.protected[:40], 1 / apart.count[0][apart.protected[:40]]).weight
+    )
     np.testing.assert_allclose([weight[:36].sum(), weight[36:].sum()], 0.5, rtol=1e-6)
 
 
 def test_the_density_weight_of_an_image_far_from_all_others_is_finite(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fairdd_cli.fairness._base.REFERENCES", 10)
+    monkeypatch.setattr("fairdd_cli.fairness.kde.REFERENCES", 10)
     points = np.linspace(0, 1, 40, dtype=np.float32)[:, None]
     points[1] = 1e6  # no reference: those are spread evenly, from the first on
     images = MemoryImages(np.zeros((40, 1, 2, 2), np.uint8))
     split = Split.sorted_by_cell(images, np.zeros(40, np.int64), np.arange(40) % 2, 1, 2)
     lone = int(np.flatnonzero(points[:, 0] > 1)[0])
-    importance = STRATEGIES["kde"].importance(split, lambda indices: torch.from_numpy(points[indices]))
-    assert importance.argmax() == lone
-    assert importance[lone] == 10
-    assert np.isfinite(importance).all()
+    weights = find_strategy("kde").sample_weights(split, lambda indices: torch.from_numpy(points[indices]))
+    assert weights.argmax() == lone
+    assert weights[lone] == 10
+    assert np.isfinite(weights).all()
 
 
 def test_representatives_are_the_images_nearest_to_their_clusters(apart: Split) -> None:

@@ -9,7 +9,7 @@ import textbook
 import torch
 from torch import Tensor
 
-from fairdd_cli.fairness._base import STRATEGIES, class_means, joined
+from fairdd_cli.fairness._base import class_means, concatenate, find_strategy
 from fairdd_cli.matching.signals import distances, embeddings, gradients
 from fairdd_cli.networks import Classifier, parse_network
 from fairdd_cli.runtime.device import Streams
@@ -30,18 +30,18 @@ def fast_loss(
     orders = [groups.argsort(stable=True) for groups in protected]
     images = torch.cat([part[order] for part, order in zip(real, orders, strict=True)])
     labels = torch.cat([torch.full((len(part),), label) for label, part in enumerate(real)])
-    parts = [STRATEGIES[fairness].assign(g[o].numpy()) for g, o in zip(protected, orders, strict=True)]
-    assignment, targets = joined(parts), [part.targets for part in parts]
+    parts = [find_strategy(fairness).assign_targets(g[o].numpy()) for g, o in zip(protected, orders, strict=True)]
+    weights, targets = concatenate(parts), [part.num_targets for part in parts]
     own, own_labels = torch.cat(synthetic), torch.arange(len(synthetic)).repeat_interleave(len(synthetic[0]))
     means = class_means(len(synthetic), len(synthetic[0]))
     pieces = [slice(start, start + micro_batch) for start in range(0, len(images), micro_batch)]
     if method == "dm":
         with torch.no_grad():
-            goal = sum(embeddings(network, images[piece], assignment[piece]) for piece in pieces)
+            goal = sum(embeddings(network, images[piece], weights[piece]) for piece in pieces)
         return distances("l2", goal, embeddings(network, own, means), targets).sum()
     goals = None
     for piece in pieces:
-        goals = gradients(network, images[piece], labels[piece], assignment[piece], into=goals)
+        goals = gradients(network, images[piece], labels[piece], weights[piece], into=goals)
     mine = gradients(network, own, own_labels, means, differentiable=True)
     return sum(distances("cosine", goal, layer, targets).sum() for goal, layer in zip(goals, mine, strict=True))
 
@@ -103,7 +103,7 @@ def test_every_real_image_is_visited_once_whatever_the_number_of_groups() -> Non
     network.classifier.register_forward_hook(lambda layer, inputs, output: seen.append(len(output)))
     for groups in (1, 2, 32):
         seen.clear()
-        gradients(network, images, labels, STRATEGIES["fairdd"].assign(np.arange(32) * groups // 32))
+        gradients(network, images, labels, find_strategy("fairdd").assign_targets(np.arange(32) * groups // 32))
         assert sum(seen) == 32
 
 

@@ -18,7 +18,8 @@ from fairdd_cli.artifacts import BiasedDataset, SyntheticSet, read_experts
 from fairdd_cli.cli import app
 from fairdd_cli.distill import Plan, check_plan, distill, make_plan
 from fairdd_cli.errors import UsageError
-from fairdd_cli.fairness._base import STRATEGIES, find_strategy
+from fairdd_cli.fairness import STRATEGIES
+from fairdd_cli.fairness._base import find_strategy
 from fairdd_cli.matching.experts import _trajectories, expert_targets, obtained, spread
 from fairdd_cli.matching.problem import Problem
 from fairdd_cli.matching.sampling import SAMPLINGS
@@ -81,7 +82,7 @@ def problem_of(chosen: Plan, dataset: BiasedDataset, images: Tensor, runtime: Ru
         network=chosen.network,
         progress=Silent(),
         flips=True,
-        importance=strategy.importance(dataset.train, pixels),
+        sample_weights=strategy.sample_weights(dataset.train, pixels),
     )
 
 
@@ -104,12 +105,12 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> BiasedDataset:
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
-@pytest.mark.parametrize("fairness", STRATEGIES)
+@pytest.mark.parametrize("fairness", STRATEGIES.names())
 @pytest.mark.parametrize("method", MATCHING)
 def test_the_loss_falls_and_the_file_says_what_was_run(
     small: BiasedDataset, method: str, fairness: str, sampling: str
 ) -> None:
-    weighs, samples = STRATEGIES[fairness].weighs_samples, method != "mtt"
+    weighs, samples = find_strategy(fairness).reweights_samples, method != "mtt"
     if sampling == "balanced" and (weighs or not samples):
         with pytest.raises(UsageError, match="weighs images against" if weighs else "draws no real batches"):
             plan(method, fairness=fairness, sampling=sampling)

@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from fairdd_cli.artifacts import BiasedDataset, MemoryImages, Split
 from fairdd_cli.errors import UsageError
-from fairdd_cli.fairness._base import STRATEGIES, class_means, joined
+from fairdd_cli.fairness import STRATEGIES
+from fairdd_cli.fairness._base import class_means, concatenate, find_strategy
 from fairdd_cli.matching.sampling import SAMPLINGS, balanced, proportional
 from fairdd_cli.matching.synthetic import INITS, Synthetic, decode, encode, initialise
 from fairdd_cli.runtime.device import RESIDENCIES, ImageStore, Streams, open_runtime
@@ -65,20 +66,25 @@ def test_drawing_costs_the_same_from_a_large_class() -> None:
 
 def test_the_weights_of_every_target_sum_to_one() -> None:
     protected = np.array([0, 0, 0, 0, 2, 2, 5])
-    for strategy in STRATEGIES.values():
-        assignment = strategy.assign(protected)
-        sums = np.bincount(assignment.target, assignment.weight, assignment.targets)
+    for strategy in map(find_strategy, STRATEGIES.names()):
+        weights = strategy.assign_targets(protected)
+        sums = np.bincount(weights.target, weights.weight, weights.num_targets)
         np.testing.assert_allclose(sums, 1, rtol=1e-6)
-    assert STRATEGIES["vanilla"].assign(protected).targets == 1
-    assert STRATEGIES["fairdd"].assign(protected).targets == 3
-    np.testing.assert_allclose(STRATEGIES["barycenter"].assign(protected).weight, [1 / 12] * 4 + [1 / 6] * 2 + [1 / 3])
+    assert find_strategy("vanilla").assign_targets(protected).num_targets == 1
+    assert find_strategy("fairdd").assign_targets(protected).num_targets == 3
+    np.testing.assert_allclose(
+        find_strategy("barycenter").assign_targets(protected).weight, [1 / 12] * 4 + [1 / 6] * 2 + [1 / 3]
+    )
 
 
-def test_assignments_of_classes_are_joined_and_cut() -> None:
-    parts = [STRATEGIES["fairdd"].assign(np.array([0, 0, 1])), STRATEGIES["vanilla"].assign(np.array([0, 1]))]
-    assignment = joined(parts)
-    assert list(assignment.target) == [0, 0, 1, 2, 2]
-    assert list(assignment[1:4].runs()) == [(0, slice(0, 1)), (1, slice(1, 2)), (2, slice(2, 3))]
+def test_targets_of_classes_are_concatenated_and_cut() -> None:
+    parts = [
+        find_strategy("fairdd").assign_targets(np.array([0, 0, 1])),
+        find_strategy("vanilla").assign_targets(np.array([0, 1])),
+    ]
+    weights = concatenate(parts)
+    assert list(weights.target) == [0, 0, 1, 2, 2]
+    assert list(weights[1:4].segments()) == [(0, slice(0, 1)), (1, slice(1, 2)), (2, slice(2, 3))]
     assert list(class_means(2, 2).target) == [0, 0, 1, 1]
 
 

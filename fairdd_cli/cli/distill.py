@@ -25,8 +25,8 @@ from fairdd_cli.cli.options import (
 )
 from fairdd_cli.cli.terminal import Terminal, counted, duration, out
 from fairdd_cli.errors import UsageError
+from fairdd_cli.fairness import STRATEGIES
 from fairdd_cli.methods import METHODS
-from fairdd_cli.registry import FURTHER_STRATEGIES
 
 
 def distill(
@@ -52,9 +52,7 @@ def distill(
         typer.Option(
             "--fairness",
             metavar="NAME",
-            help="What of the groups is matched: "
-            f"{', '.join(['vanilla, fairdd, barycenter, groupdro, inverse, kde', *FURTHER_STRATEGIES.names()])}. "
-            "(default: vanilla)",
+            help=f"What of the groups is matched: {listing(STRATEGIES)}. (default: vanilla)",
         ),
     ] = None,
     sampling: Annotated[

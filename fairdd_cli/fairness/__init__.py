@@ -1,1 +1,10 @@
-"""Fairness strategies: which group targets the synthetic images of a class are matched to."""
+"""Fairness strategies, one file each; a file `NAME.py` holds a `strategy`, an instance of `Strategy` (`_base.py`).
+
+A strategy says which targets the synthetic images of a class are matched to. Every target is a weighted mean over
+the class's real batch, and every image of the batch belongs to one target, so a strategy gives each image a target
+and a weight. A method computes a distance for each target and never asks which strategy it runs.
+"""
+
+from fairdd_cli.registry import Registry
+
+STRATEGIES = Registry("fairness strategy", "fairdd_cli.fairness", "strategy")

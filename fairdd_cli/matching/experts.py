@@ -78,15 +78,15 @@ def expert_targets(problem: Problem) -> list[Weighted]:
     of_class = []
     for label in range(problem.classes):
         members = split.start[label, 0] + np.arange(split.count[label].sum())
-        assignment = problem.strategy.assign(split.protected[members], problem.importance[members])
-        of_class.append((members, assignment))
+        targets = problem.strategy.assign_targets(split.protected[members], problem.sample_weights[members])
+        of_class.append((members, targets))
     found = []
-    for target in range(max(assignment.targets for _, assignment in of_class)):
+    for target in range(max(targets.num_targets for _, targets in of_class)):
         indices, weights = [], []
-        for members, assignment in of_class:
-            mine = assignment.target == target % assignment.targets
-            indices.append(members[mine])
-            weights.append(assignment.weight[mine] * len(members) / len(split))
+        for members, targets in of_class:
+            of_target = targets.target == target % targets.num_targets
+            indices.append(members[of_target])
+            weights.append(targets.weight[of_target] * len(members) / len(split))
         found.append((np.concatenate(indices), np.concatenate(weights).astype(np.float64)))
     return found
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fairdd_cli.artifacts import Experts, Split
 from fairdd_cli.errors import UsageError
-from fairdd_cli.fairness._base import Assignment, Strategy, joined
+from fairdd_cli.fairness._base import Strategy, TargetWeights, concatenate
 from fairdd_cli.matching.sampling import Sampling
 from fairdd_cli.matching.signals import reduced
 from fairdd_cli.matching.synthetic import Synthetic
@@ -33,7 +33,7 @@ class RealBatch:
 
     indices: np.ndarray  # int64 [B]
     labels: Tensor  # int64 [B], on the host
-    assignment: Assignment
+    weights: TargetWeights
     targets: tuple[int, ...]  # [classes]
 
 
@@ -56,7 +56,7 @@ class Problem:
     network: NetworkSpec
     progress: Progress
     flips: bool  # whether a mirrored image keeps its class; digits don't
-    importance: np.ndarray  # [N], of the training images, from the strategy
+    sample_weights: np.ndarray  # [N], of the training images, from the strategy
     state: dict[str, Tensor] = field(default_factory=dict)  # names without slashes
     experts: Experts = field(init=False)  # set before `prepare` of a method that `uses_experts`
 
@@ -93,10 +93,12 @@ class Problem:
 
     def batch(self, drawn: Sequence[np.ndarray]) -> RealBatch:
         """The real batch of consecutive classes of which these indices were `drawn`."""
-        assignments = [self.strategy.assign(self.split.protected[part], self.importance[part]) for part in drawn]
+        weights = [
+            self.strategy.assign_targets(self.split.protected[part], self.sample_weights[part]) for part in drawn
+        ]
         indices = np.concatenate(drawn)
         labels = torch.from_numpy(self.split.labels[indices])
-        return RealBatch(indices, labels, joined(assignments), tuple(each.targets for each in assignments))
+        return RealBatch(indices, labels, concatenate(weights), tuple(each.num_targets for each in weights))
 
     def real(self, classes: slice, *key: int) -> RealBatch:
         """The real batch of `classes` for this `key`."""

@@ -12,19 +12,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fairdd_cli.fairness._base import Assignment
+from fairdd_cli.fairness._base import TargetWeights
 from fairdd_cli.networks import Classifier
 
 WEIGHTED = (nn.Conv2d, nn.Linear)  # the layers with a weight matrix
 EPSILON = 1e-6  # added to the denominator of a cosine, as in the public implementations
 
 
-def embeddings(network: Classifier, images: Tensor, assignment: Assignment) -> Tensor:
+def embeddings(network: Classifier, images: Tensor, weights: TargetWeights) -> Tensor:
     """The weighted sum [targets, D] of the embeddings of `images` [n, C, H, W] by target, in fp32."""
     embedded = network.embed(images).float()
-    weight = torch.from_numpy(assignment.weight).to(embedded.device, non_blocking=True)
-    target = torch.from_numpy(assignment.target).to(embedded.device, non_blocking=True)
-    sums = embedded.new_zeros(assignment.targets, embedded.shape[1])
+    weight = torch.from_numpy(weights.weight).to(embedded.device, non_blocking=True)
+    target = torch.from_numpy(weights.target).to(embedded.device, non_blocking=True)
+    sums = embedded.new_zeros(weights.num_targets, embedded.shape[1])
     return sums.index_add(0, target, embedded * weight[:, None])
 
 
@@ -32,7 +32,7 @@ def gradients(
     network: Classifier,
     images: Tensor,
     labels: Tensor,
-    assignment: Assignment,
+    weights: TargetWeights,
     differentiable: bool = False,
     layers: tuple[type[nn.Module], ...] = WEIGHTED,
     into: list[Tensor] | None = None,
@@ -47,21 +47,21 @@ def gradients(
     """
     with _recorded(network, layers) as calls:
         logits = network(images).float()
-    weight = torch.from_numpy(assignment.weight).to(logits.device, non_blocking=True)
+    weight = torch.from_numpy(weights.weight).to(logits.device, non_blocking=True)
     loss = (F.cross_entropy(logits, labels, reduction="none") * weight).sum()
     deltas = torch.autograd.grad(loss, [call.output for call in calls], create_graph=differentiable)
-    runs = list(assignment.runs())
+    segments = list(weights.segments())
     if differentiable:
         return [
-            torch.stack([_weight_gradient(call.layer, call.input[run], delta[run]) for _, run in runs])
+            torch.stack([_weight_gradient(call.layer, call.input[segment], delta[segment]) for _, segment in segments])
             for call, delta in zip(calls, deltas, strict=True)
         ]
     with torch.no_grad():
         for number, (call, delta) in enumerate(zip(calls, deltas, strict=True)):
-            for target, run in runs:
-                gradient = _weight_gradient(call.layer, call.input[run], delta[run])
+            for target, segment in segments:
+                gradient = _weight_gradient(call.layer, call.input[segment], delta[segment])
                 if into is None or number == len(into):
-                    into = [*(into or []), gradient.new_zeros(assignment.targets, *gradient.shape)]
+                    into = [*(into or []), gradient.new_zeros(weights.num_targets, *gradient.shape)]
                 into[number][target] += gradient
     return into or []
 

@@ -40,7 +40,7 @@ class GradientMatching(MethodBase):
             for part, images in problem.parts(real, draw):
                 labels = problem.runtime.to_device(real.labels[part])
                 with problem.runtime.arithmetic():
-                    goals = gradients(network, images, labels, real.assignment[part], layers=self.layers, into=goals)
+                    goals = gradients(network, images, labels, real.weights[part], layers=self.layers, into=goals)
             problem.together(goals or [])
             images, labels = self.synthetic_images(problem, classes, *key)
             means = class_means(classes.stop - classes.start, len(labels) // (classes.stop - classes.start))

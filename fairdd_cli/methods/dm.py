@@ -60,7 +60,7 @@ class Method(MethodBase):
             goal = torch.zeros((), device=problem.runtime.device)
             with torch.no_grad(), problem.runtime.arithmetic():
                 for part, images in problem.parts(real, draw, problem.runtime.forward_batch(network)):
-                    goal = goal + embeddings(network, images, real.assignment[part])
+                    goal = goal + embeddings(network, images, real.weights[part])
             problem.together([goal])
             images, labels = problem.synthetic.training_images(classes)
             means = class_means(classes.stop - classes.start, problem.synthetic.per_class)

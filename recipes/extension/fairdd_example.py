@@ -1,7 +1,7 @@
 import numpy as np
 from torch import nn
 
-from fairdd_cli.extension import Assignment, Classifier, Request, Samples, Source, Strategy
+from fairdd_cli.extension import Classifier, Request, Samples, Source, Strategy, TargetWeights
 from fairdd_cli.methods import dm
 
 OPTIONS = frozenset()  # of fairdd make-dataset that the data set takes
@@ -13,13 +13,13 @@ class Method(dm.Method):
         return cls(pretrain=2)
 
 
-def rarest_group(protected, importance):
+def rarest_group(protected, sample_weights):
     _, group, count = np.unique(protected, return_inverse=True, return_counts=True)
     chosen = group == count.argmin()
-    return Assignment(np.zeros(len(chosen), int), (chosen / chosen.sum()).astype("float32"), 1)
+    return TargetWeights(np.zeros(len(chosen), int), (chosen / chosen.sum()).astype("float32"), 1)
 
 
-strategy = Strategy("rarest", uses_groups=True, weigh=rarest_group)
+strategy = Strategy("the rarest group only", "an example", uses_groups=True, targets=rarest_group)
 
 
 class Network(Classifier):
