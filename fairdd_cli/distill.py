@@ -193,7 +193,7 @@ def make_problem(
         batch_real=plan.batch_real,
         network=plan.network,
         progress=progress,
-        flips=bool(dataset.options.get("mirror", True)),
+        flips=dataset.mirror_keeps_class,
         sample_weights=runtime.agreed(strategy.sample_weights(split, description)),
     )
     if plan.hyper.uses_experts:

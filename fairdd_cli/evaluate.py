@@ -56,7 +56,7 @@ def synthetic_data(synthetic: SyntheticSet, runtime: Runtime) -> TrainingData:
 
 def whole_data(dataset: BiasedDataset, runtime: Runtime, residency: str = "auto") -> TrainingData:
     """The training split itself: the baseline that nothing was distilled for."""
-    left_out = () if dataset.options.get("mirror", True) else ("flip",)
+    left_out = () if dataset.mirror_keeps_class else ("flip",)
     return TrainingData(
         images=ImageStore(dataset.train.images, dataset.mean, dataset.std, runtime, residency),
         labels=dataset.train.labels,

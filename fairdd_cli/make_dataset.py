@@ -95,6 +95,8 @@ def build(
         bias_ratio=majority_share(splits["train"].count),
         train=splits["train"],
         test=splits["test"],
+        mirror_keeps_class=source.mirror_keeps_class,
+        image_kind=source.image_kind,
         options={
             "data_set": name,
             "limit": limit,

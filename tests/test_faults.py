@@ -228,7 +228,13 @@ def test_markup_in_a_name_is_shown_as_it_is(tmp_path: Path, capsys: pytest.Captu
 @pytest.mark.slow
 @pytest.mark.parametrize("words", [["--count", "2000", "--readers"], ["--count", "40"]], ids=" ".join)
 def test_damaged_files_are_refused_or_read_and_nothing_else(tmp_path: Path, words: list[str]) -> None:
-    command = [sys.executable, str(ROOT / "recipes" / "fuzz.py"), "--keep", str(tmp_path / "findings"), *words]
+    command = [
+        sys.executable,
+        str(ROOT / "tests" / "campaigns" / "fuzz.py"),
+        "--keep",
+        str(tmp_path / "findings"),
+        *words,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     assert " 0 findings" in done.stdout

@@ -191,7 +191,7 @@ def test_idc_steps_jointly_as_far_as_the_published_loop_class_by_class(
 
 
 def test_idc_takes_the_published_values_for_the_data(tmp_path: Path, small: BiasedDataset) -> None:
-    garments = dataclasses.replace(small, name="c-fmnist-fg")
+    garments = dataclasses.replace(small, name="garments", image_kind="grey")
     faces = write_toy(tmp_path / "faces.h5", np.array([[2, 2], [2, 2]]), side=64)
     hyper = METHODS.load("idc").Method()
     found = hyper.for_data(garments, 10)

@@ -30,6 +30,7 @@ METADATA_LIMIT = 2**26  # bytes between two arrays
 ENTRY = 16  # bytes of the head of a heap, and of each entry in it
 Fail = Callable[[str], UsageError]
 PLAIN = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING)
+BOOL = h5py.h5t.py_create(np.dtype(bool), logical=True)
 
 
 def _walk(file: h5py.File, fail: Fail) -> dict[str, h5py.Dataset]:
@@ -142,20 +143,24 @@ class Container:
         if version > VERSION:
             raise self.fail(f"format version {version} is newer than this fairdd reads ({VERSION}); update fairdd")
         common = {"generated_by": str, "created": str, "options": str, "seed": int, "digest": str}
-        for name, expected in {**common, **self._schema.attributes}.items():
+        required = {**common, **self._schema.attributes}
+        for name, expected in {**required, **self._schema.optional_attributes}.items():
             if name not in raw:
-                raise self.fail(f"attribute '{name}' is missing")
-            if expected is float and isinstance(raw[name], int):
+                if name in required:
+                    raise self.fail(f"attribute '{name}' is missing")
+                continue
+            if expected is float and type(raw[name]) is int:
                 raw[name] = float(raw[name])
-            if not isinstance(raw[name], expected):
+            if type(raw[name]) is not expected:
                 raise self.fail(f"attribute '{name}' should be {expected.__name__}, found {type(raw[name]).__name__}")
         return raw
 
     def _attribute(self, name: str) -> Any:
-        """A number, a string or a list of either; refused where it is another type, too large, or not printable."""
+        """A truth value, a number, a string or a list; refused where it is another type, too large, not printable."""
         identity = self._file.attrs.get_id(name)
         kind, shape = identity.get_type(), identity.shape
-        if kind.get_class() not in PLAIN or shape is None or len(shape) > 1:
+        plain = kind.get_class() in PLAIN or kind.equal(BOOL)
+        if not plain or shape is None or len(shape) > 1:
             raise self.fail(f"attribute '{name[:80]}' is neither a number, nor a string, nor a list of them")
         elements = int(np.prod(shape, dtype=object))
         # The length of a string that is stored apart is known only by reading it; the room for it is.
@@ -174,7 +179,9 @@ class Container:
     def _matched(self, arrays: dict[str, h5py.Dataset]) -> dict[str, h5py.Dataset]:
         """The `arrays` in the order of their names, found to be those of the schema."""
         unmatched = dict(arrays)
-        for pattern, (dtype, dimensions) in self._schema.arrays.items():
+        present = [group for group in self._schema.optional_arrays if not group.keys().isdisjoint(arrays)]
+        forms = {name: form for group in (self._schema.arrays, *present) for name, form in group.items()}
+        for pattern, (dtype, dimensions) in forms.items():
             names = [name for name in arrays if name.startswith(pattern[:-1])] if pattern.endswith("*") else [pattern]
             for name in names:
                 if name not in arrays:

@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,9 @@ VERSION = 1
 ANY = ("*", -1)  # stands for an array of numbers, whatever its dtype and dimensions
 
 # Facts about a run rather than about its content: two runs of one command differ in them, their digests don't.
-VOLATILE = frozenset({"created", "generated_by", "digest", "dataset_path", "history/seconds", "seconds", "peak_memory"})
+VOLATILE = frozenset(
+    {"created", "generated_by", "digest", "dataset_path", "environment", "history/seconds", "seconds", "peak_memory"}
+)
 
 Attributes = dict[str, Any]
 
@@ -42,12 +44,15 @@ class ArrayChunks:
 class Schema:
     """What a file of one `kind` holds: the type of each attribute, the dtype and dimensions of each array.
 
-    An array's name may end in `/*` and then stands for any number of members; ANY admits every form.
+    An array's name may end in `/*` and then stands for any number of members; ANY admits every form. Older files
+    lack the `optional_attributes`. Each mapping of `optional_arrays` is there as a whole or not at all.
     """
 
     kind: str
     attributes: Mapping[str, type]
     arrays: Mapping[str, tuple[str, int]]
+    optional_attributes: Mapping[str, type] = field(default_factory=dict)
+    optional_arrays: tuple[Mapping[str, tuple[str, int]], ...] = ()
 
 
 def content_digest(attributes: Mapping[str, Any], arrays: Mapping[str, tuple[str, tuple[int, ...], str]]) -> str:

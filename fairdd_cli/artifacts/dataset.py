@@ -16,8 +16,22 @@ from fairdd_cli.artifacts._files import STREAM, read_at
 from fairdd_cli.artifacts._hdf5 import ArrayChunks, Attributes, Schema, write
 
 SPLITS = ("train", "test")
+OPTIONAL_SPLITS = ("val",)
+IMAGE_KINDS = ("grey", "natural")
 LARGEST_IMAGE = 2**26  # bytes
 SMALLEST_STD = 1e-6  # a smaller one makes numbers that no network can take
+
+
+def _split_arrays(split: str) -> dict[str, tuple[str, int]]:
+    return {
+        f"{split}/images": ("uint8", 4),
+        f"{split}/labels": ("int64", 1),
+        f"{split}/protected": ("int64", 1),
+        f"{split}/cells/start": ("int64", 2),
+        f"{split}/cells/count": ("int64", 2),
+    }
+
+
 SCHEMA = Schema(
     kind="fairdd/dataset",
     attributes={
@@ -28,17 +42,9 @@ SCHEMA = Schema(
         "std": list,
         "bias_ratio": float,
     },
-    arrays={
-        f"{split}/{array}": form
-        for split in SPLITS
-        for array, form in {
-            "images": ("uint8", 4),
-            "labels": ("int64", 1),
-            "protected": ("int64", 1),
-            "cells/start": ("int64", 2),
-            "cells/count": ("int64", 2),
-        }.items()
-    },
+    arrays={name: form for split in SPLITS for name, form in _split_arrays(split).items()},
+    optional_attributes={"mirror_keeps_class": bool, "image_kind": str},
+    optional_arrays=tuple(_split_arrays(split) for split in OPTIONAL_SPLITS),
 )
 
 
@@ -147,6 +153,8 @@ class BiasedDataset:
     """A data set as `fairdd make-dataset` writes it.
 
     `mean` and `std` (per channel, for values in [0, 1]) normalise the images; `options` say how it was made.
+    `val` is a balanced split held out of the training images, for choosing hyper-parameters. `image_kind` is "grey"
+    for grey-level images, however coloured (digits, garments), and else "natural".
     """
 
     name: str
@@ -159,6 +167,9 @@ class BiasedDataset:
     test: Split
     options: Mapping[str, Any]
     seed: int
+    val: Split | None = None
+    mirror_keeps_class: bool = True  # a mirrored digit is another digit or none
+    image_kind: str = "natural"
     path: str = ""
     digest: str = ""
     history: Mapping[str, str] = field(default_factory=dict)  # created, generated_by
@@ -198,8 +209,10 @@ def write_dataset(
     mean and deviation), or raises, and no file is left.
     """
     arrays: dict[str, np.ndarray | ArrayChunks] = {}
-    for name in SPLITS:
-        split: Split = getattr(dataset, name)
+    for name in (*SPLITS, *OPTIONAL_SPLITS):
+        split: Split | None = getattr(dataset, name)
+        if split is None:
+            continue
         arrays |= {
             f"{name}/images": chunks[name],
             f"{name}/labels": split.labels,
@@ -218,6 +231,8 @@ def _attributes(dataset: BiasedDataset) -> Attributes:
         "mean": list(dataset.mean),
         "std": list(dataset.std),
         "bias_ratio": dataset.bias_ratio,
+        "mirror_keeps_class": dataset.mirror_keeps_class,
+        "image_kind": dataset.image_kind,
         "options": json.dumps(dict(dataset.options), sort_keys=True),
         "seed": dataset.seed,
     }
@@ -241,9 +256,14 @@ def read_dataset(path: str) -> BiasedDataset:
             raise container.fail(f"attribute 'std' must lie in {SMALLEST_STD}…1")
         if not 0 <= attributes["bias_ratio"] <= 1:
             raise container.fail("attribute 'bias_ratio' must lie in 0…1")
-        splits = {name: _read_split(container, name) for name in SPLITS}
-        if splits["train"].images.shape[1:] != splits["test"].images.shape[1:]:
-            raise container.fail("training and test images differ in size")
+        present = [name for name in OPTIONAL_SPLITS if container.names(f"{name}/")]
+        splits = {name: _read_split(container, name) for name in (*SPLITS, *present)}
+        if len({split.images.shape[1:] for split in splits.values()}) > 1:
+            raise container.fail(f"the images of {', '.join(splits)} differ in size")
+        options = parsed(container, "options", lambda value: isinstance(value, dict))
+        facts = {**_facts_of_0_1_0(attributes["name"], options), **attributes}
+        if facts["image_kind"] not in IMAGE_KINDS:
+            raise container.fail(f"attribute 'image_kind' must be one of {', '.join(IMAGE_KINDS)}")
         return BiasedDataset(
             name=attributes["name"],
             class_names=tuple(attributes["class_names"]),
@@ -253,12 +273,23 @@ def read_dataset(path: str) -> BiasedDataset:
             bias_ratio=attributes["bias_ratio"],
             train=splits["train"],
             test=splits["test"],
-            options=parsed(container, "options", lambda value: isinstance(value, dict)),
+            val=splits.get("val"),
+            mirror_keeps_class=facts["mirror_keeps_class"],
+            image_kind=facts["image_kind"],
+            options=options,
             seed=attributes["seed"],
             path=path,
             digest=attributes["digest"],
             history={name: attributes[name] for name in ("created", "generated_by")},
         )
+
+
+def _facts_of_0_1_0(name: str, options: Mapping[str, Any]) -> Attributes:
+    """What files of version 0.1.0 say of their images only by the data set's name and an option."""
+    return {
+        "mirror_keeps_class": options.get("mirror", True) is not False,
+        "image_kind": "grey" if "mnist" in name else "natural",
+    }
 
 
 def _read_split(container: Container, name: str) -> Split:

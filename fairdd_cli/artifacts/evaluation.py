@@ -33,8 +33,9 @@ SCHEMA = Schema(
         "peak_memory": int,
     },
     arrays={"confusion/*": ("int64", 4)},
+    optional_attributes={"environment": str},
 )
-JSON_ENCODED = ("protocol", "options")  # attributes that HDF5 holds as JSON text
+JSON_ENCODED = frozenset({"protocol", "options", "environment"})  # attributes that HDF5 holds as JSON text
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,9 @@ class Evaluation:
 
     `confusion[network]` counts test images as int64 [seeds, classes, groups, classes]: seed, label, protected
     value, prediction. `method` is `whole` and `ipc` 0 where a data set itself was trained on. `options` are
-    those of the evaluation, and under `distill` those of the synthetic set.
+    those of the evaluation, and under `distill` those of the synthetic set. `environment` says what the networks
+    were trained by: device, precision, compile, threads, deterministic, torch and fairdd versions ({} in files of
+    version 0.1.0).
     """
 
     confusion: Mapping[str, np.ndarray]
@@ -62,6 +65,7 @@ class Evaluation:
     peak_memory: int  # bytes
     options: Mapping[str, Any]
     seed: int
+    environment: Mapping[str, Any] = field(default_factory=dict)
     path: str = ""
     digest: str = ""
     origin: Mapping[str, str] = field(default_factory=dict)  # created, generated_by
@@ -70,17 +74,18 @@ class Evaluation:
 
 def write_evaluation(path: str, evaluation: Evaluation, metrics: Mapping[str, Any], force: bool = True) -> str:
     """Writes `evaluation` to `path`, as HDF5 where it ends in `.h5`, else as JSON with the derived `metrics`."""
-    attributes: dict[str, Any] = {name: getattr(evaluation, name) for name in (*SCHEMA.attributes, "options", "seed")}
+    names = (*SCHEMA.attributes, "options", "seed", *(["environment"] if evaluation.environment else []))
+    attributes: dict[str, Any] = {name: getattr(evaluation, name) for name in names}
     for name in ("class_names", "protected_names"):
         attributes[name] = list(attributes[name])
-    for name in JSON_ENCODED:
+    for name in JSON_ENCODED & attributes.keys():
         attributes[name] = json.dumps(dict(attributes[name]), sort_keys=True)
     arrays = {f"confusion/{name}": table.astype(np.int64) for name, table in evaluation.confusion.items()}
     if path.endswith(".h5"):
         return write(path, SCHEMA.kind, lambda: attributes, arrays, force)
     attributes = with_header(SCHEMA.kind, attributes)
     digest = content_digest(attributes, {name: array_entry(table) for name, table in arrays.items()})
-    for name in JSON_ENCODED:
+    for name in JSON_ENCODED & attributes.keys():
         attributes[name] = json.loads(attributes[name])
     confusion = {name: table.tolist() for name, table in evaluation.confusion.items()}
     content = {**attributes, "digest": digest, "metrics": dict(metrics), "confusion": confusion}
@@ -93,7 +98,7 @@ def read_evaluation(path: str) -> Evaluation:
     if _is_hdf5(path):
         with opened(path, SCHEMA) as container:
             values = dict(container.attributes)
-            for name in JSON_ENCODED:
+            for name in JSON_ENCODED & values.keys():
                 values[name] = parsed(container, name, lambda value: isinstance(value, dict))
             tables = {name.removeprefix("confusion/"): container.array(name) for name in container.names()}
     else:
@@ -125,7 +130,8 @@ def _read_json(path: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         kind = values.get("format") if isinstance(values, dict) else None
         raise UsageError(f"'{shown(path)}' is a file of format {str(kind)[:40]!r}; {SCHEMA.kind!r} is needed here")
     expected = {"generated_by": str, "created": str, "digest": str, "seed": int, "options": str, "confusion": dict}
-    for name, kind in {**expected, **SCHEMA.attributes}.items():
+    optional = {name: kind for name, kind in SCHEMA.optional_attributes.items() if name in values}
+    for name, kind in {**expected, **SCHEMA.attributes, **optional}.items():
         wanted: Any = dict if name in JSON_ENCODED else (int, float) if kind is float else kind
         if not isinstance(values.get(name), wanted) or isinstance(values.get(name), bool):
             raise fail(f"'{name}' is missing or not of the right type")
@@ -138,7 +144,7 @@ def _read_json(path: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             reason = "'confusion' should hold integers in four dimensions: seed, label, protected, prediction"
             raise fail(reason) from error
     attributes = {name: values[name] for name in (*SCHEMA.attributes, "options", "seed", "format", "format_version")}
-    for name in JSON_ENCODED:
+    for name in JSON_ENCODED & attributes.keys():
         attributes[name] = json.dumps(attributes[name], sort_keys=True)
     found = content_digest(attributes, {f"confusion/{name}": array_entry(table) for name, table in tables.items()})
     if found != values["digest"]:
@@ -182,7 +188,8 @@ def _checked(path: str, values: dict[str, Any], tables: dict[str, np.ndarray]) -
         if table.min() < 0 or table.max() > 2**40 or table.sum(axis=(1, 2, 3)).min() < 1:
             raise fail(f"the table of '{name}' does not hold counts")
     origin = {name: values[name] for name in ("created", "generated_by")}
-    kept = {name: values[name] for name in (*SCHEMA.attributes, "options", "seed", "digest")}
+    names = (*SCHEMA.attributes, *(SCHEMA.optional_attributes.keys() & values.keys()), "options", "seed", "digest")
+    kept = {name: values[name] for name in names}
     stated = values.get("metrics")
     stated = stated if isinstance(stated, dict) else {}
     return Evaluation(confusion=tables, path=path, origin=origin, stated=stated, **kept)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fairdd_cli.artifacts._container import opened, parsed
+from fairdd_cli.artifacts._container import Container, opened, parsed
 from fairdd_cli.artifacts._hdf5 import ArrayChunks, Schema, write
 
 DECODED_LIMIT = 2**30  # bytes
@@ -37,6 +37,8 @@ SCHEMA = Schema(
         "history/loss": ("float64", 1),
         "history/seconds": ("float64", 1),
     },
+    optional_attributes={"environment": str, "protected_names": list},
+    optional_arrays=({"groups": ("int64", 1)},),
 )
 
 
@@ -55,7 +57,9 @@ class SyntheticSet:
 
     `images` are float32 [M, C, H, W] in normalised units, class after class; with a `factor` above 1 each
     holds factor² training images (multi-formation). `evaluation` is the protocol to train with; a
-    `learning_rate` other than 0 was learned and replaces the protocol's.
+    `learning_rate` other than 0 was learned and replaces the protocol's. Where each image stands for a group,
+    `groups` (int64 [M]) index `protected_names`. `environment` says what the images were computed by: device,
+    precision, compile, threads, deterministic, torch and fairdd versions ({} in files of version 0.1.0).
     """
 
     images: np.ndarray
@@ -78,6 +82,9 @@ class SyntheticSet:
     dataset_digest: str
     options: Mapping[str, Any]
     seed: int
+    groups: np.ndarray | None = None
+    protected_names: tuple[str, ...] = ()
+    environment: Mapping[str, Any] = field(default_factory=dict)
     path: str = ""
     digest: str = ""
     origin: Mapping[str, str] = field(default_factory=dict)  # created, generated_by
@@ -91,6 +98,8 @@ def write_synthetic(path: str, synthetic: SyntheticSet, force: bool = True) -> s
     attributes["evaluation"] = json.dumps(dict(synthetic.evaluation), sort_keys=True)
     attributes["options"] = json.dumps(dict(synthetic.options), sort_keys=True)
     attributes["seed"] = synthetic.seed
+    if synthetic.environment:
+        attributes["environment"] = json.dumps(dict(synthetic.environment), sort_keys=True)
     arrays: dict[str, np.ndarray | ArrayChunks] = {
         "images": synthetic.images.astype(np.float32),
         "labels": synthetic.labels.astype(np.int64),
@@ -98,6 +107,9 @@ def write_synthetic(path: str, synthetic: SyntheticSet, force: bool = True) -> s
         "history/loss": synthetic.history.loss.astype(np.float64),
         "history/seconds": synthetic.history.seconds.astype(np.float64),
     }
+    if synthetic.groups is not None:
+        arrays["groups"] = synthetic.groups.astype(np.int64)
+        attributes["protected_names"] = list(synthetic.protected_names)
     return write(path, SCHEMA.kind, lambda: attributes, arrays, force)
 
 
@@ -127,8 +139,22 @@ def read_synthetic(path: str) -> SyntheticSet:
             raise container.fail(f"its images, enlarged by 'factor', would take more than {DECODED_LIMIT:,} bytes")
         values["evaluation"] = parsed(container, "evaluation", lambda value: isinstance(value, dict))
         values["options"] = parsed(container, "options", lambda value: isinstance(value, dict))
+        if "environment" in container.attributes:
+            values["environment"] = parsed(container, "environment", lambda value: isinstance(value, dict))
+        if container.names("groups"):
+            values |= _read_groups(container, len(images))
         history = History(*(container.array(f"history/{name}") for name in ("iteration", "loss", "seconds")))
         if not len(history.iteration) == len(history.loss) == len(history.seconds):
             raise container.fail("the arrays of 'history' differ in length")
         origin = {name: container.attributes[name] for name in ("created", "generated_by")}
         return SyntheticSet(images=images, labels=labels, history=history, path=path, origin=origin, **values)
+
+
+def _read_groups(container: Container, images: int) -> dict[str, Any]:
+    """The group that each of the `images` stands for, and the groups' names."""
+    groups, names = container.array("groups"), container.attributes.get("protected_names")
+    if not names or not all(isinstance(name, str) for name in names):
+        raise container.fail("attribute 'protected_names' should name the groups that 'groups' index")
+    if len(groups) != images or groups.min() < 0 or groups.max() >= len(names):
+        raise container.fail(f"'groups' should be {images} numbers in 0…{len(names) - 1}")
+    return {"groups": groups, "protected_names": tuple(names)}

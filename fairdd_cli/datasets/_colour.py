@@ -117,9 +117,7 @@ def coloured_source(request: Request, family: GreyFamily, palette: str, class_na
         std=(0.5,) * 3,
         train=splits["train"],
         test=splits["test"],
-        options={
-            "bias_ratio": bias_ratio,
-            "embedded": request.embedded,
-            "mirror": family is not MNIST,  # a mirrored digit is another digit or none
-        },
+        mirror_keeps_class=family is not MNIST,
+        image_kind="grey",
+        options={"bias_ratio": bias_ratio, "embedded": request.embedded},
     )

@@ -69,8 +69,8 @@ class Source:
     """A data set before it is written. `shape` is (C, H, W).
 
     `mean` and `std` are per channel, in [0, 1] units; where they are None, those of the training images are
-    taken. `options` and `left_out` (how many images, by reason) are for the file's record. `unreadable` (reason
-    by name) fills while pixels are decoded.
+    taken. `mirror_keeps_class` and `image_kind` are those of BiasedDataset. `options` and `left_out` (how many
+    images, by reason) are for the file's record. `unreadable` (reason by name) fills while pixels are decoded.
     """
 
     class_names: Sequence[str]
@@ -80,6 +80,8 @@ class Source:
     std: Sequence[float] | None
     train: Samples
     test: Samples
+    mirror_keeps_class: bool = True
+    image_kind: str = "natural"
     options: Mapping[str, object] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)

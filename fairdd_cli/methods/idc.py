@@ -46,7 +46,7 @@ class Method(GradientMatching):
 
     def for_data(self, dataset: BiasedDataset, ipc: int) -> Self:
         """The published values for grey-level digits and garments, however coloured, or for natural images."""
-        plain = "mnist" in dataset.name
+        plain = dataset.image_kind == "grey"
         rate = (1e-4 if plain else 5e-3) * ipc / 10 * dataset.shape[1] * dataset.shape[2] / 32**2
         return replace(
             self,

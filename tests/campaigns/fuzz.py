@@ -59,7 +59,7 @@ OUTPUTS = {"out.h5", "out.json", "out.png", "out.html"}
 
 def sound_files(folder: Path) -> None:
     """Writes a sound file of each kind to `folder`."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    sys.path.insert(0, str(Path(__file__).parents[1]))
     from conftest import write_toy
 
     write_toy(folder / "dataset.h5", np.array([[4, 2], [2, 4]]))
