@@ -89,5 +89,5 @@ def as_export(synthetic: SyntheticSet) -> Export:
         mean=synthetic.mean,
         std=synthetic.std,
         class_names=synthetic.class_names,
-        origin={**{name: getattr(synthetic, name) for name in names}, **synthetic.origin},
+        origin={**{name: getattr(synthetic, name) for name in names}, **synthetic.provenance},
     )

@@ -22,13 +22,13 @@ from fairdd_cli.metrics import summarise
 class Finding:
     """What is known of one file: `problem` is '' for a sound one whose chain holds.
 
-    `origin` names the files that it was made from, as far as they were looked at.
+    `made_from` names the files that it was made from, as far as they were looked at.
     """
 
     path: str
     kind: str
     digest: str
-    origin: str
+    made_from: str
     problem: str
 
 
@@ -46,29 +46,29 @@ def verify(paths: Sequence[str]) -> list[Finding]:
             found[path] = error
     sound = [artifact for artifact in found.values() if not isinstance(artifact, UsageError)]
     by_digest = {artifact.digest: artifact for artifact in sound}
-    return [_traced(path, entry, by_digest) for path, entry in found.items()]
+    return [_trace(path, entry, by_digest) for path, entry in found.items()]
 
 
-def _traced(path: str, artifact: Artifact | UsageError, by_digest: dict[str, Artifact]) -> Finding:
+def _trace(path: str, artifact: Artifact | UsageError, by_digest: dict[str, Artifact]) -> Finding:
     """The finding of an `artifact`, or of what is wrong with it."""
     if isinstance(artifact, UsageError):
         return Finding(path, "unknown", "", "", str(artifact))
     if isinstance(artifact, BiasedDataset):
         return Finding(path, "data set", artifact.digest, "", "")
     if isinstance(artifact, Experts):
-        digest = str(artifact.origin.get("dataset_digest"))
-        made_from = by_digest[digest].path if digest in by_digest else f"data set {digest[:19]}… (not given)"
-        return Finding(path, "experts", artifact.digest, made_from, "")
+        digest = str(artifact.provenance.get("dataset_digest"))
+        parent_path = by_digest[digest].path if digest in by_digest else f"data set {digest[:19]}… (not given)"
+        return Finding(path, "experts", artifact.digest, parent_path, "")
     parents = {"data set": artifact.dataset_digest}
     if isinstance(artifact, Evaluation) and artifact.synthetic_digest:
         parents = {"synthetic set": artifact.synthetic_digest, **parents}
-    origin, problems = [], []
+    made_from, problems = [], []
     for what, digest in parents.items():
         parent = by_digest.get(digest)
         if parent is None:
-            origin.append(f"{what} {digest[:19]}… (not given)")
+            made_from.append(f"{what} {digest[:19]}… (not given)")
             continue
-        origin.append(parent.path)
+        made_from.append(parent.path)
         if isinstance(parent, BiasedDataset) != (what == "data set"):
             problems.append(f"'{parent.path}' is not a {what}")
         elif isinstance(parent, SyntheticSet) and parent.dataset_digest != artifact.dataset_digest:
@@ -76,25 +76,33 @@ def _traced(path: str, artifact: Artifact | UsageError, by_digest: dict[str, Art
         elif isinstance(parent, Experts) or parent.class_names != artifact.class_names:
             problems.append(f"'{parent.path}' has other classes")
     if isinstance(artifact, Evaluation):
-        problems += _misstated(artifact)
+        problems += _wrong_metrics(artifact)
     kind = "synthetic set" if isinstance(artifact, SyntheticSet) else "evaluation"
-    return Finding(path, kind, artifact.digest, ", ".join(origin), "; ".join(problems))
+    return Finding(path, kind, artifact.digest, ", ".join(made_from), "; ".join(problems))
 
 
-def _misstated(evaluation: Evaluation) -> Iterator[str]:
-    """A line for each network whose metrics, which no digest covers, are not those of its counts."""
-    for network, stated in evaluation.stated.items():
-        counted = evaluation.confusion.get(network)
-        if counted is None or not _agree(stated, summarise(counted)):
+def _wrong_metrics(evaluation: Evaluation) -> Iterator[str]:
+    """A line for each network whose reported metrics, which no digest covers, are not those of its counts."""
+    for network, reported in evaluation.reported.items():
+        confusion = evaluation.confusion.get(network)
+        if confusion is None or not _agree(reported, summarise(confusion)):
             yield f"its metrics of '{network}' are not those of its counts"
 
 
-def _agree(stated: object, found: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether `stated` has the numbers of `found`, to the last digits, and nothing else."""
-    if not isinstance(stated, dict) or stated.keys() != found.keys():
+def _agree(reported: Any, derived: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether the `reported` metrics that this version knows are those `derived`, to the last digits.
+
+    Another version knows other metrics: one that only either of them has is no error.
+    """
+    if not isinstance(reported, dict):
         return False
     try:
-        pairs = [(stated[name][part], value) for name, parts in found.items() for part, value in parts.items()]
-        return all(np.allclose(np.array(a, float), np.array(b, float), equal_nan=True) for a, b in pairs)
-    except (KeyError, TypeError, ValueError):  # of another form
+        return all(
+            np.allclose(np.array(reported[name][part], float), np.array(value, float), equal_nan=True)
+            for name, parts in derived.items()
+            if name in reported
+            for part, value in parts.items()
+            if part in reported[name]
+        )
+    except (TypeError, ValueError, OverflowError):  # of another form
         return False

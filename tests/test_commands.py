@@ -15,6 +15,7 @@ from conftest import Fairdd, write_toy
 from evaluations import write
 
 from fairdd_cli.artifacts import read_dataset, read_evaluation, read_synthetic, stem_of, write_experts
+from fairdd_cli.verify import verify
 
 SMALL = ["--network", "convnet:width=8", "--quiet"]
 
@@ -240,6 +241,28 @@ def test_verify_names_whole_files_in_a_pipe_and_knows_experts(fairdd: Fairdd, da
     (line,) = (line for line in lines if name in line)
     assert line.split()[1] == "experts"
     assert line.split()[-2:] == ["data.h5", "sound"]
+
+
+def test_verify_takes_metrics_of_other_versions(tmp_path: Path) -> None:
+    path = Path(write(tmp_path / "e.json"))
+    content = json.loads(path.read_text())
+    metrics = content["metrics"]["convnet"]
+    del metrics["deo_max"]
+    metrics["metric_of_a_newer_version"] = {"mean": 1.0}
+    metrics["accuracy"]["median"] = 1.0
+    path.write_text(json.dumps(content))
+    assert [finding.problem for finding in verify([str(path)])] == [""]
+
+
+@pytest.mark.parametrize("value", [10**400, [1, 2], "60", None, {"a": 1}])
+def test_verify_refuses_metrics_of_another_form(tmp_path: Path, value: object) -> None:
+    path = Path(write(tmp_path / "e.json"))
+    content = json.loads(path.read_text())
+    content["metrics"]["convnet"]["accuracy"]["mean"] = value
+    path.write_text(json.dumps(content))
+    assert [finding.problem for finding in verify([str(path)])] == [
+        "its metrics of 'convnet' are not those of its counts"
+    ]
 
 
 def test_verify_counts_the_metrics_again(fairdd: Fairdd, tmp_path: Path) -> None:

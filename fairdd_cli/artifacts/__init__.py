@@ -3,7 +3,7 @@
 This package is the only place that opens HDF5 or writes a file.
 """
 
-from fairdd_cli.artifacts._container import stated_kind
+from fairdd_cli.artifacts._container import declared_format
 from fairdd_cli.artifacts._files import (
     CHECKPOINT,
     STREAM,
@@ -43,7 +43,7 @@ Artifact = BiasedDataset | SyntheticSet | Evaluation | Experts
 
 def kind_of(path: str) -> str:
     """The format that the file at `path` states: fairdd/dataset, or likewise synthetic, evaluation, experts."""
-    kind = stated_kind(path)
+    kind = declared_format(path)
     if kind is None:
         return "fairdd/evaluation"  # the one kind that may be JSON; its reader says what is wrong
     if kind == "fairdd/checkpoint":

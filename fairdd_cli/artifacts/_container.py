@@ -16,7 +16,7 @@ import numpy as np
 
 from fairdd_cli.artifacts._files import STREAM, check_readable, read_bytes, shown
 from fairdd_cli.artifacts._hdf5 import ANY, VERSION, Attributes, Schema, content_digest
-from fairdd_cli.artifacts._json import strict
+from fairdd_cli.artifacts._json import strict_loads
 from fairdd_cli.errors import UsageError
 
 PIPE_LIMIT = 16 * 2**30  # bytes; a piped file is held in memory
@@ -223,7 +223,7 @@ class Container:
             raise self.fail(f"its content has digest {found[:19]}…, but it states {self.attributes['digest'][:19]}…")
 
 
-def stated_kind(path: str) -> str | None:
+def declared_format(path: str) -> str | None:
     """The `format` that the file at `path` states, None where it is not HDF5; raises UsageError for a damaged one."""
     check_readable(path)
     try:
@@ -271,12 +271,12 @@ def _refusing(path: str, schema: Schema) -> Iterator[None]:
         ) from error
 
 
-def parsed(container: Container, name: str, check: Callable[[Any], bool]) -> Any:
-    """The JSON in the attribute `name`, refused unless `check` accepts it."""
+def json_attribute(container: Container, name: str) -> dict[str, Any]:
+    """The JSON object in the attribute `name`; raises UsageError for anything else."""
     try:
-        value = strict(container.attributes[name])
+        value = strict_loads(container.attributes[name])
     except ValueError as error:
         raise container.fail(f"attribute '{name}' is not sound JSON: {str(error)[:80]}") from error
-    if not check(value):
-        raise container.fail(f"attribute '{name}' has an unexpected form")
+    if not isinstance(value, dict):
+        raise container.fail(f"attribute '{name}' is not a JSON object")
     return value

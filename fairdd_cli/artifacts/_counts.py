@@ -1,7 +1,7 @@
 """The JSON of an evaluation, without an object for every count.
 
 A report of 10,000 evaluations reads 100 million counts, nearly all of the text; most of its time would go into them.
-Tables that are not exactly as `write_evaluation` writes them are left to `strict`, which also finds what is wrong.
+Tables that are not exactly as `write_evaluation` writes them are left to `strict_loads`, which also finds errors.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fairdd_cli.artifacts._json import strict
+from fairdd_cli.artifacts._json import strict_loads
 
 TABLES = b'"confusion": {'
 NAME = re.compile(rb'(?:, )?"([^"\\]+)": (?=\[)')
@@ -23,14 +23,14 @@ LONGEST = 15  # digits: no number as long could overflow
 def load(content: bytes) -> tuple[Any, dict[str, np.ndarray]]:
     """The value of `content` and the tables int64 [seeds, classes, groups, classes] taken out of its `confusion`.
 
-    Raises ValueError as `strict` does. Without tables, `confusion` still holds whatever was found there.
+    Raises ValueError as `strict_loads` does. Without tables, `confusion` still holds whatever was found there.
     """
     with suppress(ValueError, KeyError, TypeError):
         head, texts = _split(content)
-        values = strict(head.decode())
+        values = strict_loads(head.decode())
         shape = len(values["class_names"]), len(values["protected_names"])
         return values, {name: parse(text, *shape) for name, text in texts.items()}
-    return strict(content.decode()), {}
+    return strict_loads(content.decode()), {}
 
 
 def _split(content: bytes) -> tuple[bytes, dict[str, bytes]]:

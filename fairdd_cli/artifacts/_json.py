@@ -7,7 +7,7 @@ from typing import Any
 DEPTH = 32
 
 
-def strict(text: str) -> Any:
+def strict_loads(text: str) -> Any:
     """The value of `text`; raises ValueError for a key that occurs twice, for NaN and infinity, and beyond DEPTH."""
     try:
         value = json.loads(text, object_pairs_hook=_members, parse_constant=_refuse, parse_float=_finite)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fairdd_cli.artifacts._container import opened, parsed
+from fairdd_cli.artifacts._container import json_attribute, opened
 from fairdd_cli.artifacts._hdf5 import ANY, Schema, write
 
 SCHEMA = Schema(kind="fairdd/checkpoint", attributes={"done": int, "seconds": float}, arrays={"state/*": ANY})
@@ -48,7 +48,7 @@ def read_checkpoint(path: str) -> Checkpoint:
         if attributes["done"] < 0 or attributes["seconds"] < 0:
             raise container.fail("'done' or 'seconds' is out of range")
         return Checkpoint(
-            task=parsed(container, "options", lambda value: isinstance(value, dict)),
+            task=json_attribute(container, "options"),
             seed=attributes["seed"],
             done=attributes["done"],
             seconds=attributes["seconds"],

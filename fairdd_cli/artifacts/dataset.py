@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fairdd_cli.artifacts._container import Container, opened, parsed
+from fairdd_cli.artifacts._container import Container, json_attribute, opened
 from fairdd_cli.artifacts._files import STREAM, read_at
 from fairdd_cli.artifacts._hdf5 import ArrayChunks, Attributes, Schema, write
 
@@ -172,7 +172,7 @@ class BiasedDataset:
     image_kind: str = "natural"
     path: str = ""
     digest: str = ""
-    history: Mapping[str, str] = field(default_factory=dict)  # created, generated_by
+    provenance: Mapping[str, str] = field(default_factory=dict)  # created, generated_by
 
     @property
     def classes(self) -> int:
@@ -260,7 +260,7 @@ def read_dataset(path: str) -> BiasedDataset:
         splits = {name: _read_split(container, name) for name in (*SPLITS, *present)}
         if len({split.images.shape[1:] for split in splits.values()}) > 1:
             raise container.fail(f"the images of {', '.join(splits)} differ in size")
-        options = parsed(container, "options", lambda value: isinstance(value, dict))
+        options = json_attribute(container, "options")
         facts = {**_facts_of_0_1_0(attributes["name"], options), **attributes}
         if facts["image_kind"] not in IMAGE_KINDS:
             raise container.fail(f"attribute 'image_kind' must be one of {', '.join(IMAGE_KINDS)}")
@@ -280,7 +280,7 @@ def read_dataset(path: str) -> BiasedDataset:
             seed=attributes["seed"],
             path=path,
             digest=attributes["digest"],
-            history={name: attributes[name] for name in ("created", "generated_by")},
+            provenance={name: attributes[name] for name in ("created", "generated_by")},
         )
 
 

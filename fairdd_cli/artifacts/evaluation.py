@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fairdd_cli.artifacts._container import opened, parsed
+from fairdd_cli.artifacts._container import json_attribute, opened
 from fairdd_cli.artifacts._counts import load
 from fairdd_cli.artifacts._files import read_bytes, shown, write_bytes
 from fairdd_cli.artifacts._hdf5 import Schema, array_entry, content_digest, with_header, write
@@ -68,8 +68,8 @@ class Evaluation:
     environment: Mapping[str, Any] = field(default_factory=dict)
     path: str = ""
     digest: str = ""
-    origin: Mapping[str, str] = field(default_factory=dict)  # created, generated_by
-    stated: Mapping[str, Any] = field(default_factory=dict)  # the metrics that a JSON file gives for other programs
+    provenance: Mapping[str, str] = field(default_factory=dict)  # created, generated_by
+    reported: Mapping[str, Any] = field(default_factory=dict)  # the metrics that a JSON file gives for other programs
 
 
 def write_evaluation(path: str, evaluation: Evaluation, metrics: Mapping[str, Any], force: bool = True) -> str:
@@ -99,7 +99,7 @@ def read_evaluation(path: str) -> Evaluation:
         with opened(path, SCHEMA) as container:
             values = dict(container.attributes)
             for name in JSON_ENCODED & values.keys():
-                values[name] = parsed(container, name, lambda value: isinstance(value, dict))
+                values[name] = json_attribute(container, name)
             tables = {name.removeprefix("confusion/"): container.array(name) for name in container.names()}
     else:
         values, tables = _read_json(path)
@@ -187,9 +187,9 @@ def _checked(path: str, values: dict[str, Any], tables: dict[str, np.ndarray]) -
             )
         if table.min() < 0 or table.max() > 2**40 or table.sum(axis=(1, 2, 3)).min() < 1:
             raise fail(f"the table of '{name}' does not hold counts")
-    origin = {name: values[name] for name in ("created", "generated_by")}
+    provenance = {name: values[name] for name in ("created", "generated_by")}
     names = (*SCHEMA.attributes, *(SCHEMA.optional_attributes.keys() & values.keys()), "options", "seed", "digest")
     kept = {name: values[name] for name in names}
-    stated = values.get("metrics")
-    stated = stated if isinstance(stated, dict) else {}
-    return Evaluation(confusion=tables, path=path, origin=origin, stated=stated, **kept)
+    reported = values.get("metrics")
+    reported = reported if isinstance(reported, dict) else {}
+    return Evaluation(confusion=tables, path=path, provenance=provenance, reported=reported, **kept)

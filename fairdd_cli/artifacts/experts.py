@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fairdd_cli.artifacts._container import opened, parsed
+from fairdd_cli.artifacts._container import json_attribute, opened
 from fairdd_cli.artifacts._files import STREAM, read_at
 from fairdd_cli.artifacts._hdf5 import ArrayChunks, Schema, write
 from fairdd_cli.errors import UsageError
@@ -26,14 +26,14 @@ SCHEMA = Schema(
 class Experts:
     """Trajectories [targets * experts, epochs + 1, parameters], those of a target together, that stay in their file.
 
-    `origin` says what they were made from and how: whoever uses them compares it with what they need.
+    `provenance` says what they were made from and how: whoever uses them compares it with what they need.
     """
 
     path: str
     offset: int
     shape: tuple[int, int, int]
     targets: int
-    origin: Mapping[str, Any]
+    provenance: Mapping[str, Any]
     digest: str
 
     @property
@@ -54,11 +54,11 @@ class Experts:
 
 
 def write_experts(
-    path: str, origin: Mapping[str, Any], seed: int, targets: int, shape: tuple[int, int, int], parts: Iterable[Any]
+    path: str, provenance: Mapping[str, Any], seed: int, targets: int, shape: tuple[int, int, int], parts: Iterable[Any]
 ) -> None:
     """Writes trajectories of `shape`, given as `parts` [1, epochs + 1, parameters], to the file `path`."""
-    attributes = {name: origin[name] for name in ("dataset", "dataset_digest", "network")}
-    attributes |= {"targets": targets, "options": json.dumps(dict(origin), sort_keys=True), "seed": seed}
+    attributes = {name: provenance[name] for name in ("dataset", "dataset_digest", "network")}
+    attributes |= {"targets": targets, "options": json.dumps(dict(provenance), sort_keys=True), "seed": seed}
     write(path, SCHEMA.kind, lambda: attributes, {"trajectories": ArrayChunks(shape, "float32", parts)}, force=False)
 
 
@@ -76,6 +76,6 @@ def read_experts(path: str) -> Experts:
             offset=container.offset("trajectories"),
             shape=(rows, epochs, parameters),
             targets=targets,
-            origin=parsed(container, "options", lambda value: isinstance(value, dict)),
+            provenance=json_attribute(container, "options"),
             digest=container.attributes["digest"],
         )

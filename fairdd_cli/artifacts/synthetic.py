@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fairdd_cli.artifacts._container import Container, opened, parsed
+from fairdd_cli.artifacts._container import Container, json_attribute, opened
 from fairdd_cli.artifacts._hdf5 import ArrayChunks, Schema, write
 
 DECODED_LIMIT = 2**30  # bytes
@@ -87,7 +87,7 @@ class SyntheticSet:
     environment: Mapping[str, Any] = field(default_factory=dict)
     path: str = ""
     digest: str = ""
-    origin: Mapping[str, str] = field(default_factory=dict)  # created, generated_by
+    provenance: Mapping[str, str] = field(default_factory=dict)  # created, generated_by
 
 
 def write_synthetic(path: str, synthetic: SyntheticSet, force: bool = True) -> str:
@@ -137,17 +137,17 @@ def read_synthetic(path: str) -> SyntheticSet:
             raise container.fail("'learning_rate' must be a number of at least 0")
         if images.nbytes * values["factor"] ** 2 > DECODED_LIMIT:
             raise container.fail(f"its images, enlarged by 'factor', would take more than {DECODED_LIMIT:,} bytes")
-        values["evaluation"] = parsed(container, "evaluation", lambda value: isinstance(value, dict))
-        values["options"] = parsed(container, "options", lambda value: isinstance(value, dict))
+        values["evaluation"] = json_attribute(container, "evaluation")
+        values["options"] = json_attribute(container, "options")
         if "environment" in container.attributes:
-            values["environment"] = parsed(container, "environment", lambda value: isinstance(value, dict))
+            values["environment"] = json_attribute(container, "environment")
         if container.names("groups"):
             values |= _read_groups(container, len(images))
         history = History(*(container.array(f"history/{name}") for name in ("iteration", "loss", "seconds")))
         if not len(history.iteration) == len(history.loss) == len(history.seconds):
             raise container.fail("the arrays of 'history' differ in length")
-        origin = {name: container.attributes[name] for name in ("created", "generated_by")}
-        return SyntheticSet(images=images, labels=labels, history=history, path=path, origin=origin, **values)
+        provenance = {name: container.attributes[name] for name in ("created", "generated_by")}
+        return SyntheticSet(images=images, labels=labels, history=history, path=path, provenance=provenance, **values)
 
 
 def _read_groups(container: Container, images: int) -> dict[str, Any]:

@@ -200,7 +200,7 @@ def _described(artifact: "Artifact") -> dict[str, Any]:
         _, epochs, parameters = artifact.shape
         made = f"{artifact.experts} for each of {artifact.targets} targets, {epochs - 1} epochs"
         trajectories = f"{made}, {parameters:,} parameters"
-        return {"kind": "experts", "trajectories": trajectories, **artifact.origin, "digest": artifact.digest}
+        return {"kind": "experts", "trajectories": trajectories, **artifact.provenance, "digest": artifact.digest}
     if isinstance(artifact, BiasedDataset):
         shape = "x".join(map(str, artifact.shape))
         facts: dict[str, Any] = {
@@ -210,7 +210,7 @@ def _described(artifact: "Artifact") -> dict[str, Any]:
             "bias ratio": f"{artifact.bias_ratio:.4g}",
             "mean, std": f"{_numbers(artifact.mean)}; {_numbers(artifact.std)}",
         }
-        origin = artifact.history
+        origin = artifact.provenance
     elif isinstance(artifact, SyntheticSet):
         shape = "x".join(map(str, artifact.images.shape[1:]))
         facts = {
@@ -227,7 +227,7 @@ def _described(artifact: "Artifact") -> dict[str, Any]:
         if len(artifact.history.loss):
             facts["loss"] = f"{artifact.history.loss[0]:.4g} -> {artifact.history.loss[-1]:.4g}"
             facts["time"] = f"{artifact.history.seconds[-1]:.1f} s"
-        origin = artifact.origin
+        origin = artifact.provenance
     else:
         facts = {
             "kind": "evaluation",
@@ -238,7 +238,7 @@ def _described(artifact: "Artifact") -> dict[str, Any]:
             "synthetic set": artifact.synthetic_digest or "none, trained on the whole data set",
             "data set": artifact.dataset_digest,
         }
-        origin = artifact.origin
+        origin = artifact.provenance
     made = f"{origin['generated_by']}, {origin['created']}"
     options = json.dumps(dict(artifact.options))
     return {**facts, "seed": artifact.seed, "options": options, "made by": made, "digest": artifact.digest}

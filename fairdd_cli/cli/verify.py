@@ -29,7 +29,7 @@ def verify(
     for name in ("file", "kind", "digest", "made from", "finding"):
         table.add_column(name, overflow="fold")
     for finding in findings:
-        words = (finding.path, finding.kind, finding.digest[:19], finding.origin, finding.problem or "sound")
+        words = (finding.path, finding.kind, finding.digest[:19], finding.made_from, finding.problem or "sound")
         table.add_row(*map(literal, words))
     if not quiet:
         product(table)

@@ -56,10 +56,10 @@ def obtained(
     if processes.first:
         remove_parts(path)  # a run that was killed may have left some
     for name, value in wanted.items():
-        if found.origin.get(name) != value:
+        if found.provenance.get(name) != value:
             raise UsageError(
-                f"the experts in '{path}' were made with {name} {_shown(found.origin.get(name))}, but this run needs "
-                f"{_shown(value)}; name another file with --experts, and they are made"
+                f"the experts in '{path}' were made with {name} {_shown(found.provenance.get(name))}, but this run "
+                f"needs {_shown(value)}; name another file with --experts, and they are made"
             )
     return found
 

@@ -241,7 +241,7 @@ def _provenance(row: Row, name: str) -> str:
 def _facts(run: Run) -> Iterator[tuple[str, object]]:
     evaluation = run.evaluation
     yield "file", evaluation.path
-    yield "made by", f"{evaluation.origin.get('generated_by', '')}, {evaluation.origin.get('created', '')}"
+    yield "made by", f"{evaluation.provenance.get('generated_by', '')}, {evaluation.provenance.get('created', '')}"
     yield "test images", f"{int(run.cells.total[0].sum()):,}, {run.cells.total.shape[0]} networks"
     yield "time, memory", f"{evaluation.seconds:,.0f} s, {evaluation.peak_memory / 2**20:,.0f} MiB at most"
     yield "protocol", ", ".join(f"{key} {value}" for key, value in evaluation.protocol.items())

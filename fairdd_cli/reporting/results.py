@@ -85,7 +85,7 @@ def _read_one(path: str) -> list[Run]:
     kept = replace(
         evaluation,
         confusion={},
-        stated={},
+        reported={},
         class_names=tuple(map(clean, evaluation.class_names)),
         protected_names=tuple(map(clean, evaluation.protected_names)),
     )
