@@ -16,7 +16,7 @@ from fairdd_cli.artifacts import (
     write_dataset,
 )
 from fairdd_cli.datasets import DATASETS
-from fairdd_cli.datasets._cells import CUT, drawn, equal_cells
+from fairdd_cli.datasets._cells import BALANCING, balanced_test_split, sample_cells
 from fairdd_cli.datasets._source import Request, Samples, Source
 from fairdd_cli.errors import UsageError
 from fairdd_cli.runtime.device import Progress, Streams
@@ -77,13 +77,13 @@ def build(
     streams = Streams(request.seed)
     orders = {"train": _by_cell(source.train, groups), "test": _by_cell(source.test, groups)}
     if limit is not None:
-        orders["train"] = _limited(orders["train"], source.train, groups, limit, streams)
+        orders["train"] = _proportional_subset(orders["train"], source.train, groups, limit, streams)
     left_out = dict(source.left_out)
     if request.test_per_cell is not None:
-        kept = _cut(orders["test"], source, request.test_per_cell, streams)
-        left_out[CUT] = left_out.get(CUT, 0) + len(orders["test"]) - len(kept)
+        kept = _balanced_subset(orders["test"], source, request.test_per_cell, streams)
+        left_out[BALANCING] = left_out.get(BALANCING, 0) + len(orders["test"]) - len(kept)
         orders["test"] = kept
-    splits = {split: _described(split, order, source) for split, order in orders.items()}
+    splits = {split: _sorted_split(split, order, source) for split, order in orders.items()}
     total = sum(map(len, orders.values()))
     check_space(path, total * int(np.prod(source.shape) + 16) + OVERHEAD)
     dataset = BiasedDataset(
@@ -106,7 +106,7 @@ def build(
         },
         seed=request.seed,
     )
-    levels = Levels(source.shape[0])
+    levels = ChannelHistogram(source.shape[0])
 
     def finalize(dataset: BiasedDataset) -> BiasedDataset:
         if source.unreadable:
@@ -118,13 +118,13 @@ def build(
         blocks = {}
         for split, order in orders.items():
             measured = levels if split == "train" and not dataset.mean else None
-            parts = _watched(getattr(source, split).pixels.blocks(order), progress, measured)
+            parts = _reported(getattr(source, split).pixels.blocks(order), progress, measured)
             blocks[split] = ArrayChunks((len(order), *source.shape), "uint8", stack.enter_context(closing(parts)))
         digest = write_dataset(path, dataset, blocks, force, finalize)
     return replace(finalize(dataset), path=path, digest=digest)
 
 
-class Levels:
+class ChannelHistogram:
     """How often each channel takes each of the 256 levels: exact, and as small for a million images as for one."""
 
     def __init__(self, channels: int) -> None:
@@ -153,7 +153,7 @@ def _by_cell(samples: Samples, groups: int) -> np.ndarray:
     return np.argsort(samples.labels * groups + samples.protected, kind="stable")
 
 
-def _limited(order: np.ndarray, samples: Samples, groups: int, limit: int, streams: Streams) -> np.ndarray:
+def _proportional_subset(order: np.ndarray, samples: Samples, groups: int, limit: int, streams: Streams) -> np.ndarray:
     """`limit` entries of `order`, drawn from each cell in proportion to its size (largest remainders round up)."""
     if not 1 <= limit <= len(order):
         raise UsageError(f"--limit {limit} is out of range: the training split has {len(order):,} images")
@@ -161,34 +161,34 @@ def _limited(order: np.ndarray, samples: Samples, groups: int, limit: int, strea
     share = np.bincount(cells) * limit / len(order)
     kept = np.floor(share).astype(np.int64)
     kept[np.argsort(kept - share, kind="stable")[: limit - kept.sum()]] += 1
-    chosen: np.ndarray = order[drawn(cells, kept, streams.numpy("limit"))]
-    return chosen
+    subset: np.ndarray = order[sample_cells(cells, kept, streams.numpy("limit"))]
+    return subset
 
 
-def _cut(order: np.ndarray, source: Source, per_cell: int, streams: Streams) -> np.ndarray:
+def _balanced_subset(order: np.ndarray, source: Source, per_cell: int, streams: Streams) -> np.ndarray:
     """`per_cell` entries of each cell of the test split's `order`."""
     labels, protected = source.test.labels[order], source.test.protected[order]
-    chosen = equal_cells(
+    chosen = balanced_test_split(
         labels, protected, source.class_names, source.protected_names, per_cell, streams.numpy("test per cell")
     )
-    cut: np.ndarray = order[chosen]
-    return cut
+    subset: np.ndarray = order[chosen]
+    return subset
 
 
-def _described(split: str, order: np.ndarray, source: Source) -> Split:
+def _sorted_split(split: str, order: np.ndarray, source: Source) -> Split:
     """The `split` in the given order, without images; UsageError where a class has none."""
     samples: Samples = getattr(source, split)
     nowhere = MemoryImages(np.empty((0, *source.shape), np.uint8))
     classes, groups = len(source.class_names), len(source.protected_names)
-    described = Split.sorted_by_cell(nowhere, samples.labels[order], samples.protected[order], classes, groups)
-    empty = np.flatnonzero(described.count.sum(axis=1) == 0)
+    result = Split.sorted_by_cell(nowhere, samples.labels[order], samples.protected[order], classes, groups)
+    empty = np.flatnonzero(result.count.sum(axis=1) == 0)
     if len(empty):
         raise UsageError(f"class '{source.class_names[empty[0]]}' has no image in the {split} split")
-    return described
+    return result
 
 
-def _watched(
-    parts: Iterator[np.ndarray], progress: Progress, levels: Levels | None
+def _reported(
+    parts: Iterator[np.ndarray], progress: Progress, levels: ChannelHistogram | None
 ) -> Generator[np.ndarray, None, None]:
     for part in parts:
         if levels:

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from image_trees import flat, levels, made, table
 
 from fairdd_cli.artifacts import FileImages, read_dataset
-from fairdd_cli.datasets._cells import drawn, equal_cells
+from fairdd_cli.datasets._cells import balanced_test_split, sample_cells
 from fairdd_cli.datasets._parallel import AHEAD, ordered_fill
 from fairdd_cli.datasets._source import Request
 from fairdd_cli.errors import UsageError, WorkError
-from fairdd_cli.make_dataset import Levels, make
+from fairdd_cli.make_dataset import ChannelHistogram, make
 from fairdd_cli.runtime.device import ImageStore, Silent, open_runtime
 
 EMBEDDED = Request(embedded=True)
@@ -38,10 +38,10 @@ def photographs(root: Path, per_cell: int) -> Request:
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=60), st.integers(0, 9))
-def test_drawn_takes_as_many_of_each_cell_as_asked(cells: list[int], seed: int) -> None:
+def test_sample_cells_takes_as_many_of_each_cell_as_asked(cells: list[int], seed: int) -> None:
     sizes = np.bincount(cells, minlength=6)
     counts = np.minimum(sizes, seed)
-    chosen = drawn(np.array(cells), counts, np.random.default_rng(seed))
+    chosen = sample_cells(np.array(cells), counts, np.random.default_rng(seed))
     assert np.array_equal(np.bincount(np.array(cells)[chosen], minlength=6), counts)
     assert np.array_equal(chosen, np.unique(chosen))
 
@@ -49,7 +49,7 @@ def test_drawn_takes_as_many_of_each_cell_as_asked(cells: list[int], seed: int) 
 @given(st.integers(1, 8), st.integers(1, 8), st.integers(0, 9))
 def test_equal_cells_are_as_large_as_the_smallest(first: int, second: int, seed: int) -> None:
     labels, protected = np.repeat([0, 0, 1, 1], [first, second, 9, 9]), np.repeat([0, 1, 0, 1], [first, second, 9, 9])
-    chosen = equal_cells(labels, protected, "ab", "xy", None, np.random.default_rng(seed))
+    chosen = balanced_test_split(labels, protected, "ab", "xy", None, np.random.default_rng(seed))
     assert (np.bincount(labels[chosen] * 2 + protected[chosen]) == min(first, second)).all()
 
 
@@ -171,7 +171,7 @@ def test_too_little_disk_is_said_before_anything_is_decoded(tmp_path: Path, monk
 @given(st.integers(0, 2**32))
 def test_levels_tell_mean_and_deviation(seed: int) -> None:
     images = np.random.default_rng(seed).integers(0, 256, (6, 3, 4, 5), np.uint8)
-    levels = Levels(3)
+    levels = ChannelHistogram(3)
     levels.add(images[:2])
     levels.add(images[2:])
     assert levels.mean() == pytest.approx((images / 255).mean(axis=(0, 2, 3)))

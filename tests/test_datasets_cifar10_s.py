@@ -10,6 +10,7 @@ from image_trees import made
 from PIL import Image
 
 from fairdd_cli.datasets import cifar10_s
+from fairdd_cli.datasets._bias import assign_biased_groups
 from fairdd_cli.datasets._source import Request
 from fairdd_cli.errors import UsageError
 
@@ -56,7 +57,7 @@ def test_grey_is_the_luma_of_pillow() -> None:
 
 def test_full_counts_are_those_of_the_table() -> None:
     labels = np.repeat(np.arange(10), 5000)
-    protected = cifar10_s.biased_groups(labels, 0.9, np.random.default_rng(0))
+    protected = assign_biased_groups(labels, cifar10_s.MAJORITY_GROUP, 2, 0.9, np.random.default_rng(0))
     count = np.bincount(labels * 2 + protected).reshape(10, 2)
     assert count.tolist() == [[4500, 500]] * 5 + [[500, 4500]] * 5
 

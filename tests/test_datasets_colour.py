@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from image_trees import made
 
-from fairdd_cli.datasets._cells import tied_groups
+from fairdd_cli.datasets._bias import assign_biased_groups
 from fairdd_cli.datasets._colour import COLOURS, PALETTES, colourise
 from fairdd_cli.datasets._idx import FILES
 from fairdd_cli.datasets._source import Request
@@ -32,7 +32,7 @@ def test_colours_are_those_of_the_map() -> None:
 @given(st.integers(10, 400), st.floats(0.1, 1), st.integers(0, 99))
 def test_bias_ties_each_class_to_its_colour(size: int, ratio: float, seed: int) -> None:
     labels = np.repeat(np.arange(10), size)
-    protected = tied_groups(labels, 10, ratio, np.random.default_rng(seed))
+    protected = assign_biased_groups(labels, range(10), 10, ratio, np.random.default_rng(seed))
     count = np.histogram2d(labels, protected, [np.arange(11)] * 2)[0].astype(int)
     assert (np.diag(count) == int(ratio * size)).all()
     rest = size - int(ratio * size)
@@ -73,8 +73,8 @@ def test_layouts(tmp_path: Path, name: str, folder: str, packed: bool) -> None:
 
 
 def test_full_counts_are_those_of_the_table() -> None:
-    train = tied_groups(np.repeat(np.arange(10), 6000), 10, 0.9, np.random.default_rng(0))
-    test = tied_groups(np.repeat(np.arange(10), 1000), 10, 0.1, np.random.default_rng(0))
+    train = assign_biased_groups(np.repeat(np.arange(10), 6000), range(10), 10, 0.9, np.random.default_rng(0))
+    test = assign_biased_groups(np.repeat(np.arange(10), 1000), range(10), 10, 0.1, np.random.default_rng(0))
     assert np.bincount(train[:6000], minlength=10)[0] == 5400
     assert (np.bincount(test + 10 * np.repeat(np.arange(10), 1000)) == 100).all()
 

@@ -82,7 +82,7 @@ def test_celeba_counts_are_those_of_the_table(tmp_path: Path) -> None:
     assert len(people) == 202_599
     celeba(tmp_path, people, images=False)
     lists = (tmp_path / f"list_{which}.txt" for which in ("attr_celeba", "eval_partition"))
-    source = undecoded(celeba_set.annotated(tmp_path, *lists, None, ()))
+    source = undecoded(celeba_set.image_table(tmp_path, *lists, None, ()))
     assert len(source.train.labels) == 162_770
     assert np.round(class_bias(counts(source, "train")), 2).tolist() == [0.62, 0.77]
     assert counts(source, "test").tolist() == [[1_914] * 2] * 2
@@ -181,7 +181,7 @@ def test_utkface_counts_are_those_of_the_table() -> None:
     ]
     names += ["39_1_20170116174525125.jpg.chip.jpg"] * 3
     assert len(names) == 23_708
-    table = utkface.described(Path(), names)
+    table = utkface.image_table(Path(), names)
     source = undecoded(table, utkface.TEST_PER_CELL)
     assert (len(source.train.labels), len(source.test.labels)) == (20_813, 1_200)
     assert (counts(source, "test") == 100).all()
@@ -229,7 +229,7 @@ def test_bffhq_counts_are_those_of_the_table() -> None:
     names = [f"0.5pct/align/{age}/{number}_{age}_{age}.png" for age in (0, 1) for number in range(9_552)]
     names += [f"0.5pct/conflict/{age}/{number}_{age}_{1 - age}.png" for age in (0, 1) for number in range(48)]
     names += [f"test/{number}_{number % 2}_{number // 2 % 2}.png" for number in range(1_000)]
-    source = undecoded(bffhq.described(Path(), names))
+    source = undecoded(bffhq.image_table(Path(), names))
     assert (len(source.train.labels), len(source.test.labels)) == (19_200, 1_000)
     assert class_bias(counts(source, "train")).tolist() == [0.995, 0.995]
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from image_trees import flat, levels, made, table
 
-from fairdd_cli.datasets._cells import CUT, combined
+from fairdd_cli.datasets._cells import BALANCING, intersectional_groups
 from fairdd_cli.datasets._source import Request
 from fairdd_cli.errors import UsageError
 
@@ -81,10 +81,10 @@ def test_a_given_split_is_cut_to_its_smallest_cell(tmp_path: Path) -> None:
     assert (dataset.test.count == min(cells)).all()
     assert set(levels(dataset, "train")) == {row[0] for row in rows if row[5] == "train"}
     assert set(levels(dataset, "test")) <= {row[0] for row in test}
-    assert dataset.options["left_out"] == {"validation": 18, CUT: len(test) - 4 * min(cells)}
+    assert dataset.options["left_out"] == {"validation": 18, BALANCING: len(test) - 4 * min(cells)}
     assert len(test) > 4 * min(cells)
     fewer = made("folder", tmp_path / "fewer.h5", asked(tmp_path, split="split", test_per_cell=1))
-    assert fewer.options["left_out"] == {"validation": 18, CUT: len(test) - 4}
+    assert fewer.options["left_out"] == {"validation": 18, BALANCING: len(test) - 4}
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
@@ -221,8 +221,8 @@ def test_product_of_attributes(rows: list[list[int]]) -> None:
     values, names = np.array(rows), ("a", "b", "c")
     if len({tuple(row) for row in rows}) == 1:
         with pytest.raises(UsageError, match="one group"):
-            combined([(column, names) for column in values.T])
+            intersectional_groups([(column, names) for column in values.T])
         return
-    protected, groups = combined([(column, names) for column in values.T])
+    protected, groups = intersectional_groups([(column, names) for column in values.T])
     assert [groups[value] for value in protected] == [" & ".join(names[v] for v in row) for row in rows]
     assert sorted(set(protected)) == list(range(len(groups)))

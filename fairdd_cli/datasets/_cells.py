@@ -1,4 +1,4 @@
-"""Samples by cell: how a bias is laid on them, and how equal or smaller numbers of each cell are drawn."""
+"""Samples by cell: intersectional groups, and how equal or smaller numbers of each cell are drawn."""
 
 from collections.abc import Sequence
 
@@ -6,36 +6,10 @@ import numpy as np
 
 from fairdd_cli.errors import UsageError
 
-CUT = "of the test split, for cells of one size"  # why images are left out
+BALANCING = "of the test split, for cells of one size"  # why images are left out
 
 
-def tied_groups(labels: np.ndarray, classes: int, bias_ratio: float, generator: np.random.Generator) -> np.ndarray:
-    """Protected values int64 [N] that tie class c to group c, as FairDD's colour-biased sets do.
-
-    int(`bias_ratio` * n_c) samples of class c, chosen at random, get group c; the rest is dealt out to the other
-    groups in order, in chunks of ceil(rest / (classes - 1)).
-    """
-    check_bias_ratio(bias_ratio, classes)
-    protected = np.empty(len(labels), np.int64)
-    for label in range(classes):
-        members = generator.permutation(np.flatnonzero(labels == label))
-        tied = int(bias_ratio * len(members))
-        chunk = max(1, -(-(len(members) - tied) // (classes - 1)))
-        others = np.delete(np.arange(classes), label)
-        protected[members[:tied]] = label
-        protected[members[tied:]] = others[np.arange(len(members) - tied) // chunk]
-    return protected
-
-
-def check_bias_ratio(bias_ratio: float, groups: int) -> None:
-    """Raises UsageError for a majority share that `groups` groups cannot have."""
-    if not 1 / groups <= bias_ratio <= 1:
-        raise UsageError(
-            f"--bias-ratio {bias_ratio:g} is out of range: with {groups} groups it lies in {1 / groups:g} … 1"
-        )
-
-
-def combined(attributes: Sequence[tuple[np.ndarray, Sequence[str]]]) -> tuple[np.ndarray, tuple[str, ...]]:
+def intersectional_groups(attributes: Sequence[tuple[np.ndarray, Sequence[str]]]) -> tuple[np.ndarray, tuple[str, ...]]:
     """Several protected attributes as one, their product: (values int64 [N], names such as "female & necktie").
 
     Each attribute is (values [N], names). Combinations that no sample has are no groups. Raises UsageError where
@@ -54,7 +28,7 @@ def combined(attributes: Sequence[tuple[np.ndarray, Sequence[str]]]) -> tuple[np
     return protected.astype(np.int64), tuple(names[index] for index in present)
 
 
-def drawn(cells: np.ndarray, counts: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def sample_cells(cells: np.ndarray, counts: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """Positions, sorted, of `counts[cell]` samples of each cell, drawn without replacement.
 
     `cells` [N] holds the number of each sample's cell; each must hold as many as are wanted.
@@ -66,7 +40,7 @@ def drawn(cells: np.ndarray, counts: np.ndarray, generator: np.random.Generator)
     return np.sort(order[place < np.repeat(counts, sizes)])
 
 
-def equal_cells(
+def balanced_test_split(
     labels: np.ndarray,
     protected: np.ndarray,
     class_names: Sequence[str],
@@ -94,4 +68,4 @@ def equal_cells(
             f"--test-per-cell {per_cell} is out of range: the smallest cell, {name}, has {sizes[smallest]:,} images "
             "to test on"
         )
-    return drawn(cells, np.full(len(sizes), sizes[smallest] if per_cell is None else per_cell), generator)
+    return sample_cells(cells, np.full(len(sizes), sizes[smallest] if per_cell is None else per_cell), generator)

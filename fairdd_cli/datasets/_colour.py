@@ -1,11 +1,11 @@
-"""Colour-biased MNIST and Fashion-MNIST (FairDD, NeurIPS 2025): class c is tied to colour c."""
+"""Colour-biased MNIST and Fashion-MNIST (FairDD, NeurIPS 2025): class c is correlated with colour c."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from fairdd_cli.datasets._cells import tied_groups
+from fairdd_cli.datasets._bias import assign_biased_groups
 from fairdd_cli.datasets._idx import MNIST, GreyFamily, load_grey
 from fairdd_cli.datasets._source import Request, Samples, Source
 from fairdd_cli.runtime.device import Streams
@@ -41,13 +41,13 @@ SIDE, CORNER = 32, 4  # a 28x28 image fills rows and columns 4…31 of a black 3
 BLOCK = 2048  # images coloured at a time
 
 
-def glowing(colour: np.ndarray) -> np.ndarray:
+def foreground_palette(colour: np.ndarray) -> np.ndarray:
     """uint8 [256, colours, 3]: for each grey value, the `colour` [colours, 3] in proportion to it, on black."""
     grey = np.arange(256)[:, None, None]
     return np.asarray(grey * colour // 255, np.uint8)
 
 
-def veiled(colour: np.ndarray) -> np.ndarray:
+def background_palette(colour: np.ndarray) -> np.ndarray:
     """uint8 [256, colours, 3]: the `colour` in proportion to 255 - grey, over a wrapped white.
 
     The published data were made in 8-bit arithmetic, where the white share 255 * grey wraps to -grey modulo 256
@@ -59,7 +59,7 @@ def veiled(colour: np.ndarray) -> np.ndarray:
     return np.asarray(((255 - grey) * colour // 255 - grey - lower) % 256, np.uint8)
 
 
-def thresholded(below: np.ndarray, above: np.ndarray) -> np.ndarray:
+def threshold_palette(below: np.ndarray, above: np.ndarray) -> np.ndarray:
     """uint8 [256, colours, 3]: `below` (both [colours, 3]) for grey values under 128 and `above` for the others."""
     grey = np.arange(256)[:, None, None]
     return np.where(grey < 128, below, above).astype(np.uint8)
@@ -68,10 +68,10 @@ def thresholded(below: np.ndarray, above: np.ndarray) -> np.ndarray:
 _COLOUR = np.array(list(COLOURS.values()))
 _BLACK = np.zeros_like(_COLOUR)
 PALETTES = {
-    "mnist-fg": thresholded(_BLACK, _COLOUR),
-    "mnist-bg": thresholded(_COLOUR, _BLACK),
-    "fmnist-fg": glowing(_COLOUR),
-    "fmnist-bg": veiled(_COLOUR),
+    "mnist-fg": threshold_palette(_BLACK, _COLOUR),
+    "mnist-bg": threshold_palette(_COLOUR, _BLACK),
+    "fmnist-fg": foreground_palette(_COLOUR),
+    "fmnist-bg": background_palette(_COLOUR),
 }
 
 
@@ -107,7 +107,9 @@ def coloured_source(request: Request, family: GreyFamily, palette: str, class_na
     streams, splits = Streams(request.seed), {}
     for split, ratio in (("train", bias_ratio), ("test", 1 / len(COLOURS))):
         labels = grey[split].labels
-        protected = tied_groups(labels, len(COLOURS), ratio, streams.numpy(f"bias/{split}"))
+        protected = assign_biased_groups(
+            labels, range(len(COLOURS)), len(COLOURS), ratio, streams.numpy(f"bias/{split}")
+        )
         splits[split] = Samples(labels, protected, ColouredPixels(grey[split].images, protected, PALETTES[palette]))
     return Source(
         class_names=class_names,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fairdd_cli.datasets._cells import CUT, equal_cells
+from fairdd_cli.datasets._cells import BALANCING, balanced_test_split
 from fairdd_cli.datasets._decode import Geometry, decode_all
 from fairdd_cli.datasets._parallel import ordered_fill, usable_cores
 from fairdd_cli.datasets._source import Request, Samples, Source
@@ -105,7 +105,7 @@ def file_source(
         left_out={
             **table.left_out,
             "unreadable": int(np.sum(~readable)),
-            CUT: 0 if table.part is None else int(np.sum(table.part[readable] == TEST)) - len(found["test"]),
+            BALANCING: 0 if table.part is None else int(np.sum(table.part[readable] == TEST)) - len(found["test"]),
         },
         unreadable=unreadable,
     )
@@ -126,7 +126,7 @@ def _split(
         if not len(candidates):
             raise UsageError("no image belongs to the test split, so that nothing could be evaluated")
     test = candidates[
-        equal_cells(
+        balanced_test_split(
             table.labels[candidates],
             table.protected[candidates],
             table.class_names,

@@ -66,7 +66,7 @@ def _read(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
 
 
 @dataclass
-class Faults:
+class RowErrors:
     """What is wrong with a table, told together so that it can be mended in one go."""
 
     path: Path
@@ -87,7 +87,7 @@ class Faults:
             raise UsageError("\n".join([f"'{self.path}' has {self.count:,} {noun}:", *self.lines, *more]))
 
 
-class Inside:
+class ConfinedFolder:
     """Files inside a folder. What a table names is never looked for elsewhere, neither by `..` nor through a link."""
 
     def __init__(self, folder: Path) -> None:
@@ -116,7 +116,7 @@ class Inside:
         return real if real.is_relative_to(self.real) else None
 
 
-def path_column(table: Table, inside: Inside, others: Sequence[int]) -> int:
+def path_column(table: Table, inside: ConfinedFolder, others: Sequence[int]) -> int:
     """The column, none of the `others`, whose first rows most often lead to a file inside the folder.
 
     Raises UsageError where none does.

@@ -35,10 +35,10 @@ def source(request: Request) -> Source:
     if found is None:
         raise LAYOUT.missing(root, request.download)
     folder = found["test/*_AGE_GENDER.png"].parents[1]
-    return file_source(request, described(folder, image_names(folder, *PATTERNS)), MEAN, STD)
+    return file_source(request, image_table(folder, image_names(folder, *PATTERNS)), MEAN, STD)
 
 
-def described(folder: Path, names: list[str]) -> ImageTable:
+def image_table(folder: Path, names: list[str]) -> ImageTable:
     """The images as their `names` (paths below the `folder`) describe them; malformed ones are counted as left out."""
     matches = [(name, matched) for name in names if (matched := NAME.fullmatch(name))]
     return ImageTable(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fairdd_cli.datasets._cells import combined
+from fairdd_cli.datasets._cells import intersectional_groups
 from fairdd_cli.datasets._files import OPTIONS as FILE_OPTIONS
 from fairdd_cli.datasets._files import TEST, TRAIN, ImageTable, file_source
 from fairdd_cli.datasets._layout import Layout
@@ -57,7 +57,7 @@ def source(request: Request) -> Source:
     if found is None:
         raise LAYOUT.missing(root, request.download)
     folder = found[IMAGES].parent
-    table = annotated(folder, found[ATTRIBUTES], found[PARTITION], request.target, request.protected)
+    table = image_table(folder, found[ATTRIBUTES], found[PARTITION], request.target, request.protected)
     present = {entry.name for entry in os.scandir(folder)}
     missing = [name for name in table.names if name not in present]
     if missing:
@@ -68,11 +68,11 @@ def source(request: Request) -> Source:
     return file_source(request, table, MEAN, STD)
 
 
-def annotated(
+def image_table(
     folder: Path, attributes: Path, partition: Path, target: str | None, protected: Sequence[str]
 ) -> ImageTable:
     """The training and test images as the two lists describe them; UsageError where the lists are not sound."""
-    header, rows = _listed(attributes)
+    header, rows = _read_attributes(attributes)
     chosen = [_find(name, header, attributes) for name in (target or TARGET, *(protected or PROTECTED))]
     if len(set(chosen)) < len(chosen):
         raise UsageError(f"'{header[chosen[0]]}' can't be both --target and --protected, nor any attribute twice")
@@ -96,7 +96,7 @@ def annotated(
         raise UsageError(f"'{attributes}' lacks {len(parts):,} images of '{partition}', '{next(iter(parts))}' first")
     table = np.array(values, np.int64).reshape(len(names), 1 + len(chosen))
     keys = [header[column] for column in chosen]
-    groups, group_names = combined([(table[:, 2 + k], value_names(key)) for k, key in enumerate(keys[1:])])
+    groups, group_names = intersectional_groups([(table[:, 2 + k], value_names(key)) for k, key in enumerate(keys[1:])])
     return ImageTable(
         folder=folder,
         names=names,
@@ -126,7 +126,7 @@ def _find(name: str, header: Sequence[str], path: Path) -> int:
     return known.index(key)
 
 
-def _listed(path: Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
+def _read_attributes(path: Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
     """(attribute names, the numbered rows of image name and values) of an attribute list, .txt or .csv."""
     rows = _rows(path)
     _, first = next(rows, (1, [""]))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fairdd_cli.datasets._cells import check_bias_ratio
+from fairdd_cli.datasets._bias import assign_biased_groups
 from fairdd_cli.datasets._layout import Layout, fetching
 from fairdd_cli.datasets._source import Request, Samples, Source
 from fairdd_cli.errors import UsageError
@@ -23,7 +23,7 @@ GROUPS = ("grey", "colour")
 MEAN = (0.48905, 0.48451, 0.46715)
 STD = (0.24278, 0.24082, 0.25098)
 BIAS_RATIO = 0.9
-GREY_CLASSES = 5  # classes 0…4 are mostly grey, the others mostly coloured
+MAJORITY_GROUP = (0,) * 5 + (1,) * 5  # classes 0…4 are mostly grey, the others mostly coloured
 BATCHES = {"train": tuple(f"data_batch_{number}" for number in range(1, 6)), "test": ("test_batch",)}
 SHAPE = (3, 32, 32)
 LIMIT = 2**26  # bytes of one batch; the real ones have 31 million
@@ -52,7 +52,8 @@ def source(request: Request) -> Source:
         raise LAYOUT.missing(root)
     batches = {path.name: read_batch(path) for path in files.values()}
     images, labels = (np.concatenate([batches[name][part] for name in BATCHES["train"]]) for part in (0, 1))
-    protected = biased_groups(labels, bias_ratio, Streams(request.seed).numpy("bias/train"))
+    generator = Streams(request.seed).numpy("bias/train")
+    protected = assign_biased_groups(labels, MAJORITY_GROUP, len(GROUPS), bias_ratio, generator)
     test_images, test_labels = batches["test_batch"]
     twice = np.repeat(np.arange(len(GROUPS)), len(test_labels))
     return Source(
@@ -65,19 +66,6 @@ def source(request: Request) -> Source:
         test=Samples(np.tile(test_labels, 2), twice, GreyOrColour(test_images, twice)),
         options={"bias_ratio": bias_ratio},
     )
-
-
-def biased_groups(labels: np.ndarray, bias_ratio: float, generator: np.random.Generator) -> np.ndarray:
-    """int64 [N]: int(`bias_ratio` * n_c) images of each class, chosen at random, belong to its majority group."""
-    check_bias_ratio(bias_ratio, len(GROUPS))
-    protected = np.empty(len(labels), np.int64)
-    for label in range(len(CLASSES)):
-        members = generator.permutation(np.flatnonzero(labels == label))
-        majority = int(label >= GREY_CLASSES)
-        tied = int(bias_ratio * len(members))
-        protected[members[:tied]] = majority
-        protected[members[tied:]] = 1 - majority
-    return protected
 
 
 def grey(images: np.ndarray) -> np.ndarray:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fairdd_cli.datasets._cells import combined
+from fairdd_cli.datasets._cells import intersectional_groups
 from fairdd_cli.datasets._files import OPTIONS as FILE_OPTIONS
 from fairdd_cli.datasets._files import TEST, TRAIN, ImageTable, file_source
 from fairdd_cli.datasets._source import Request, Source
-from fairdd_cli.datasets._table import Faults, Inside, Table, open_table, path_column
+from fairdd_cli.datasets._table import ConfinedFolder, RowErrors, Table, open_table, path_column
 from fairdd_cli.errors import UsageError
 
 OPTIONS = (FILE_OPTIONS - {"download"}) | {"csv", "target", "protected", "split", "no_crop"}
@@ -39,13 +39,13 @@ def source(request: Request) -> Source:
     names = [request.target, *request.protected, *filter(None, [request.split])]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise UsageError(f"column '{twice[0]}' is given twice among --target, --protected and --split")
-    table, inside = open_table(request.csv, request.root), Inside(request.root)
+    table, inside = open_table(request.csv, request.root), ConfinedFolder(request.root)
     columns = [table.column(name) for name in names]
     attributes = 1 + len(request.protected)
     files, parts, values = _sound_rows(table, inside, columns, attributes)
     used = np.flatnonzero(parts != UNUSED)
     labels, class_names = _categories(request.target, [values[0][index] for index in used])
-    protected, protected_names = combined(
+    protected, protected_names = intersectional_groups(
         [
             _categories(name, [column[index] for index in used])
             for name, column in zip(request.protected, values[1:], strict=True)
@@ -71,13 +71,13 @@ def source(request: Request) -> Source:
 
 
 def _sound_rows(
-    table: Table, inside: Inside, columns: Sequence[int], attributes: int
+    table: Table, inside: ConfinedFolder, columns: Sequence[int], attributes: int
 ) -> tuple[list[str], np.ndarray, list[list[str]]]:
     """(files, their parts [N], their values by attribute) of all rows; UsageError where any row is not sound.
 
     `columns` are those of the `attributes` and then, if there is one, that of the split.
     """
-    faults, first_rows = Faults(table.path), dict[str, int]()
+    faults, first_rows = RowErrors(table.path), dict[str, int]()
     paths = path_column(table, inside, columns)
     parts: list[int] = []
     values: list[list[str]] = [[] for _ in range(attributes)]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fairdd_cli.datasets._cells import combined
+from fairdd_cli.datasets._cells import intersectional_groups
 from fairdd_cli.datasets._files import OPTIONS as FILE_OPTIONS
 from fairdd_cli.datasets._files import ImageTable, file_source, image_names
 from fairdd_cli.datasets._layout import Layout
@@ -40,11 +40,11 @@ def source(request: Request) -> Source:
         raise LAYOUT.missing(root, request.download)
     folder = found[IMAGES].parent
     return file_source(
-        request, described(folder, image_names(folder, "*.jpg"), request.protected), MEAN, STD, TEST_PER_CELL
+        request, image_table(folder, image_names(folder, "*.jpg"), request.protected), MEAN, STD, TEST_PER_CELL
     )
 
 
-def described(folder: Path, names: list[str], protected: tuple[str, ...] = ()) -> ImageTable:
+def image_table(folder: Path, names: list[str], protected: tuple[str, ...] = ()) -> ImageTable:
     """The images whose `names` tell age, gender and race; others, and those of race 4, are counted as left out."""
     protected = protected or ("race",)
     for attribute in protected:
@@ -55,7 +55,7 @@ def described(folder: Path, names: list[str], protected: tuple[str, ...] = ()) -
     matches = [(name, matched) for name in names if (matched := NAME.fullmatch(name))]
     kept = [(name, matched) for name, matched in matches if int(matched["race"]) != OTHER_RACE]
     values = {key: np.array([int(matched[key]) for _, matched in kept], np.int64) for key in ("age", *GROUPS)}
-    groups, group_names = combined([(values[attribute], GROUPS[attribute]) for attribute in protected])
+    groups, group_names = intersectional_groups([(values[attribute], GROUPS[attribute]) for attribute in protected])
     return ImageTable(
         folder=folder,
         names=[name for name, _ in kept],
