@@ -5,22 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tiny import TINY
 
 from fairdd_cli.artifacts import read_dataset
 from fairdd_cli.distill import Plan, distill, make_plan
 from fairdd_cli.networks import parse_network
 from fairdd_cli.runtime.device import Silent, open_runtime
 
-OPTIONS = {
-    "random": {},
-    "dm": {},
-    "gm": {"outer": "2", "inner": "2"},
-    "dsa": {"outer": "2", "inner": "2"},
-    "idc": {"inner": "2", "network_images": "20", "learning_rate": "0.02"},
-    "dream": {"inner": "2", "network_images": "20", "learning_rate": "0.02"},
-    "mtt": {"experts": "2", "expert_epochs": "2", "max_start": "1", "ahead": "1", "unrolled": "2"},
-}
-MOVING = [name for name in OPTIONS if name != "random"]
+MOVING = [name for name in TINY if name != "random"]
 
 
 def plan_of(method: str, folder: Path, norm: str = "instance") -> Plan:
@@ -31,7 +23,7 @@ def plan_of(method: str, folder: Path, norm: str = "instance") -> Plan:
         ipc=2,
         iterations=2,
         network=parse_network(f"convnet:width=8,depth=2,norm={norm}"),
-        options=OPTIONS[method],
+        options=dict(TINY[method]),
         experts=str(folder / "experts.h5") if method == "mtt" else "",
     )
 
@@ -41,7 +33,7 @@ def main(data: str, folder: Path) -> None:
     torch.set_num_threads(1)  # as torchrun does: clusters magnify the last bit in which sums of two threads differ
     dataset, runtime = read_dataset(data), open_runtime("cpu")
     found = {}
-    for method in OPTIONS:
+    for method in TINY:
         made = distill(plan_of(method, folder), dataset, runtime, Silent())
         found |= {method: made.images, f"{method} loss": made.history.loss}
     mixed = distill(plan_of("gm", folder, norm="batch"), dataset, runtime, Silent())

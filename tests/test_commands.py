@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from conftest import Fairdd, write_toy
 from evaluations import write
+from tiny import tiny_words
 
 from fairdd_cli.artifacts import read_dataset, read_evaluation, read_synthetic, stem_of, write_experts
 from fairdd_cli.verify import verify
@@ -41,9 +42,9 @@ def test_the_main_job_from_data_to_table(fairdd: Fairdd, data: Path, tmp_path: P
             "--iterations",
             1,
             "-O",
-            "outer=2",
+            "outer_loop=2",
             "-O",
-            "inner=1",
+            "inner_loop=1",
             *SMALL,
         )
         name = f"data.gm-{'fairdd' if words else 'vanilla'}-ipc2.h5"
@@ -57,7 +58,7 @@ def test_the_main_job_from_data_to_table(fairdd: Fairdd, data: Path, tmp_path: P
     synthetic = read_synthetic(str(tmp_path / "data.gm-fairdd-ipc2.h5"))
     assert synthetic.images.shape == (20, 3, 32, 32)
     assert (synthetic.method, synthetic.fairness, synthetic.sampling) == ("gm", "fairdd", "balanced")
-    assert synthetic.options["hyper"]["outer"] == 2
+    assert synthetic.options["hyper"]["outer_loop"] == 2
     evaluation = read_evaluation(str(tmp_path / "runs" / "data.gm-fairdd-ipc2.json"))
     assert evaluation.confusion["convnet:width=8"].shape == (2, 10, 10, 10)
     assert evaluation.confusion["convnet:width=8"].sum() == 2 * 3000
@@ -107,9 +108,9 @@ def test_the_same_seed_gives_the_same_file_and_another_seed_another(fairdd: Fair
             "--seed",
             seed,
             "-O",
-            "outer=2",
+            "outer_loop=2",
             "-O",
-            "inner=2",
+            "inner_loop=2",
             "-o",
             f"{name}.h5",
             *SMALL,
@@ -186,7 +187,7 @@ def test_a_recipe_sets_defaults_that_the_command_line_overrides(fairdd: Fairdd, 
     )
     fairdd("distill", "data.h5", "--recipe", "recipe.yaml", "--ipc", 1, "-o", "s.h5", "--quiet")
     synthetic = read_synthetic(str(tmp_path / "s.h5"))
-    assert (synthetic.method, synthetic.ipc, synthetic.options["hyper"]["outer"]) == ("gm", 1, 1)
+    assert (synthetic.method, synthetic.ipc, synthetic.options["hyper"]["outer_loop"]) == ("gm", 1, 1)
     fairdd("evaluate", "s.h5", "--recipe", "recipe.yaml", "-o", "e.json", "--quiet")
     assert list(read_evaluation(str(tmp_path / "e.json")).confusion) == ["convnet:width=4"]
 
@@ -447,9 +448,19 @@ def test_a_dot_in_a_name_does_not_cut_the_names_of_what_is_made_from_it(fairdd: 
         assert done.stdout == f"{name}.random-vanilla-ipc1.h5\n"
         done = fairdd("evaluate", done.stdout.strip(), "--epochs", 1, "--network", "mlp", "--quiet")
         assert done.stdout == f"runs/{name}.random-vanilla-ipc1.json\n"
-    tiny = ("experts=1", "expert_epochs=2", "max_start=1", "ahead=1", "unrolled=1")
-    options = [word for item in tiny for word in ("-O", item)]
-    fairdd("distill", "exp_lr0.1.h5", "--method", "mtt", "--ipc", 1, "--iterations", 1, *options, "--network", "mlp")
+    fairdd(
+        "distill",
+        "exp_lr0.1.h5",
+        "--method",
+        "mtt",
+        "--ipc",
+        1,
+        "--iterations",
+        1,
+        *tiny_words("mtt"),
+        "--network",
+        "mlp",
+    )
     assert (tmp_path / "exp_lr0.1.experts-vanilla.h5").exists()
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import write_toy
+from tiny import TINY
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fairdd_cli.artifacts import BiasedDataset, read_experts
@@ -26,15 +27,6 @@ from fairdd_cli.methods._base import MethodBase
 from fairdd_cli.networks import parse_network
 from fairdd_cli.runtime.device import Runtime, Silent, open_runtime
 from fairdd_cli.training.loop import Training
-
-OPTIONS = {
-    "gm": {"outer": "2", "inner": "2"},
-    "dsa": {"outer": "2", "inner": "2"},
-    "idc": {"inner": "2", "network_images": "4"},
-    "dream": {"inner": "2", "network_images": "4"},
-    "mtt": {"unrolled": "2", "experts": "1", "expert_epochs": "2", "ahead": "1", "max_start": "1"},
-}
-
 
 NETWORK = "convnet:width=4,depth=1"
 
@@ -96,7 +88,7 @@ def plan_of(
         factor=1,
         iterations=1,
         network=parse_network(network),
-        options={**(options or OPTIONS.get(method, {}))},
+        options=dict(TINY[method] if options is None else options),
         experts=str(folder / "experts.h5") if method == "mtt" else "",
     )
 
@@ -133,7 +125,7 @@ def test_a_step_never_waits_for_its_device(
 
 
 @pytest.mark.parametrize("fairness", ["vanilla", "fairdd", "kde"])
-@pytest.mark.parametrize("method", ["random", "dm", "gm", "dsa", "idc", "dream", "mtt"])
+@pytest.mark.parametrize("method", TINY)
 def test_a_whole_run_keeps_host_and_device_apart(
     toy: BiasedDataset, method: str, fairness: str, elsewhere: Runtime, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from tiny import TINY
 
 from fairdd_cli.artifacts import BiasedDataset, SyntheticSet
 from fairdd_cli.distill import Plan, check_plan, distill, make_plan, make_problem
@@ -33,7 +34,7 @@ def run(dataset: BiasedDataset, chosen: Plan, micro_batch: int = 32) -> Syntheti
 @pytest.mark.parametrize("method", ["dm", "gm", "dsa"])
 def test_classes_one_by_one_or_together_give_the_same_images(toy: BiasedDataset, method: str) -> None:
     for fairness in STRATEGIES.names():
-        options = {"outer": "2", "inner": "2"} if method != "dm" else {}
+        options = dict(TINY[method])
         chosen = plan(method, fairness=fairness, options=options, batch_real=8)
         by_class, *others = (run(toy, chosen, micro_batch) for micro_batch in (1, 2, 0))  # 1, then 1 and 2, then 3
         for together in others:
@@ -73,7 +74,7 @@ def test_the_distance_to_the_group_targets_falls(toy: BiasedDataset) -> None:
 
 
 def test_the_file_says_what_was_run(toy: BiasedDataset) -> None:
-    chosen = plan("gm", fairness="barycenter", ipc=3, factor=1, options={"outer": "2", "inner": "1"}, seed=5)
+    chosen = plan("gm", fairness="barycenter", ipc=3, factor=1, options={"outer_loop": "2", "inner_loop": "1"}, seed=5)
     synthetic = run(toy, chosen)
     assert (synthetic.method, synthetic.fairness, synthetic.sampling) == ("gm", "barycenter", "balanced")
     assert (synthetic.ipc, synthetic.iterations, synthetic.seed) == (3, 3, 5)
@@ -89,7 +90,7 @@ def test_any_ipc_has_an_inner_and_outer_loop() -> None:
     loops = {}
     for ipc in (1, 3, 10, 15, 50, 100, 1000):
         hyper = plan("gm", ipc=ipc).hyper
-        loops[ipc] = (hyper.outer, hyper.inner)  # type: ignore[attr-defined]
+        loops[ipc] = (hyper.outer_loop, hyper.inner_loop)  # type: ignore[attr-defined]
     assert loops[1] == (1, 1)
     assert loops[10] == (10, 50)
     assert loops[15] == (15, 38)
@@ -114,7 +115,7 @@ def test_a_divergence_stops_the_run_with_the_iteration_and_advice(toy: BiasedDat
 def test_batch_normalised_networks_are_matched_with_frozen_statistics(toy: BiasedDataset) -> None:
     network = parse_network("convnet:width=4,depth=2,norm=batch")
     for method in ("dm", "gm"):
-        options = {"outer": "2", "inner": "1"} if method == "gm" else {}
+        options = dict(TINY[method])
         chosen = plan(method, fairness="fairdd", network=network, options=options)
         one, other = run(toy, chosen, 3), run(toy, chosen, 0)
         np.testing.assert_allclose(one.images, other.images, rtol=1e-3, atol=1e-4)
@@ -154,9 +155,7 @@ def test_fewer_large_images_pass_at_a_time() -> None:
 
 @pytest.mark.parametrize("method", ["dm", "gm"])
 def test_half_precision_stays_near_full_precision(toy: BiasedDataset, method: str) -> None:
-    chosen = plan(
-        method, fairness="fairdd", iterations=1, options={"outer": "2", "inner": "1"} if method == "gm" else {}
-    )
+    chosen = plan(method, fairness="fairdd", iterations=1, options=dict(TINY[method]))
     start = run(toy, dataclasses.replace(chosen, iterations=0)).images
     full = run(toy, chosen).images
     half = distill(chosen, toy, open_runtime("cpu", "bf16"), Silent()).images
@@ -167,7 +166,7 @@ def test_half_precision_stays_near_full_precision(toy: BiasedDataset, method: st
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here")
 def test_a_gpu_gives_what_a_cpu_gives(toy: BiasedDataset) -> None:
     for method in ("dm", "gm", "dsa"):
-        options = {"outer": "2", "inner": "2"} if method != "dm" else {}
+        options = dict(TINY[method])
         chosen = plan(method, fairness="fairdd", options=options, iterations=2)
         check_plan(chosen, toy)
         there = distill(chosen, toy, open_runtime("cuda"), Silent())
@@ -178,7 +177,7 @@ def test_a_gpu_gives_what_a_cpu_gives(toy: BiasedDataset) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here")
 @pytest.mark.parametrize("method", ["dm", "gm", "dsa", "idc"])
 def test_a_deterministic_gpu_gives_the_same_bits(toy: BiasedDataset, method: str) -> None:
-    options = {"dm": {}, "idc": {"inner": "2", "network_images": "4"}}.get(method, {"outer": "2", "inner": "2"})
+    options = dict(TINY[method])
     chosen = plan(method, fairness="fairdd", options=options, iterations=8, factor=None)
     try:
         one, other = (distill(chosen, toy, open_runtime("cuda", deterministic=True), Silent()) for _ in range(2))

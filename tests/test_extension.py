@@ -37,7 +37,7 @@ def test_another_package_adds_a_method_a_strategy_a_data_set_and_a_network(faird
         assert (file.attrs["method"], file.attrs["fairness"], file.attrs["network"]) == (
             "dm-pretrained", "rarest", "linear",
         )  # fmt: skip
-        assert '"pretrain": 2' in file.attrs["options"]
+        assert '"warmup_epochs": 2' in file.attrs["options"]
     assert "rarest" in fairdd("distill", "--help", env=environment).stdout
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from tiny import TINY
 from torch import Tensor, nn
 
 from fairdd_cli.artifacts import BiasedDataset
@@ -113,15 +114,13 @@ def test_without_a_compiler_a_run_goes_on_plainly(monkeypatch: pytest.MonkeyPatc
 @needs_compiler
 @pytest.mark.parametrize("method", ["dm", "gm", "mtt"])
 def test_a_compiled_run_is_the_plain_one_but_for_rounding(method: str, toy: BiasedDataset) -> None:
-    short = {"gm": {"outer": "2", "inner": "1"}, "mtt": {"unrolled": "2", "experts": "1", "expert_epochs": "2"}}
-    short["mtt"] |= {"ahead": "1", "max_start": "1"}
     plan = make_plan(
         method,
         fairness="fairdd",
         ipc=2,
         iterations=2,
         network=parse_network("convnet:width=8,depth=2"),
-        options=short.get(method, {}),
+        options=dict(TINY[method]),
     )
     plain = distill(plan, toy, Runtime(CPU, micro_batch=32), Silent())
     compiled = distill(plan, toy, Runtime(CPU, micro_batch=32, compiles="on"), Silent())

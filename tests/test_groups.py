@@ -153,6 +153,6 @@ def test_a_pseudo_group_study_needs_no_labels(tmp_path: Path) -> None:
     alone = write_toy(tmp_path / "alone.h5", np.array([[12], [12]]))
     chosen = make_plan(
         "gm", fairness="fairdd", ipc=1, iterations=1, network=parse_network("convnet:width=4,depth=2"),
-        options={"outer": "1"}, groups="pseudo:2",
+        options={"outer_loop": "1"}, groups="pseudo:2",
     )  # fmt: skip
     assert np.isfinite(distill(chosen, alone, open_runtime("cpu"), Silent()).images).all()

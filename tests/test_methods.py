@@ -1,4 +1,4 @@
-"""idc, dream and mtt against the textbook; every method under every strategy and sampling."""
+"""Idc, dream and mtt against the textbook; every method under every strategy and sampling."""
 
 import dataclasses
 import re
@@ -10,6 +10,7 @@ import pytest
 import textbook_methods as textbook
 import torch
 from conftest import write_toy
+from tiny import TINY
 from torch import Tensor
 from typer.testing import CliRunner
 
@@ -34,23 +35,25 @@ from fairdd_cli.training.loop import Training, set_parameters
 NETWORK = parse_network("convnet:width=4,depth=2")
 RUNTIME = Runtime(torch.device("cpu"), micro_batch=32)
 OPTIONS = {
-    "dm": {},
-    "gm": {"outer": "2", "inner": "2"},
-    "dsa": {"outer": "2", "inner": "2"},
-    "idc": {"inner": "3", "network_images": "20", "learning_rate": "0.02"},
-    "dream": {"inner": "3", "network_images": "20", "learning_rate": "0.02", "refresh": "2"},
+    **TINY,
+    "idc": {**TINY["idc"], "inner_loop": "3", "learning_rate": "0.02"},
+    "dream": {**TINY["dream"], "inner_loop": "3", "learning_rate": "0.02"},
     "mtt": {
-        "experts": "1", "expert_epochs": "3", "max_start": "2", "ahead": "1", "unrolled": "4", "step_rate": "0",
-        "first_step": "0.02", "learning_rate": "3", "expert_learning_rate": "0.02",
+        **TINY["mtt"],
+        "syn_steps": "4",
+        "lr_lr": "0",
+        "lr_init": "0.02",
+        "learning_rate": "3",
+        "lr_teacher": "0.02",
     },
-}  # fmt: skip
-MATCHING = [name for name in METHODS.names() if name in OPTIONS]
+}
+MATCHING = [name for name in METHODS.names() if METHODS.load(name).Method.matches]
 
 
 def plan(method: str, **changes: object) -> Plan:
     choices: dict[str, object] = {
         "fairness": "vanilla", "ipc": 2, "batch_real": 12, "iterations": 3, "network": NETWORK,
-        "options": OPTIONS[method],
+        "options": dict(OPTIONS[method]),
     }  # fmt: skip
     if method == "mtt":
         choices["batch_real"] = None
@@ -116,7 +119,11 @@ def test_the_loss_falls_and_the_file_says_what_was_run(
             plan(method, fairness=fairness, sampling=sampling)
         return
     chosen = plan(
-        method, fairness=fairness, sampling=sampling, init="noise", iterations=6 if "inner" in OPTIONS[method] else 12
+        method,
+        fairness=fairness,
+        sampling=sampling,
+        init="noise",
+        iterations=6 if "inner_loop" in OPTIONS[method] else 12,
     )
     before = run(small, dataclasses.replace(chosen, iterations=0))
     after = run(small, chosen)
@@ -160,7 +167,7 @@ def test_idc_steps_jointly_as_far_as_the_published_loop_class_by_class(
     toy = dataclasses.replace(toy, std=(0.2, 0.25, 0.35))
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (toy.mean, toy.std))
     chosen = plan("idc", fairness=fairness, factor=factor, options={})
-    hyper = StillIdc(learning_rate=2e-3, inner=steps, distance=distance, augmentation="", network_images=1)
+    hyper = StillIdc(learning_rate=2e-3, inner_loop=steps, distance=distance, augmentation="", real_per_step=1)
     pixels = 0.2 + 0.6 * torch.rand(toy.classes * ipc, 3, 8, 8, generator=Streams(1).torch("pixels"))
     problem = problem_of(chosen, toy, (pixels - mean) / std, Runtime(torch.device("cpu"), micro_batch=5))
     real: list[list[tuple[Tensor, Tensor]]] = []
@@ -195,9 +202,9 @@ def test_idc_takes_the_published_values_for_the_data(tmp_path: Path, small: Bias
     faces = write_toy(tmp_path / "faces.h5", np.array([[2, 2], [2, 2]]), side=64)
     hyper = METHODS.load("idc").Method()
     found = hyper.for_data(garments, 10)
-    assert (found.learning_rate, found.distance, found.network_images) == (pytest.approx(1e-4 / 16), "l1", 500)
+    assert (found.learning_rate, found.distance, found.real_per_step) == (pytest.approx(1e-4 / 16), "l1", 500)
     found = hyper.for_data(faces, 50)
-    assert (found.learning_rate, found.distance, found.network_images) == (pytest.approx(5e-3 * 5 * 4), "l2", 2000)
+    assert (found.learning_rate, found.distance, found.real_per_step) == (pytest.approx(5e-3 * 5 * 4), "l2", 2000)
     assert dataclasses.replace(hyper, learning_rate=1.0, distance="l1").for_data(faces, 50).learning_rate == 1
     with pytest.raises(UsageError, match="convolutions"):
         check_plan(plan("idc", network=parse_network("mlp")), small)
@@ -248,7 +255,7 @@ def test_mtt_s_gradient_agrees_with_finite_differences() -> None:
 
 def test_mtt_s_step_size_stays_positive_and_is_what_evaluation_trains_with(small: BiasedDataset) -> None:
     for rate in ("1e-6", "1e-2"):
-        options = {**OPTIONS["mtt"], "step_rate": rate}
+        options = {**OPTIONS["mtt"], "lr_lr": rate}
         found = run(small, plan("mtt", iterations=3, options=options))
         assert 0 < found.learning_rate < float("inf")
         assert found.learning_rate != 0.02
@@ -256,7 +263,7 @@ def test_mtt_s_step_size_stays_positive_and_is_what_evaluation_trains_with(small
 
 @pytest.mark.parametrize("method", ["idc", "dream", "mtt"])
 def test_a_run_goes_on_from_a_snapshot_as_if_it_had_not_stopped(small: BiasedDataset, method: str) -> None:
-    options = {**OPTIONS[method], **({"step_rate": "1e-5"} if method == "mtt" else {})}
+    options = {**OPTIONS[method], **({"lr_lr": "1e-5"} if method == "mtt" else {})}
     chosen = plan(method, options=options, init="noise", iterations=3)
     hyper = chosen.hyper.for_data(small, 2)
     started = torch.randn(4, 3, 8, 8, generator=Streams(3).torch("images"))
@@ -330,7 +337,7 @@ def test_experts_are_made_once_and_refused_for_another_run(small: BiasedDataset,
     for changes, named in (
         ({"fairness": "vanilla"}, "fairness"),
         ({"network": parse_network("convnet:width=3,depth=2")}, "network"),
-        ({"options": {**OPTIONS["mtt"], "expert_learning_rate": "0.5"}}, "expert_learning_rate"),
+        ({"options": {**OPTIONS["mtt"], "lr_teacher": "0.5"}}, "expert_learning_rate"),
     ):
         with pytest.raises(UsageError, match=f"were made with {named}"):
             run(small, plan("mtt", **{"fairness": "fairdd", "experts": str(path), **changes}))

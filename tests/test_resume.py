@@ -14,6 +14,7 @@ import pytest
 import torch
 from conftest import write_toy
 from kill import NETWORK, RUNS, campaign, start
+from tiny import TINY
 
 import fairdd_cli
 from fairdd_cli.artifacts import (
@@ -154,7 +155,7 @@ def plan_of(method: str, **options: str) -> Plan:
 
 @pytest.mark.parametrize(
     ("method", "options"),
-    [("dm", {}), ("gm", {"outer": "2", "inner": "2"}), ("dsa", {"outer": "2", "inner": "2"})],
+    [(method, TINY[method]) for method in ("dm", "gm", "dsa")],
 )
 def test_stopping_at_any_word_of_progress_changes_nothing(folder: Path, method: str, options: dict[str, str]) -> None:
     dataset, runtime = read_dataset(str(folder / "toy.h5")), open_runtime("cpu")
@@ -223,7 +224,7 @@ def test_what_a_method_carries_on_is_part_of_its_state(toy: BiasedDataset, monke
 def test_another_task_is_refused_and_named_and_restart_discards(tmp_path: Path) -> None:
     output = str(tmp_path / "s.h5")
     state = State(3, 1.5, {"images": torch.ones(2, 3)})
-    options = {"ipc": 1, "hyper": {"outer": 2, "inner": 5}, "data set": "sha256:aa"}
+    options = {"ipc": 1, "hyper": {"outer_loop": 2, "inner_loop": 5}, "data set": "sha256:aa"}
 
     def fail(task: dict[str, Any], seed: int) -> None:
         with Checkpoints(output, task, seed) as checkpoints:
@@ -234,7 +235,7 @@ def test_another_task_is_refused_and_named_and_restart_discards(tmp_path: Path) 
         fail(options, 0)
     for other, seed, words in (
         ({**options, "ipc": 2}, 0, r"ipc \(there 1, here 2\)"),
-        ({**options, "hyper": {"outer": 2}}, 0, r"-O inner \(there 5, here nothing\)"),
+        ({**options, "hyper": {"outer_loop": 2}}, 0, r"-O inner_loop \(there 5, here nothing\)"),
         ({**options, "data set": "sha256:bb"}, 0, "data set"),
         (options, 7, r"seed \(there 0, here 7\)"),
     ):
@@ -246,7 +247,7 @@ def test_another_task_is_refused_and_named_and_restart_discards(tmp_path: Path) 
 
 
 def test_other_experts_are_not_continued_with(toy: BiasedDataset, tmp_path: Path) -> None:
-    options = {"experts": "1", "expert_epochs": "2", "max_start": "1", "ahead": "1", "unrolled": "2"}
+    options = dict(TINY["mtt"])
     network, output = parse_network("convnet:width=4,depth=2"), toy.path + ".out"
 
     def plan(seed: int, iterations: int) -> Plan:

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -21,6 +22,9 @@ from fairdd_cli.training.loop import Training
 class MethodBase(ABC):
     """A method: its hyper-parameters as fields (the paper's values are the defaults) and its step."""
 
+    title: ClassVar[str] = ""  # what it does, in a line
+    paper: ClassVar[str] = ""
+    citation: ClassVar[str] = ""  # where the paper is found
     evaluation: ClassVar[Training] = Training()
     iterations: ClassVar[int]
     factor: ClassVar[int] = 1  # multi-formation, where the user says nothing
@@ -29,7 +33,8 @@ class MethodBase(ABC):
     matches: ClassVar[bool] = True  # whether real and synthetic signals are matched, so that a strategy matters
     samples: ClassVar[bool] = True  # whether real mini-batches are drawn, so that a sampling matters
     uses_experts: ClassVar[bool] = False  # whether it needs networks trained on real images beforehand
-    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # the values that an option in words may have
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({})  # the values of an option in words
+    aliases: ClassVar[Mapping[str, str]] = MappingProxyType({"lr_img": "learning_rate"})  # other names of options
 
     @classmethod
     def for_ipc(cls, ipc: int) -> Self:
@@ -69,26 +74,37 @@ class MethodBase(ABC):
         return 0.0
 
     def with_options(self, options: dict[str, str]) -> Self:
-        """The method with the hyper-parameters in `options` set; raises UsageError for a wrong name or value."""
+        """The method with the hyper-parameters in `options` set; of two names for the same one the later counts.
+
+        Raises UsageError for a wrong name or value.
+        """
         known: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        zero_allowed = {field.name for field in fields(self) if field.metadata.get("automatic")}
         values: dict[str, Any] = {}
-        for name, text in options.items():
+        for given, text in options.items():
+            name = self.aliases.get(given, given)
             if name not in known:
-                raise unknown("option -O of this method", name, known)
+                raise unknown("option -O of this method", given, known)
             kind = type(known[name])
             try:
                 values[name] = kind(text)
             except ValueError as error:
-                raise UsageError(f"-O {name}={text}: expected {kind.__name__}, for example {known[name]}") from error
+                raise UsageError(f"-O {given}={text}: expected {kind.__name__}, for example {known[name]}") from error
             if text not in self.choices.get(name, (text,)):
-                raise UsageError(f"-O {name}={text}: this method has {name}={'|'.join(self.choices[name])}")
+                raise UsageError(f"-O {given}={text}: this method has {given}={'|'.join(self.choices[name])}")
             if name == "augmentation":
                 augment.stages(text)
-            # Only a count that is off by default may be 0: there is no loop of no steps.
-            least = 1 if kind is int and known[name] > 0 else 0
+            # A count may be 0 only where that has a meaning: there is no loop of no steps.
+            least = 1 if kind is int and known[name] > 0 and name not in zero_allowed else 0
             if kind in (int, float) and not (least <= values[name] < float("inf")):
-                raise UsageError(f"-O {name}={text}: expected a number of at least {least}")
-        return replace(self, **values)
+                raise UsageError(f"-O {given}={text}: expected a number of at least {least}")
+        chosen = replace(self, **values)
+        chosen.check_options()
+        return chosen
+
+    def check_options(self) -> None:
+        """Raises UsageError for hyper-parameters that do not go together."""
+        return
 
 
 def interpolated(table: dict[int, int], ipc: int) -> int:

@@ -11,6 +11,7 @@ from fairdd_cli.fairness._base import class_means
 from fairdd_cli.matching.problem import Problem, RealBatch
 from fairdd_cli.matching.signals import WEIGHTED, distances, gradients
 from fairdd_cli.methods._base import MethodBase
+from fairdd_cli.methods._hyper import hyper
 from fairdd_cli.networks import Classifier
 
 Piece = tuple[slice, RealBatch]  # consecutive classes and their real images
@@ -20,10 +21,10 @@ Piece = tuple[slice, RealBatch]  # consecutive classes and their real images
 class GradientMatching(MethodBase):
     """The gradients of the classification loss on real and on synthetic images, `distance` apart."""
 
-    learning_rate: float = 0.1  # of the pixels
-    momentum: float = 0.5
-    distance: str = "cosine"
-    augmentation: str = ""
+    learning_rate: float = hyper(0.1, "learning rate of the pixels")
+    momentum: float = hyper(0.5, "momentum of the pixels")
+    distance: str = hyper("cosine", "distance between gradients, layer by layer")
+    augmentation: str = hyper("", "Siamese augmentation of real and synthetic images", automatic="none")
 
     choices: ClassVar[Mapping[str, tuple[str, ...]]] = {"distance": ("cosine", "l2", "l1")}
     layers: ClassVar[tuple[type[nn.Module], ...]] = WEIGHTED  # whose weights' gradients are matched

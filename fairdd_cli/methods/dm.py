@@ -11,6 +11,8 @@ from fairdd_cli.fairness._base import class_means
 from fairdd_cli.matching.problem import Problem
 from fairdd_cli.matching.signals import distances, embeddings
 from fairdd_cli.methods._base import MethodBase
+from fairdd_cli.methods._hyper import hyper
+from fairdd_cli.methods._renamed import RENAMED
 from fairdd_cli.training import augmentation as augment
 from fairdd_cli.training.loop import Training
 
@@ -19,18 +21,24 @@ from fairdd_cli.training.loop import Training
 class Method(MethodBase):
     """Mean embeddings under a fresh random network each iteration; squared distance to each target.
 
-    COBRA (2026) takes the L1 distance (`distance`) and first trains the network on the synthetic set (`pretrain`).
+    COBRA (2026) takes the L1 distance (`distance`) and first trains the network on the synthetic set (`warmup_epochs`).
     """
 
-    learning_rate: float = 1.0  # of the pixels; 10 above 50 images per class
-    momentum: float = 0.5
-    distance: str = "l2"
-    pretrain: int = 0  # epochs that the network is trained on the synthetic set before it is used
-    augmentation: str = augment.FULL
+    learning_rate: float = hyper(1.0, "learning rate of the pixels")
+    momentum: float = hyper(0.5, "momentum of the pixels")
+    distance: str = hyper("l2", "distance between mean embeddings: squared Euclidean, or L1 as COBRA takes it")
+    warmup_epochs: int = hyper(
+        0, "training of the network on the synthetic set before it is used, as COBRA does", unit="epochs"
+    )
+    augmentation: str = hyper(augment.FULL, "Siamese augmentation of real and synthetic images")
 
+    title = "Distribution matching: mean embeddings under random networks"
+    paper = "Zhao & Bilen, Dataset Condensation with Distribution Matching, WACV 2023"
+    citation = "arXiv:2110.04181"
     evaluation = Training(epochs=1000)
     iterations = 20_000
     choices: ClassVar[Mapping[str, tuple[str, ...]]] = {"distance": ("l2", "l1")}
+    aliases: ClassVar[Mapping[str, str]] = {**MethodBase.aliases, **RENAMED["dm"]}
 
     @classmethod
     def for_ipc(cls, ipc: int) -> Self:
@@ -43,14 +51,14 @@ class Method(MethodBase):
 
     def work(self, problem: Problem) -> float:
         """Real images forward only, synthetic ones forward and backward."""
-        return problem.real_images / 3 + (1 + self.pretrain) * problem.classes * problem.synthetic.per_class
+        return problem.real_images / 3 + (1 + self.warmup_epochs) * problem.classes * problem.synthetic.per_class
 
     def step(self, problem: Problem, iteration: int) -> Tensor:
         """Moves the mean embedding of each class towards its targets."""
         network = problem.fresh_network(iteration)
         operations = problem.operations(self.augmentation)
-        if self.pretrain:
-            problem.train(network, Training(epochs=self.pretrain, augmentation=operations, drops=()), iteration)
+        if self.warmup_epochs:
+            problem.train(network, Training(epochs=self.warmup_epochs, augmentation=operations, drops=()), iteration)
             problem.take_statistics(network, iteration)
         network.requires_grad_(False)
         draw = problem.draw(operations, iteration)

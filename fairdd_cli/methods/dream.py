@@ -12,6 +12,7 @@ from fairdd_cli.matching.problem import Problem
 from fairdd_cli.matching.sampling import BATCH_REAL, balanced
 from fairdd_cli.methods import idc
 from fairdd_cli.methods._gradients import Piece
+from fairdd_cli.methods._hyper import hyper
 from fairdd_cli.networks import Classifier
 
 
@@ -23,9 +24,14 @@ class Method(idc.Method):
     the sampling says how many images of a cell take part, k-means says which.
     """
 
-    refresh: int = 10  # matching steps that share their real images; 0: all of an iteration
-    pool: int = 0  # images of a cell, or of a class, that are clustered, at most; 0: all
+    interval: int = hyper(10, "matching steps that share their real images", automatic="all of an iteration")
+    pool: int = hyper(
+        0, "most images of a cell, or of a class, that are clustered", unit="images", source="fairdd", automatic="all"
+    )
 
+    title = "IDC with representative real images: the nearest to the centres of k-means"
+    paper = "Liu et al., DREAM: Efficient Dataset Distillation by Representative Matching, ICCV 2023"
+    citation = "arXiv:2302.14416"
     init = "kmeans"
     batch_real: ClassVar[Mapping[str, int]] = {**BATCH_REAL, "proportional": 128}
 
@@ -43,7 +49,8 @@ class Method(idc.Method):
 
     def work(self, problem: Problem) -> float:
         """That of IDC, and every image to cluster forward only."""
-        return super().work(problem) + -(-self.inner // (self.refresh or self.inner)) * self.clustered(problem) / 3
+        times = -(-self.inner_loop // (self.interval or self.inner_loop))
+        return super().work(problem) + times * self.clustered(problem) / 3
 
     def clustered(self, problem: Problem) -> int:
         """How many real images are looked at to choose from them."""

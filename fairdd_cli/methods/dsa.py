@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from fairdd_cli.methods import gm
+from fairdd_cli.methods._hyper import hyper
 from fairdd_cli.training import augmentation as augment
 from fairdd_cli.training.loop import Training
 
@@ -11,6 +12,9 @@ from fairdd_cli.training.loop import Training
 class Method(gm.Method):
     """Gradient matching under one augmentation for the real and synthetic images of a class, and in training."""
 
-    augmentation: str = augment.FULL
+    augmentation: str = hyper(augment.FULL, "Siamese augmentation of real and synthetic images, and in training")
 
+    title = "Gradient matching with differentiable Siamese augmentation"
+    paper = "Zhao & Bilen, Dataset Condensation with Differentiable Siamese Augmentation, ICML 2021"
+    citation = "arXiv:2102.08259"
     evaluation = Training(epochs=1000)

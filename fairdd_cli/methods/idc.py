@@ -12,6 +12,8 @@ from fairdd_cli.artifacts import BiasedDataset
 from fairdd_cli.matching.problem import Problem
 from fairdd_cli.matching.sampling import BATCH_REAL
 from fairdd_cli.methods._gradients import GradientMatching, Piece
+from fairdd_cli.methods._hyper import hyper
+from fairdd_cli.methods._renamed import RENAMED
 from fairdd_cli.networks import Classifier
 from fairdd_cli.training.loop import Selection, Training, fit
 
@@ -26,13 +28,35 @@ class Method(GradientMatching):
     step moves it on while the others are visited. Here all classes step together, by as much: see `prepare`.
     """
 
-    learning_rate: float = 0.0  # of pixels in [0, 1]; 5e-3, (c-)mnist and (c-)fmnist 1e-4, times ipc/10 and pixels/32²
-    distance: str = ""  # l2, for (c-)mnist and (c-)fmnist l1
-    augmentation: str = "color+crop+cutout"
-    inner: int = 100  # matching steps of an iteration
-    synthetic: int = 128  # training images of a class in a matching step, at most
-    network_images: int = 0  # real ones between two matching steps: 2000, for (c-)mnist and (c-)fmnist 500
+    learning_rate: float = hyper(
+        0.0,
+        "learning rate of the pixels",
+        unit="pixels in [0, 1]",
+        automatic="5e-3, grey digits and garments 1e-4, times ipc/10 and height*width/32^2",
+    )
+    distance: str = hyper(
+        "", "distance between gradients of the convolutions", automatic="l2, grey digits and garments l1"
+    )
+    augmentation: str = hyper("color+crop+cutout", "Siamese augmentation of real and synthetic images")
+    inner_loop: int = hyper(100, "matching steps of an iteration")
+    batch_syn_max: int = hyper(128, "largest synthetic batch of a class in a matching step", unit="images")
+    real_per_step: int = hyper(
+        0,
+        "real images that the network is trained on after each matching step",
+        unit="images",
+        automatic="2000, grey digits and garments 500",
+    )
+    interval: int = hyper(
+        1,
+        "matching steps that share their real images",
+        source="public code",
+        automatic="all of an iteration",
+    )
 
+    title = "Gradient matching with multi-formation, while a network is trained on real images"
+    paper = "Kim et al., Dataset Condensation via Efficient Synthetic-Data Parameterization, ICML 2022"
+    citation = "arXiv:2205.14959"
+    aliases: ClassVar[Mapping[str, str]] = {**GradientMatching.aliases, **RENAMED["idc"]}
     evaluation = Training(
         batch=64, augmentation="flip+color+crop_scale_rotate", drops=(2 / 3, 5 / 6), drop_factor=0.2, cutmix=0.5
     )
@@ -41,7 +65,6 @@ class Method(GradientMatching):
     batch_real: ClassVar[Mapping[str, int]] = {**BATCH_REAL, "proportional": 64}
     choices: ClassVar[Mapping[str, tuple[str, ...]]] = {"distance": ("l2", "l1", "cosine")}
     layers = (nn.Conv2d,)
-    refresh: int = 1  # matching steps that share their real images; 0: all of an iteration
     network_training: ClassVar[Training] = Training(epochs=1, batch=64, augmentation="color+crop", drops=(), cutmix=0.5)
 
     def for_data(self, dataset: BiasedDataset, ipc: int) -> Self:
@@ -52,7 +75,7 @@ class Method(GradientMatching):
             self,
             learning_rate=self.learning_rate or rate,
             distance=self.distance or ("l1" if plain else "l2"),
-            network_images=self.network_images or (500 if plain else 2000),
+            real_per_step=self.real_per_step or (500 if plain else 2000),
         )
 
     def objection(self, network: Classifier) -> str:
@@ -72,8 +95,8 @@ class Method(GradientMatching):
 
     def work(self, problem: Problem) -> float:
         """Real and synthetic images (twice backward) of each matching step, and the training between them."""
-        matching = problem.real_images + 2 * problem.classes * min(self.synthetic, problem.synthetic.per_class)
-        return self.inner * (matching + min(self.network_images, len(problem.split)))
+        matching = problem.real_images + 2 * problem.classes * min(self.batch_syn_max, problem.synthetic.per_class)
+        return self.inner_loop * (matching + min(self.real_per_step, len(problem.split)))
 
     def step(self, problem: Problem, iteration: int) -> Tensor:
         """Trains a fresh network on real images and matches its gradients on the way."""
@@ -82,14 +105,14 @@ class Method(GradientMatching):
         optimizer = self.network_training.optimizer(network)
         batches: list[Piece] = []
         total = torch.zeros((), device=problem.runtime.device)
-        for inner in range(self.inner):
-            if not batches or (self.refresh and inner % self.refresh == 0):
+        for inner in range(self.inner_loop):
+            if not batches or (self.interval and inner % self.interval == 0):
                 batches = list(self.batches(problem, network, iteration, inner))
             total += self.match(problem, network, batches, iteration, inner)
             problem.update(problem.store.stretch)
             self.train(problem, network, optimizer, iteration, inner)
             problem.take_statistics(network, iteration, inner)
-        return total / self.inner
+        return total / self.inner_loop
 
     def batches(self, problem: Problem, network: Classifier, *key: int) -> Iterator[Piece]:
         """The real images to match, for each of the problem's pieces."""
@@ -97,13 +120,13 @@ class Method(GradientMatching):
             yield classes, problem.real(classes, *key)
 
     def synthetic_images(self, problem: Problem, classes: slice, *key: int) -> tuple[Tensor, Tensor]:
-        """At most `synthetic` training images of each class, drawn at random."""
+        """At most `batch_syn_max` training images of each class, drawn at random."""
         images, labels = problem.synthetic.training_images(classes)
         every = problem.synthetic.per_class
-        if every <= self.synthetic:
+        if every <= self.batch_syn_max:
             return images, labels
         chosen = [
-            position * every + problem.streams.numpy("synthetic", label, *key).choice(every, self.synthetic, False)
+            position * every + problem.streams.numpy("synthetic", label, *key).choice(every, self.batch_syn_max, False)
             for position, label in enumerate(range(classes.start, classes.stop))
         ]
         kept = torch.from_numpy(np.concatenate(chosen))
@@ -111,7 +134,7 @@ class Method(GradientMatching):
 
     def train(self, problem: Problem, network: Classifier, optimizer: torch.optim.SGD, *key: int) -> None:
         """Trains `network` on some real images."""
-        order = problem.streams.numpy("network/real", *key).permutation(len(problem.split))[: self.network_images]
+        order = problem.streams.numpy("network/real", *key).permutation(len(problem.split))[: self.real_per_step]
         labels = problem.runtime.to_device(problem.split.labels[order])
         fit(
             network,

@@ -1,7 +1,7 @@
 """MTT: matching training trajectories (Cazenavette et al., Dataset Distillation by Matching …, CVPR 2022)."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -12,6 +12,8 @@ from torch import Tensor
 from fairdd_cli.errors import UsageError
 from fairdd_cli.matching.problem import Problem
 from fairdd_cli.methods._base import MethodBase
+from fairdd_cli.methods._hyper import hyper
+from fairdd_cli.methods._renamed import RENAMED
 from fairdd_cli.networks import Classifier
 from fairdd_cli.runtime.device import Runtime
 from fairdd_cli.training import augmentation as augment
@@ -19,13 +21,14 @@ from fairdd_cli.training.loop import Training, call_with, set_parameters
 
 SOFTPLUS = math.log1p(math.e)  # softplus(1)
 LEAST = -10.0  # of x: softplus keeps all below it so close to 0 that it would round to it in the end
+LONGEST = 3  # the most expert_epochs of a published setting
 SLOPE = 1 / (1 + math.exp(-1)) / SOFTPLUS  # of softplus(x) / softplus(1) at 1
 
-# By the most images per class that they are for: the published values for 1, 10 and 50 images of 10 classes.
-PUBLISHED = {
-    5: {"unrolled": 50, "ahead": 2, "max_start": 2, "learning_rate": 100.0, "step_rate": 1e-7, "first_step": 1e-2},
-    30: {"unrolled": 30, "ahead": 2, "max_start": 20, "learning_rate": 100.0, "step_rate": 1e-5, "first_step": 1e-3},
-    0: {"unrolled": 30, "ahead": 2, "max_start": 40, "learning_rate": 1000.0, "step_rate": 1e-5, "first_step": 1e-3},
+# The published values for 1, 10 and 50 images of 10 classes, each by the most images per class that it is taken for.
+PUBLISHED: Mapping[float, Mapping[str, float]] = {
+    5: {"syn_steps": 50, "max_start_epoch": 2, "learning_rate": 100.0, "lr_lr": 1e-7, "lr_init": 1e-2},
+    30: {"syn_steps": 30, "max_start_epoch": 20, "learning_rate": 100.0, "lr_lr": 1e-5, "lr_init": 1e-3},
+    math.inf: {"syn_steps": 30, "max_start_epoch": 40, "learning_rate": 1000.0, "lr_lr": 1e-5, "lr_init": 1e-3},
 }
 
 
@@ -33,25 +36,29 @@ PUBLISHED = {
 class Method(MethodBase):
     """From where an expert stood, some steps on synthetic images lead to where it went in epochs on real ones.
 
-    The step size is learned too, as `first_step * softplus(x) / softplus(1)` with x from 1 on, so that it stays
+    The step size is learned too, as `lr_init * softplus(x) / softplus(1)` with x from 1 on, so that it stays
     positive. Its published learning rate, divided by the square of the slope there, moves it by the same at first;
     large moves stay in proportion, where a logarithm would make them explosive. All targets share the one step
     size, which therefore follows the mean of their slopes.
     """
 
-    learning_rate: float = 100.0  # of the pixels
-    step_rate: float = 1e-5  # learning rate of the step size
-    first_step: float = 1e-3  # step size at the start
-    momentum: float = 0.5  # of both
-    unrolled: int = 30  # steps on synthetic images
-    ahead: int = 2  # epochs of the expert that they should amount to
-    max_start: int = 20  # the expert's epoch at the start is below this
-    batch: int = 256  # synthetic images of a step, at most
-    augmentation: str = augment.FULL
-    experts: int = 100  # for each target
-    expert_epochs: int = 50
-    expert_learning_rate: float = 0.01
+    learning_rate: float = hyper(100.0, "learning rate of the pixels")
+    lr_lr: float = hyper(1e-5, "learning rate of the learned step size")
+    lr_init: float = hyper(1e-3, "learned step size at the start")
+    momentum: float = hyper(0.5, "momentum of the pixels and of the step size")
+    syn_steps: int = hyper(30, "unrolled SGD steps on synthetic images")
+    expert_epochs: int = hyper(2, "training of an expert that the unrolled steps should amount to", unit="epochs")
+    max_start_epoch: int = hyper(20, "an expert's epoch at the start is below this", unit="epochs")
+    batch_syn: int = hyper(256, "largest synthetic batch of an unrolled step", unit="images", source="public code")
+    augmentation: str = hyper(augment.FULL, "augmentation in unrolled steps and in the training of experts")
+    num_experts: int = hyper(100, "experts for each target")
+    train_epochs: int = hyper(50, "training of an expert", unit="epochs")
+    lr_teacher: float = hyper(0.01, "learning rate of the experts", source="public code")
 
+    title = "Trajectory matching: SGD steps on synthetic images lead where experts went on real ones"
+    paper = "Cazenavette et al., Dataset Distillation by Matching Training Trajectories, CVPR 2022"
+    citation = "arXiv:2203.11932"
+    aliases: ClassVar[Mapping[str, str]] = {**MethodBase.aliases, **RENAMED["mtt"]}
     evaluation: ClassVar[Training] = Training(epochs=1000)
     iterations = 5000
     samples = False
@@ -60,29 +67,44 @@ class Method(MethodBase):
     @classmethod
     def for_ipc(cls, ipc: int) -> Self:
         """The published values for the nearest number of images per class."""
-        return cls(**PUBLISHED[next(limit for limit in PUBLISHED if ipc <= limit or limit == 0)])  # type: ignore[arg-type]
+        return cls(**PUBLISHED[next(most for most in PUBLISHED if ipc <= most)])  # type: ignore[arg-type]
+
+    def with_options(self, options: dict[str, str]) -> Self:
+        """Refuses `expert_epochs` where it can only be meant as in version 0.1.0, in which it was `train_epochs`."""
+        value, current = options.get("expert_epochs", ""), {"train_epochs", *RENAMED["mtt"].values()}
+        among_old = any(name in options for name in RENAMED["mtt"])
+        too_long = value.isdecimal() and int(value) > LONGEST and not current & set(options) - {"expert_epochs"}
+        if value and (among_old or too_long):
+            raise UsageError(
+                f"-O expert_epochs={value}: an expert's training is train_epochs long now, and expert_epochs are those "
+                "that are matched (once 'ahead'),\nas in MTT's code; write -O train_epochs=… and -O expert_epochs=…"
+            )
+        return super().with_options(options)
+
+    def check_options(self) -> None:
+        """Raises UsageError where the step size is not positive or experts end before they are matched."""
+        if not self.lr_init > 0:
+            raise UsageError(f"-O lr_init={self.lr_init}: the step size must be above 0")
+        if not 0 < self.max_start_epoch <= self.train_epochs - self.expert_epochs + 1:
+            raise UsageError(
+                f"-O train_epochs={self.train_epochs} is too few: matching starts at one of the first "
+                f"{self.max_start_epoch} epochs (-O max_start_epoch) and takes {self.expert_epochs} (-O expert_epochs)"
+            )
 
     def expert_training(self, problem: Problem) -> tuple[int, Training]:
         """Plain SGD with augmentation."""
         training = Training(
-            epochs=self.expert_epochs,
-            learning_rate=self.expert_learning_rate,
+            epochs=self.train_epochs,
+            learning_rate=self.lr_teacher,
             momentum=0,
             weight_decay=0,
             augmentation=problem.operations(self.augmentation),
             drops=(),
         )
-        return self.experts, training
+        return self.num_experts, training
 
     def prepare(self, problem: Problem) -> None:
         """SGD with momentum on the pixels and on what the step size is made of."""
-        if not self.first_step > 0:
-            raise UsageError(f"-O first_step={self.first_step}: the step size must be above 0")
-        if not 0 < self.max_start <= self.expert_epochs - self.ahead + 1:
-            raise UsageError(
-                f"-O expert_epochs={self.expert_epochs} is too few: experts start at one of {self.max_start} epochs "
-                f"(-O max_start) and go {self.ahead} ahead (-O ahead)"
-            )
         problem.optimise(self.learning_rate, self.momentum)
         device = problem.runtime.device
         problem.state["step"] = torch.ones((), device=device)
@@ -90,12 +112,12 @@ class Method(MethodBase):
 
     def step_size(self, problem: Problem) -> Tensor:
         """The step size as it is now."""
-        return self.first_step * F.softplus(problem.state["step"]) / SOFTPLUS
+        return self.lr_init * F.softplus(problem.state["step"]) / SOFTPLUS
 
     def work(self, problem: Problem) -> float:
         """Each unrolled step forward, backward, and both backward again, for each target."""
         size = problem.classes * problem.synthetic.per_class
-        return problem.experts.targets * self.unrolled * 3 * min(self.batch, size)
+        return problem.experts.targets * self.syn_steps * 3 * min(self.batch_syn, size)
 
     def step(self, problem: Problem, iteration: int) -> Tensor:
         """Trains on the synthetic images from a point of each target's expert, and compares where that leads.
@@ -105,7 +127,7 @@ class Method(MethodBase):
         processes = problem.runtime.processes
         experts, images = problem.experts, problem.synthetic.images
         generator = problem.streams.numpy("mtt", iteration)
-        expert, start = int(generator.integers(experts.experts)), int(generator.integers(self.max_start))
+        expert, start = int(generator.integers(experts.experts)), int(generator.integers(self.max_start_epoch))
         step = problem.state["step"].requires_grad_()
         network = problem.fresh_network(iteration)
         network.eval()
@@ -114,7 +136,7 @@ class Method(MethodBase):
         for target in range(mine.start, mine.stop):
             here, goal = (
                 problem.runtime.to_device(experts.parameters(target, expert, epoch))
-                for epoch in (start, start + self.ahead)
+                for epoch in (start, start + self.expert_epochs)
             )
             set_parameters(network, here)
             problem.take_statistics(network, iteration, target)  # those of the expert, where it normalises by any
@@ -134,16 +156,16 @@ class Method(MethodBase):
         problem.update()
         with torch.no_grad():
             velocity = problem.state["step_momentum"].mul_(self.momentum).add_(slope)
-            step.sub_(self.step_rate / (self.first_step * SLOPE) ** 2 * velocity).clamp_(min=LEAST)
+            step.sub_(self.lr_lr / (self.lr_init * SLOPE) ** 2 * velocity).clamp_(min=LEAST)
         step.requires_grad_(False)
         return total.detach() / processes.count
 
     def batches(self, problem: Problem, *key: int) -> Iterable[tuple[Tensor, Tensor]]:
-        """Augmented synthetic images [B, C, H, W] and labels for each unrolled step, all of them in turn."""
+        """Augmented synthetic images [B, C, H, W] and labels for each syn_steps step, all of them in turn."""
         images, labels = problem.synthetic.training_images(slice(0, problem.classes))
-        operations, size = problem.operations(self.augmentation), min(self.batch, len(labels))
+        operations, size = problem.operations(self.augmentation), min(self.batch_syn, len(labels))
         queue = torch.empty(0, dtype=torch.long)
-        for number in range(self.unrolled):
+        for number in range(self.syn_steps):
             if len(queue) < size:
                 queue = torch.randperm(len(labels), generator=problem.streams.torch("mtt/order", *key, number))
             taken, queue = queue[:size], queue[size:]

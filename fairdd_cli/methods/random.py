@@ -13,6 +13,7 @@ from fairdd_cli.methods._base import MethodBase
 class Method(MethodBase):
     """The initial images as they are."""
 
+    title = "Real images drawn at random: the baseline that optimises nothing"
     iterations = 0
     matches = False
     samples = False

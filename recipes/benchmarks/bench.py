@@ -39,11 +39,11 @@ PIECES = {  # by family: those of one family are measured in turn
 }
 # One matching step each. Between two of them gm, dsa, idc and dream train a network, which `inner-epoch` measures.
 STEP = {
-    "gm": {"outer": "1", "inner": "1"},
-    "dsa": {"outer": "1", "inner": "1"},
-    "idc": {"inner": "1", "network_images": "1"},
-    "dream": {"inner": "1", "network_images": "1", "pool": "100"},
-    "mtt": {"unrolled": "3", "experts": "1", "expert_epochs": "1", "ahead": "1", "max_start": "1"},
+    "gm": {"outer_loop": "1", "inner_loop": "1"},
+    "dsa": {"outer_loop": "1", "inner_loop": "1"},
+    "idc": {"inner_loop": "1", "real_per_step": "1"},
+    "dream": {"inner_loop": "1", "real_per_step": "1", "pool": "100"},
+    "mtt": {"syn_steps": "3", "num_experts": "1", "train_epochs": "1", "expert_epochs": "1", "max_start_epoch": "1"},
 }
 TEXTBOOK = ("dm", "gm", "dsa", "idc")  # methods whose step the tests have as a plain loop
 

@@ -24,7 +24,7 @@ from fairdd_cli.artifacts import read_synthetic
 COMMON = ["data.h5", "--fair", "--ipc", "10", "--sampling", "proportional", "--batch-real", "256", "--init", "real"]
 RUNS = {
     "dm": ["--method", "dm", "--iterations", "8"],
-    "gm": ["--method", "gm", "--iterations", "3", "-O", "outer=2", "-O", "inner=10"],
+    "gm": ["--method", "gm", "--iterations", "3", "-O", "outer_loop=2", "-O", "inner_loop=10"],
 }
 BANDWIDTH, LATENCY = 25e9, 5e-6  # bytes a second and process; seconds a message
 CLASSES, IMAGES = 10, 256

@@ -10,7 +10,7 @@ OPTIONS = frozenset()  # of fairdd make-dataset that the data set takes
 class Method(dm.Method):
     @classmethod
     def for_ipc(cls, ipc):
-        return cls(pretrain=2)
+        return cls(warmup_epochs=2)
 
 
 def rarest_group(protected, sample_weights):

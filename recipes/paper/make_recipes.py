@@ -143,7 +143,7 @@ def recipes() -> Iterator[Recipe]:
             about = (
                 f"COBRA's dm (2026): {dataset}, L1, the network first trained (here 20 epochs) on the synthetic set."
             )
-            chosen = {"batch-real": 600, "iterations": 2600, "option": {"distance": "l1", "pretrain": 20}}
+            chosen = {"batch-real": 600, "iterations": 2600, "option": {"distance": "l1", "warmup_epochs": 20}}
             name, words = f"cobra/{dataset}-dm-ipc{ipc}.yaml", "--fairness barycenter"
             yield Recipe(name, about, dataset, "dm", ipc, distill=chosen, fairness=words)
 

@@ -22,20 +22,23 @@ from fairdd_cli.artifacts import read_any
 from fairdd_cli.cli import main
 from fairdd_cli.runtime.device import Streams
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tiny import TINY, tiny_words  # beside the other tests
+
 NETWORK = ["--network", "convnet:width=4,depth=1"]
-REAL = ["-O", "inner=2", "-O", "network_images=20"]
-EXPERTS = [
-    word for item in ("experts=2", "expert_epochs=3", "max_start=2", "ahead=1", "unrolled=2") for word in ("-O", item)
-]
-SMALL = ["-O", "outer=2", "-O", "inner=2"]
+ITERATIONS = {"dm": 60, "idc": 8, "dream": 8}  # of the others 12
+
+
+def distillation(method: str) -> list[object]:
+    """The words of a short distillation."""
+    words: list[object] = ["distill", "toy.h5", "--method", method, "--ipc", 2]
+    if method == "random":
+        return words
+    return [*words, "--fair", "--iterations", ITERATIONS.get(method, 12), *tiny_words(method), *NETWORK]
+
+
 RUNS: dict[str, list[object]] = {
-    "random": ["distill", "toy.h5", "--method", "random", "--ipc", 2],
-    "dm": ["distill", "toy.h5", "--method", "dm", "--fair", "--ipc", 2, "--iterations", 60, *NETWORK],
-    "gm": ["distill", "toy.h5", "--method", "gm", "--fair", "--ipc", 2, "--iterations", 12, *SMALL, *NETWORK],
-    "dsa": ["distill", "toy.h5", "--method", "dsa", "--fair", "--ipc", 2, "--iterations", 12, *SMALL, *NETWORK],
-    "idc": ["distill", "toy.h5", "--method", "idc", "--fair", "--ipc", 2, "--iterations", 8, *REAL, *NETWORK],
-    "dream": ["distill", "toy.h5", "--method", "dream", "--fair", "--ipc", 2, "--iterations", 8, *REAL, *NETWORK],
-    "mtt": ["distill", "toy.h5", "--method", "mtt", "--fair", "--ipc", 2, "--iterations", 12, *EXPERTS, *NETWORK],
+    **{method: distillation(method) for method in TINY},
     "evaluate": ["evaluate", "toy.h5", "--seeds", 12, "--epochs", 3, *NETWORK],
 }
 RUNS["compiled"] = [*RUNS["gm"], "--compile", "on"]
