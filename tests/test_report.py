@@ -83,6 +83,15 @@ def test_what_depends_on_other_things_stays_apart(tmp_path: Path) -> None:
     assert {record["dataset"] for record in json.loads(formats.as_json(report.arrange(rows)))} == {"toy"}
 
 
+def test_hyper_parameters_under_old_and_new_names_are_the_same_setting(tmp_path: Path) -> None:
+    old, new = {"outer": 2, "inner": 3}, {"outer_loop": 2, "inner_loop": 3}
+    for name, hyper in (("old", old), ("new", new), ("other", {**new, "inner_loop": 4})):
+        options = {"distill": {"method": "gm", "hyper": hyper}}
+        write(tmp_path / f"{name}.json", method="gm", options=options, seed=len(name))
+    assert len(rows_of(str(tmp_path / "old.json"), str(tmp_path / "new.json"))) == 1
+    assert len(rows_of(str(tmp_path / "old.json"), str(tmp_path / "other.json"))) == 2
+
+
 def test_sets_with_learned_rates_are_pooled_and_compared(tmp_path: Path) -> None:
     protocol = evaluation().protocol
     paths = [

@@ -18,7 +18,7 @@ from fairdd_cli.artifacts import SyntheticSet
 from fairdd_cli.metrics import METRICS, empty
 from fairdd_cli.reporting import figures as plots
 from fairdd_cli.reporting import scatter
-from fairdd_cli.reporting.results import Run, clean, flat
+from fairdd_cli.reporting.results import Run, clean, distill_options, flat
 from fairdd_cli.reporting.table import Row, Section, pairs
 from fairdd_cli.reporting.text import ALWAYS, HEADINGS, WORDS, explained, heading, mean_std, signed, titled, words_of
 
@@ -253,8 +253,7 @@ def _facts(run: Run) -> Iterator[tuple[str, object]]:
 def commands(run: Run) -> list[str]:
     """The commands that make `run` again, with DATA and SYN for the files; for reading, not for running blindly."""
     evaluation = run.evaluation
-    stored = evaluation.options.get("distill")
-    distill = dict(stored) if isinstance(stored, dict) else {}
+    distill = distill_options(evaluation)
     known = {"method": evaluation.method, "fairness": evaluation.fairness, "sampling": evaluation.sampling}
     known |= {"ipc": str(evaluation.ipc), "iterations": str(evaluation.iterations)}
     given = {**known, **{key: value for key, value in distill.items() if key in DISTILL_OPTIONS}}

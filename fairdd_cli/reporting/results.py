@@ -11,6 +11,7 @@ import numpy as np
 
 from fairdd_cli.artifacts import STREAM, Evaluation, read_evaluation
 from fairdd_cli.errors import UsageError
+from fairdd_cli.methods._renamed import with_current_names
 from fairdd_cli.metrics import Cells, cells
 
 MANY = 1000  # files from which on several processes read them
@@ -111,7 +112,7 @@ def _read_one(path: str) -> list[Run]:
 def _details(evaluation: Evaluation) -> dict[str, str]:
     """What the result of `evaluation` depends on besides its setting, by name."""
     found = {
-        **flat(evaluation.options.get("distill")),
+        **flat(distill_options(evaluation)),
         **{f"evaluation {key}": value for key, value in evaluation.protocol.items()},
         "iterations": evaluation.iterations,
     }
@@ -121,9 +122,19 @@ def _details(evaluation: Evaluation) -> dict[str, str]:
     return {clean(key): clean(v if isinstance(v, str) else json.dumps(v, sort_keys=True)) for key, v in kept.items()}
 
 
-def flat(options: object) -> dict[str, object]:
-    """Stored options with the members of nested ones among them; none where there are none."""
+def distill_options(evaluation: Evaluation) -> dict[str, object]:
+    """What the evaluated set was distilled with; its hyper-parameters under the names that they have now."""
+    stored = evaluation.options.get("distill")
+    options: dict[str, object] = dict(stored) if isinstance(stored, dict) else {}
+    hyper = options.get("hyper")
+    if isinstance(hyper, dict):
+        options["hyper"] = with_current_names(evaluation.method, hyper)
+    return options
+
+
+def flat(options: Mapping[str, object]) -> dict[str, object]:
+    """Stored options with the members of nested ones among them."""
     found: dict[str, object] = {}
-    for key, value in options.items() if isinstance(options, dict) else ():
+    for key, value in options.items():
         found.update(value if isinstance(value, dict) else {key: value})
     return found
