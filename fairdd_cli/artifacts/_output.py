@@ -24,7 +24,7 @@ LONGEST = 100  # bytes of an output's name in the names of its lock, part and ch
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux's system call renameat2
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # What file systems answer that lack a feature (FAT, network and FUSE mounts).
-LACKING = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EBADF)
+LACKING = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF)
 
 
 def is_stream(path: str) -> bool:

@@ -192,11 +192,13 @@ def _write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
         make_folder(folder.parent)
         part = new_part(folder)
         part.mkdir()
+        folders = {(part / name).parent for name in files} - {part}
+        for each in folders:
+            each.mkdir()
         for name, content in files.items():
-            (part / name).parent.mkdir(exist_ok=True)
             write_file(part / name, content)
-        for inside in {part, *((part / name).parent for name in files)}:
-            flush_folder(inside)
+        for each in (*folders, part):
+            flush_folder(each)
         replace_folder(part, folder)
     except OSError as error:
         raise cannot_write(folder, error, needed) from error
