@@ -7,11 +7,14 @@ written to as they are, never replaced.
 import ctypes
 import errno
 import hashlib
+import itertools
 import os
 import re
 import shutil
+import socket
 import stat
 import sys
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +24,7 @@ from fairdd_cli.errors import WorkError
 
 CHECKPOINT = ".checkpoint"  # what an output's name is followed by in that of its checkpoint
 LONGEST = 100  # bytes of an output's name in the names of its lock, part and checkpoint; file systems hold 143 or more
+NUMBERS = itertools.count()  # of the parts of this process
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux's system call renameat2
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # What file systems answer that lack a feature (FAT, network and FUSE mounts).
@@ -160,7 +164,11 @@ def atomic_write(path: str | Path, force: bool = True, needed: int = 0) -> Itera
 def new_part(target: Path) -> Path:
     """A name beside `target` that nothing has, for what will take its place."""
     base = beside(target)
-    return base.with_name(f".{base.name}.{os.urandom(4).hex()}.part")
+    while True:
+        key = zlib.crc32(f"{socket.gethostname()} {os.getpid()} {next(NUMBERS)}".encode())
+        part = base.with_name(f".{base.name}.{key:08x}.part")
+        if not os.path.lexists(part):
+            return part
 
 
 def _name(part: Path, target: Path) -> None:
