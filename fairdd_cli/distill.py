@@ -22,7 +22,8 @@ from fairdd_cli.methods import METHODS
 from fairdd_cli.methods._base import MethodBase
 from fairdd_cli.networks import NetworkSpec, fusible_values
 from fairdd_cli.runtime.checkpoints import Checkpoints, State
-from fairdd_cli.runtime.device import ImageStore, Progress, Runtime, Stopwatch, Streams
+from fairdd_cli.runtime.device import ImageStore, Progress, Runtime, Stopwatch
+from fairdd_cli.runtime.streams import Streams
 from fairdd_cli.training.features import Description
 
 HISTORY_POINTS = 1000  # losses kept of a run, at most about twice as many

@@ -15,7 +15,8 @@ from fairdd_cli.errors import DivergedError, UsageError
 from fairdd_cli.matching.synthetic import decode
 from fairdd_cli.networks import Classifier, NetworkSpec, fusible_values
 from fairdd_cli.runtime.checkpoints import Checkpoints, State
-from fairdd_cli.runtime.device import ImageStore, Progress, Runtime, Stopwatch, Streams
+from fairdd_cli.runtime.device import ImageStore, Progress, Runtime, Stopwatch
+from fairdd_cli.runtime.streams import Streams
 from fairdd_cli.training import augmentation as augment
 from fairdd_cli.training.loop import TensorImages, Training, TrainingImages, confusion, fit, parameter_vector
 

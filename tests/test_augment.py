@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fairdd_cli.errors import UsageError
-from fairdd_cli.runtime.device import Streams
+from fairdd_cli.runtime.streams import Streams
 from fairdd_cli.training import augmentation as augment
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "dsa.npz")

@@ -14,7 +14,8 @@ from fairdd_cli.fairness import STRATEGIES
 from fairdd_cli.fairness._base import class_means, concatenate, find_strategy
 from fairdd_cli.matching import signals as matching
 from fairdd_cli.networks import parse_network
-from fairdd_cli.runtime.device import Runtime, Silent, Streams, open_runtime
+from fairdd_cli.runtime.device import Runtime, Silent, open_runtime
+from fairdd_cli.runtime.streams import Streams
 
 NETWORK = parse_network("convnet:width=4,depth=2")
 

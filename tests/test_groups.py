@@ -16,7 +16,8 @@ from fairdd_cli.fairness._base import find_strategy
 from fairdd_cli.matching.clusters import representatives
 from fairdd_cli.matching.groups import noisy, parse_groups, pseudo
 from fairdd_cli.networks import parse_network
-from fairdd_cli.runtime.device import RESIDENCIES, Silent, Streams, open_runtime
+from fairdd_cli.runtime.device import RESIDENCIES, Silent, open_runtime
+from fairdd_cli.runtime.streams import Streams
 from fairdd_cli.training import augmentation as augment
 from fairdd_cli.training.loop import Training, draw_mix
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from fairdd_cli.fairness._base import class_means, concatenate, find_strategy
 from fairdd_cli.matching.signals import distances, embeddings, gradients
 from fairdd_cli.networks import Classifier, parse_network
-from fairdd_cli.runtime.device import Streams
+from fairdd_cli.runtime.streams import Streams
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "matching.npz")
 

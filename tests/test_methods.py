@@ -29,7 +29,8 @@ from fairdd_cli.methods import METHODS, idc
 from fairdd_cli.methods.mtt import unroll
 from fairdd_cli.networks import Classifier, freeze_statistics, parse_network
 from fairdd_cli.runtime.checkpoints import Checkpoints, State
-from fairdd_cli.runtime.device import ImageStore, Runtime, Silent, Streams
+from fairdd_cli.runtime.device import ImageStore, Runtime, Silent
+from fairdd_cli.runtime.streams import Streams
 from fairdd_cli.training.loop import Training, set_parameters
 
 NETWORK = parse_network("convnet:width=4,depth=2")

@@ -33,7 +33,8 @@ from fairdd_cli.matching.problem import Problem
 from fairdd_cli.methods._base import MethodBase
 from fairdd_cli.networks import parse_network
 from fairdd_cli.runtime.checkpoints import Checkpoints, State
-from fairdd_cli.runtime.device import Progress, Silent, Streams, open_runtime
+from fairdd_cli.runtime.device import Progress, Silent, open_runtime
+from fairdd_cli.runtime.streams import Streams
 from fairdd_cli.training.loop import Training
 
 

@@ -11,7 +11,8 @@ from fairdd_cli.artifacts import BiasedDataset
 from fairdd_cli.errors import DivergedError, UsageError
 from fairdd_cli.evaluate import evaluate, whole_data
 from fairdd_cli.networks import parse_network
-from fairdd_cli.runtime.device import ImageStore, Runtime, Silent, Streams, open_runtime
+from fairdd_cli.runtime.device import ImageStore, Runtime, Silent, open_runtime
+from fairdd_cli.runtime.streams import Streams
 from fairdd_cli.training.loop import TensorImages, Training, confusion, fit
 
 CPU = torch.device("cpu")

@@ -15,8 +15,9 @@ from fairdd_cli.matching.sampling import Sampling
 from fairdd_cli.matching.signals import reduced
 from fairdd_cli.matching.synthetic import Synthetic
 from fairdd_cli.networks import Classifier, NetworkSpec, freeze_statistics, has_batch_statistics
-from fairdd_cli.runtime.device import ImageStore, Progress, Runtime, Streams, even
+from fairdd_cli.runtime.device import ImageStore, Progress, Runtime, even
 from fairdd_cli.runtime.processes import Processes, share_gradient
+from fairdd_cli.runtime.streams import Streams
 from fairdd_cli.training import augmentation as augment
 from fairdd_cli.training.features import embed
 from fairdd_cli.training.loop import TensorImages, Training, fit

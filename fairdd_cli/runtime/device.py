@@ -1,10 +1,9 @@
 """The machine under the work: device, precision, keyed randomness, residency of the data, progress, memory.
 
-This is the only module that names a kind of device or seeds a generator.
+This is the only module that names a kind of device.
 """
 
 import ctypes
-import hashlib
 import logging
 import os
 import resource
@@ -92,35 +91,6 @@ class Divisible(Protocol):
     """A part of a network that can take its images a few at a time where nothing is kept of them."""
 
     most_values: int  # that a layer of it may put out at a time; 0: as many as there are
-
-
-@dataclass(frozen=True)
-class Streams:
-    """Randomness keyed by (seed, name, counters): every draw has a generator of its own and no state is carried.
-
-    A run that continues at iteration 500 draws what it would have drawn had it not stopped.
-    """
-
-    seed: int
-
-    def _key(self, name: str, counters: tuple[int, ...]) -> int:
-        text = "/".join([str(self.seed), name, *map(str, counters)])
-        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
-
-    def numpy(self, name: str, *counters: int) -> np.random.Generator:
-        """The NumPy generator of the stream `name` at `counters`."""
-        return np.random.default_rng(self._key(name, counters))
-
-    def torch(self, name: str, *counters: int) -> torch.Generator:
-        """The torch generator (on the CPU, so that every device sees the same draws) of the stream at `counters`."""
-        return torch.Generator().manual_seed(self._key(name, counters) >> 1)
-
-    @contextmanager
-    def ambient(self, name: str, *counters: int) -> Iterator[None]:
-        """A block in which torch's own initialisers draw from this stream; the global state is put back after it."""
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(self._key(name, counters) >> 1)  # the host's alone, which is put back
-            yield
 
 
 @dataclass

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from fairdd_cli.artifacts import Split
 from fairdd_cli.networks import Classifier, NetworkSpec
-from fairdd_cli.runtime.device import ImageStore, Progress, Runtime, Streams
+from fairdd_cli.runtime.device import ImageStore, Progress, Runtime
+from fairdd_cli.runtime.streams import Streams
 from fairdd_cli.training.loop import Selection, Training, TrainingImages, fit
 
 IMAGES = 12_000  # that the describing network is trained on, at most

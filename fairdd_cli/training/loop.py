@@ -11,8 +11,9 @@ from torch import Tensor
 
 from fairdd_cli.errors import UsageError
 from fairdd_cli.networks import Classifier, has_batch_statistics
-from fairdd_cli.runtime.device import Progress, Runtime, Streams
+from fairdd_cli.runtime.device import Progress, Runtime
 from fairdd_cli.runtime.processes import Processes, share_gradient
+from fairdd_cli.runtime.streams import Streams
 from fairdd_cli.training import augmentation as augment
 
 MOST = 10**6  # epochs, and images of a batch, that a file may ask for

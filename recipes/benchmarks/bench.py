@@ -70,7 +70,7 @@ def generated(setting: Setting):  # type: ignore[no-untyped-def]
     import numpy as np
 
     from fairdd_cli.artifacts import BiasedDataset, Split
-    from fairdd_cli.runtime.device import Streams
+    from fairdd_cli.runtime.streams import Streams
 
     generator = Streams(0).numpy("bench")
     kept = generator.integers(0, 256, (min(10_000, setting.images), 3, setting.side, setting.side), np.uint8)
@@ -193,7 +193,7 @@ def textbook(name: str, setting: Setting) -> Piece | None:
     import textbook as book
     import textbook_methods as methods
 
-    from fairdd_cli.runtime.device import Streams
+    from fairdd_cli.runtime.streams import Streams
     from fairdd_cli.training import augmentation as augment
 
     kind, fairness = name.partition("-")[0], "fairdd" if "-fair-" in name else "vanilla"

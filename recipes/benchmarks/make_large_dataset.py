@@ -17,7 +17,8 @@ import numpy as np
 from fairdd_cli.artifacts import check_target
 from fairdd_cli.datasets._source import Request, Samples, Source
 from fairdd_cli.make_dataset import build
-from fairdd_cli.runtime.device import Silent, Streams
+from fairdd_cli.runtime.device import Silent
+from fairdd_cli.runtime.streams import Streams
 
 SHAPE = (3, 64, 64)
 BLOCK = 1024  # images made at a time
