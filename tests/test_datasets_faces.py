@@ -13,7 +13,7 @@ from fairdd_cli.datasets import celeba as celeba_set
 from fairdd_cli.datasets._files import ImageTable, file_source
 from fairdd_cli.datasets._source import Request, Source
 from fairdd_cli.errors import UsageError
-from fairdd_cli.reporting.inspection import class_bias
+from fairdd_cli.reporting.cells import class_bias
 
 
 def counts(source: Source, split: str) -> np.ndarray:

@@ -7,12 +7,18 @@ import pytest
 from chromium import Browser, program
 from evaluations import pair, synthetic, write
 
-from fairdd_cli.reporting import published
-from fairdd_cli.reporting import results as runs
-from fairdd_cli.reporting import table as report
-from fairdd_cli.reporting.page import commands, page, pictures
-from fairdd_cli.reporting.text import SHOWN
-from fairdd_cli.runtime.device import Streams
+from fairdd_cli.reporting import (
+    SHOWN,
+    arrange,
+    build_rows,
+    read,
+    with_fair_floors,
+    with_intervals,
+    with_published,
+)
+from fairdd_cli.reporting.commands import commands
+from fairdd_cli.reporting.page import page, page_figures
+from fairdd_cli.runtime.streams import Streams
 
 HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>&amp;"
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -48,26 +54,27 @@ class Outline(HTMLParser):
 
 
 def written(tmp_path: Path, *paths: str) -> Path:
-    """A page of everything: intervals, published values, pictures, synthetic sets."""
-    rows = report.with_intervals(report.build(runs.read(paths)), 50, Streams(0).numpy)
-    sections = report.arrange(published.beside(rows))
+    """A page of everything: intervals, published values, figures, synthetic sets."""
+    rows = with_fair_floors(build_rows(read(paths)), 50, Streams(0).numpy)
+    rows = with_intervals(rows, 50, Streams(0).numpy)
+    sections = arrange(with_published(rows))
     sets = [synthetic(), synthetic("fairdd")]
     target = tmp_path / "page.html"
-    target.write_text(page(sections, SHOWN, pictures(sections, sets)))
+    target.write_text(page(sections, SHOWN, page_figures(sections, sets)))
     return target
 
 
 def test_the_page_says_what_the_table_says(tmp_path: Path) -> None:
     paths = [*pair(tmp_path, dataset="c-fmnist-fg"), write(tmp_path / "b.json", method="gm", dataset="c-fmnist-fg")]
     outline = Outline(written(tmp_path, *paths).read_text())
-    for row in report.build(runs.read(paths)):
+    for row in build_rows(read(paths)):
         assert f"{row.metrics['accuracy']['mean']:.1f}±{row.metrics['accuracy']['std']:.1f}" in outline.words
         assert row.runs[0].evaluation.digest in outline.words
     for text in ("vs vanilla, better", "published 77.1", "In the one comparison", "fairdd distill DATA", "300"):
         assert text in outline.words
-    pictures = [attributes for tag, attributes in outline.tags if tag == "svg"]
-    assert len(pictures) == 5
-    assert all(attributes["role"] == "img" and attributes["aria-label"] for attributes in pictures)
+    svgs = [attributes for tag, attributes in outline.tags if tag == "svg"]
+    assert len(svgs) == 5
+    assert all(attributes["role"] == "img" and attributes["aria-label"] for attributes in svgs)
     ids = [attributes["id"] for _, attributes in outline.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     links = [attributes["href"] for tag, attributes in outline.tags if tag == "a"]
@@ -103,7 +110,7 @@ def test_commands_make_the_run_again(tmp_path: Path) -> None:
     options = {"distill": {"method": "dm", "network": "convnet:width=8", "init": "real", "hyper": {"momentum": 0.5}}}
     options["distill"] |= {"groups": "pseudo:3", "group_noise": 0.1}
     path = write(tmp_path / "a.json", options=options, seed=4, network="mlp")
-    distill, evaluate = commands(runs.read([path])[0])
+    distill, evaluate = commands(read([path])[0])
     assert distill == (
         "fairdd distill DATA --method dm --fairness vanilla --sampling proportional --init real --ipc 10 "
         "--iterations 100 --network convnet:width=8 --groups pseudo:3 --group-noise 0.1 -O momentum=0.5"
@@ -113,7 +120,7 @@ def test_commands_make_the_run_again(tmp_path: Path) -> None:
         "--augmentation none"
     )
     whole = write(tmp_path / "b.json", method="whole", ipc=0, synthetic_digest="")
-    assert commands(runs.read([whole])[0])[0].startswith("fairdd evaluate DATA ")
+    assert commands(read([whole])[0])[0].startswith("fairdd evaluate DATA ")
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from fairdd_cli.artifacts import BiasedDataset, MemoryImages, Split
 from fairdd_cli.cli import app
 from fairdd_cli.datasets._source import Request
 from fairdd_cli.metrics import summarise
-from fairdd_cli.reporting.inspection import GAP, class_bias, examples, grid, warnings
-from fairdd_cli.reporting.text import mean_std
+from fairdd_cli.reporting.cells import GAP, class_bias, examples, grid, warnings
+from fairdd_cli.reporting.labels import mean_std
 
 
 def dataset_of(train: list[list[int]], test: list[list[int]]) -> BiasedDataset:

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from sklearn.metrics import accuracy_score
+from sklearn.metrics import accuracy_score, precision_score
 
 from fairdd_cli import metrics
 from fairdd_cli.errors import UsageError
+from fairdd_cli.metrics import Confusion
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -45,7 +46,7 @@ def test_golden(number):
     confusion = table_of(
         golden["label"], golden["group"], golden["prediction"], int(golden["classes"]), int(golden["groups"])
     )
-    assert bool(metrics.empty(confusion)) == bool(golden["empty_cell"])
+    assert bool(Confusion.of(confusion).empty) == bool(golden["empty_cell"])
     assert metrics.accuracy(confusion) == pytest.approx(float(golden["accuracy"]), rel=1e-5)
     assert metrics.deo_max(confusion, "zero") == pytest.approx(float(golden["deo_m"]), rel=1e-5)
     assert metrics.deo_mean(confusion, "zero") == pytest.approx(float(golden["deo_a"]), rel=1e-5)
@@ -65,6 +66,25 @@ def test_fairlearn(classes, groups):
     assert metrics.group_accuracy_gap(confusion) == pytest.approx(by_group.difference())
 
 
+@pytest.mark.parametrize("classes, groups", [(2, 2), (3, 4), (10, 5)])
+def test_fairlearn_sufficiency_and_false_positives(classes, groups):
+    label, protected, prediction = samples(7 * classes + groups, classes, groups, count=900)
+    confusion = table_of(label, protected, prediction, classes, groups)
+
+    def precision_of(y_true, y_pred):
+        return precision_score(y_true, y_pred, zero_division=np.nan)
+
+    precisions, rates = [], []
+    for c in range(classes):
+        is_label, is_predicted = (label == c).astype(int), (prediction == c).astype(int)
+        precisions.append(frame(precision_of, is_label, is_predicted, protected).difference())
+        rates.append(frame(fairlearn.metrics.false_positive_rate, is_label, is_predicted, protected).difference())
+    assert metrics.sufficiency_gap_max(confusion) == pytest.approx(max(precisions))
+    assert metrics.sufficiency_gap_mean(confusion) == pytest.approx(np.mean(precisions))
+    assert metrics.false_positive_rate_gap_max(confusion) == pytest.approx(max(rates))
+    assert metrics.false_positive_rate_gap_mean(confusion) == pytest.approx(np.mean(rates))
+
+
 @pytest.mark.parametrize("groups", [2, 3])
 def test_fairlearn_two_classes(groups):
     label, protected, prediction = samples(groups, 2, groups)
@@ -77,6 +97,17 @@ def test_fairlearn_two_classes(groups):
     assert metrics.demographic_parity_difference(confusion) == pytest.approx(
         fairlearn.metrics.demographic_parity_difference(**arguments)
     )
+
+
+def precision(counts, c):
+    """Of a group's images (label, prediction) that are predicted as class c, the share that is of it."""
+    return counts[c, c] / counts[:, c].sum() if counts[:, c].sum() else None
+
+
+def false_positive_rate(counts, c):
+    """Of a group's images (label, prediction) of other classes, the share that is predicted as class c."""
+    negatives = counts.sum() - counts[c].sum()
+    return (counts[:, c].sum() - counts[c, c]) / negatives if negatives else None
 
 
 def loop(confusion):
@@ -102,6 +133,12 @@ def loop(confusion):
         "group_accuracy_gap": max(shares) - min(shares),
         "balanced_accuracy": sum(recall.values()) / len(recall),
     }
+    for name, rate in (("sufficiency_gap", precision), ("false_positive_rate_gap", false_positive_rate)):
+        rates = [[rate(confusion[:, a], c) for a in range(groups)] for c in range(classes)]
+        present = [[value for value in row if value is not None] for row in rates]
+        spreads = [max(row) - min(row) for row in present if row]
+        found[f"{name}_max"] = max(spreads) if spreads else None
+        found[f"{name}_mean"] = sum(spreads) / len(spreads) if spreads else None
     ones = [confusion[:, a, 1].sum() / confusion[:, a].sum() for a in range(groups) if confusion[:, a].sum()]
     return {**found, "demographic_parity_difference": max(ones) - min(ones)}
 
@@ -135,8 +172,9 @@ def test_summary_is_in_percent_over_seeds():
 
 def test_empty_cells_are_left_out_or_zero():
     confusion = np.array([[[[9, 1], [0, 0]], [[5, 5], [2, 8]]]])
-    assert metrics.empty(confusion) == [(0, 1)]
-    np.testing.assert_array_equal(metrics.recall_table(confusion), [[[0.9, np.nan], [0.5, 0.8]]])
+    assert Confusion.of(confusion).empty == [(0, 1)]
+    assert Confusion.of(confusion).smaller_than(11) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    np.testing.assert_array_equal(Confusion.of(confusion).recall, [[[0.9, np.nan], [0.5, 0.8]]])
     assert metrics.deo_max(confusion) == pytest.approx(0.3)
     assert metrics.deo_max(confusion, "zero") == pytest.approx(0.9)
     assert metrics.worst_group_accuracy(confusion, "zero") == 0
@@ -145,8 +183,19 @@ def test_empty_cells_are_left_out_or_zero():
         metrics.deo_max(confusion, "zeros")
 
 
-def test_cells_stand_for_their_table():
+def test_cells_are_enough_for_the_metrics_that_say_so():
+    label, protected, prediction = samples(0, 2, 4)
+    whole = Confusion.of(table_of(label, protected, prediction, 2, 4))
+    cells = Confusion(whole.correct, whole.total)
+    for name, metric in metrics.METRICS.items():
+        if metric.uses == "cells":
+            assert np.array_equal(metric(cells), metric(whole)), name
+        else:
+            with pytest.raises(ValueError, match="whole table"):
+                metric(cells)
+
+
+def test_small_counts_are_computed_as_large_ones_are():
     label, protected, prediction = samples(0, 3, 4)
     confusion = table_of(label, protected, prediction, 3, 4)
-    short, full = metrics.per_seed(metrics.cells(confusion)), metrics.per_seed(confusion)
-    assert all(np.array_equal(short[name], full[name]) for name in full)
+    assert metrics.summarise(confusion.astype(np.uint8)) == metrics.summarise(confusion)

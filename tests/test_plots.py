@@ -1,4 +1,4 @@
-"""Pictures: they are drawn from anything a report may hold, and what they say is right. How they look was looked at."""
+"""Figures: they are drawn from anything a report may hold, and what they say is right. How they look was looked at."""
 
 import io
 import sys
@@ -11,23 +11,24 @@ from evaluations import confusion, pair, synthetic, write
 from PIL import Image
 
 from fairdd_cli.errors import UsageError
-from fairdd_cli.reporting import figures as plots
-from fairdd_cli.reporting import results as runs
-from fairdd_cli.reporting import table as report
-from fairdd_cli.reporting.group_coverage import Cloud
-from fairdd_cli.reporting.scatter import CROWD, describe, pareto, scatter
-from fairdd_cli.reporting.table import Row
+from fairdd_cli.reporting import Row, build_rows, read
+from fairdd_cli.reporting.coverage_figure import coverage_figure
+from fairdd_cli.reporting.figures import SUFFIXES, inline_svg, render
+from fairdd_cli.reporting.group_coverage import ClassProjection
+from fairdd_cli.reporting.recall_maps import describe_recall, recall_maps
+from fairdd_cli.reporting.scatter import CROWD, describe_scatter, pareto, scatter
+from fairdd_cli.reporting.synthetic_figures import image_grid, loss_curves
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 from matplotlib.figure import Figure
 
 
 def rows_of(*paths: str) -> list[Row]:
-    return report.build(runs.read(paths))
+    return build_rows(read(paths))
 
 
 def texts(figure: Figure) -> str:
-    root = ET.fromstring(plots.render(figure, ".svg"))  # noqa: S314  # our own output
+    root = ET.fromstring(render(figure, ".svg"))  # noqa: S314  # our own output
     return " ".join(element.text or "" for element in root.iter("{http://www.w3.org/2000/svg}text"))
 
 
@@ -54,7 +55,7 @@ def test_scatter_names_what_it_shows(tmp_path: Path) -> None:
         "DEO_A (%)",
     ):
         assert word in shown
-    assert "toy dm fairdd, IPC 10: +" in describe(rows)
+    assert "toy dm fairdd, IPC 10: +" in describe_scatter(rows)
 
 
 def test_a_crowd_is_drawn_without_arrows(tmp_path: Path) -> None:
@@ -71,12 +72,12 @@ def test_scatter_needs_its_metrics(tmp_path: Path) -> None:
 
 def test_recall_maps_stand_side_by_side(tmp_path: Path) -> None:
     vanilla, fair = rows_of(*pair(tmp_path))
-    figure = plots.recall_maps([vanilla, fair])
+    figure = recall_maps([vanilla, fair])
     shown = texts(figure)
     for word in ("dm vanilla", "dm fairdd", "class 2", "group 1", "Recall (%)", "DEO_A"):
         assert word in shown
     np.testing.assert_allclose(figure.axes[0].images[0].get_array(), vanilla.recall())
-    assert "class 0, group 1" in plots.describe_recall([vanilla])
+    assert "class 0, group 1" in describe_recall([vanilla])
 
 
 def test_recall_maps_of_many_classes_and_empty_cells(tmp_path: Path) -> None:
@@ -85,13 +86,13 @@ def test_recall_maps_of_many_classes_and_empty_cells(tmp_path: Path) -> None:
     names = tuple(f"class {i}" for i in range(30))
     (row,) = rows_of(write(tmp_path / "a.json", confusion={"convnet": table}, class_names=names))
     assert np.isnan(row.recall()[3, 1])
-    assert plots.render(plots.recall_maps([row]), ".png")
+    assert render(recall_maps([row]), ".png")
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_image_grid_shows_each_class(channels: int) -> None:
     made = synthetic(channels=channels)
-    figure = plots.image_grid(made)
+    figure = image_grid(made)
     assert "class 2" in texts(figure)
     assert "first 10" in figure.axes[0].get_title(loc="left")
     sheet = figure.axes[0].images[0].get_array()
@@ -100,17 +101,19 @@ def test_image_grid_shows_each_class(channels: int) -> None:
 
 
 def test_loss_curves_need_a_history() -> None:
-    figure = plots.loss_curves([synthetic(), synthetic("fairdd")])
+    figure = loss_curves([synthetic(), synthetic("fairdd")])
     assert "toy dm fairdd IPC 12" in texts(figure)
     with pytest.raises(UsageError, match="history"):
-        plots.loss_curves([])
+        loss_curves([])
 
 
-def test_embedding_colours_the_groups() -> None:
+def test_the_coverage_figure_colours_the_groups() -> None:
     points = np.random.default_rng(0).normal(size=(60, 2))
-    shirt = Cloud("shirt", points, np.repeat([0, 1, 2], 20), points[:5], 0.4)
-    coat = Cloud("coat", points, np.repeat([0, 1], 30), points[:0], 0.25)  # a group and all synthetic ones absent
-    figure = plots.embedding([coat, shirt], ("red", "pale yellow", "blue"), "toy")
+    shirt = ClassProjection("shirt", points, np.repeat([0, 1, 2], 20), points[:5], 0.4)
+    coat = ClassProjection(
+        "coat", points, np.repeat([0, 1], 30), points[:0], 0.25
+    )  # without blue and without synthetic images
+    figure = coverage_figure([coat, shirt], ("red", "pale yellow", "blue"), "toy")
     shown = texts(figure)
     for word in ("shirt", "coat", "red", "pale yellow", "blue", "synthetic", "toy", "40 % of variance"):
         assert word in shown
@@ -118,29 +121,29 @@ def test_embedding_colours_the_groups() -> None:
     assert red[0] > 0.8 > 4 * red[2]
     assert min(yellow[:2]) > 0.9
     assert blue[2] > 0.8 > 2 * blue[1]
-    assert plots.render(plots.embedding([coat], ("a", "b")), ".png")
-    assert len(plots.embedding([coat] * 7, ("a", "b")).axes) == 10
+    assert render(coverage_figure([coat], ("a", "b")), ".png")
+    assert len(coverage_figure([coat] * 7, ("a", "b")).axes) == 10
 
 
 def test_every_kind_of_file_is_the_same_twice(tmp_path: Path) -> None:
     rows = rows_of(*pair(tmp_path))
-    for suffix in plots.SUFFIXES:
-        assert plots.render(scatter(rows), suffix) == plots.render(scatter(rows), suffix)
-    assert Image.open(io.BytesIO(plots.render(scatter(rows), ".png"))).width > 900
+    for suffix in SUFFIXES:
+        assert render(scatter(rows), suffix) == render(scatter(rows), suffix)
+    assert Image.open(io.BytesIO(render(scatter(rows), ".png"))).width > 900
     with pytest.raises(UsageError, match="not as"):
-        plots.render(scatter(rows), ".gif")
+        render(scatter(rows), ".gif")
 
 
 def test_names_from_files_are_not_formulas(tmp_path: Path) -> None:
     rows = rows_of(write(tmp_path / "a.json", dataset="$\\frac{$ \u6f22", class_names=("$x", "<b>&", "$y_1$")))
     assert "$\\frac{$" in texts(scatter(rows))
-    assert "<b>&" in texts(plots.recall_maps(rows))
-    assert "<b>" not in plots.inline_svg(plots.recall_maps(rows), "one")
+    assert "<b>&" in texts(recall_maps(rows))
+    assert "<b>" not in inline_svg(recall_maps(rows), "one")
 
 
 def test_inline_svgs_share_no_ids_and_follow_the_page(tmp_path: Path) -> None:
     rows = rows_of(*pair(tmp_path))
-    found = [plots.inline_svg(plots.recall_maps(rows), name) for name in ("one", "two")]
+    found = [inline_svg(recall_maps(rows), name) for name in ("one", "two")]
     ids = [element.get("id") for text in found for element in ET.fromstring(text).iter() if element.get("id")]  # noqa: S314
     assert len(ids) == len(set(ids))
     assert "currentColor" in found[0]
@@ -150,4 +153,4 @@ def test_inline_svgs_share_no_ids_and_follow_the_page(tmp_path: Path) -> None:
 def test_without_matplotlib_the_way_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(UsageError, match=r"pip install 'fairdd\[plot\]'"):
-        plots.loss_curves([synthetic()])
+        loss_curves([synthetic()])

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,10 @@ from fairdd_cli.artifacts import write_synthetic
 from fairdd_cli.cli import app
 from fairdd_cli.cli.report import _fitting, _rich_table
 from fairdd_cli.errors import UsageError
-from fairdd_cli.reporting.results import read
-from fairdd_cli.reporting.table import arrange, build
+from fairdd_cli.metrics import METRICS, Confusion, Metric, metric
+from fairdd_cli.reporting import arrange, build_rows, read
 
-METRICS = ("accuracy", "deo_max", "deo_mean", "worst_group_accuracy", "balanced_accuracy", "group_accuracy_gap")
+NAMES = ("accuracy", "deo_max", "deo_mean", "worst_group_accuracy", "balanced_accuracy", "group_accuracy_gap")
 
 
 def run(*words: object, text: str | None = None) -> str:
@@ -46,9 +47,47 @@ def test_every_format_goes_to_standard_output(tmp_path: Path) -> None:
 
 def test_metrics_may_be_called_as_their_columns_are(tmp_path: Path) -> None:
     paths = pair(tmp_path)
-    assert run(*paths, "--metric", "DEO_M", "--sort", "worst") == run(
+    assert run(*paths, "--metric", "DEO_M", "--sort", "wga") == run(
         *paths, "--metric", "deo_max", "--sort", "worst_group_accuracy"
     )
+
+
+@pytest.fixture
+def misses() -> Iterator[Metric]:
+    """A metric of the whole table that somebody adds: one entry, and no other edit."""
+
+    @metric("Zeros", "images wrongly taken for class 0", "P(ŷ = 0, y ≠ 0)", better="lower")
+    def share_taken_for_zero(confusion: Confusion) -> np.ndarray:
+        assert confusion.table is not None
+        return confusion.table[..., 1:, :, 0].sum(axis=(-2, -1)) / confusion.total.sum(axis=(-2, -1))
+
+    yield share_taken_for_zero
+    METRICS.unregister("share_taken_for_zero")
+
+
+def test_a_metric_that_is_registered_is_everywhere(misses: Metric, tmp_path: Path) -> None:
+    paths = pair(tmp_path)
+    counts = np.array(json.loads(Path(paths[0]).read_text())["confusion"]["convnet"])
+    expected = 100 * misses(counts).mean()
+    words = (*paths, "--bootstrap", 20)
+    assert f"{expected:.1f}±" in run(*words, "--metric", "zeros")
+    assert json.loads(run(*words, "-f", "json"))[0]["metrics"][misses.name]["mean"] == pytest.approx(expected)
+    assert f",{misses.name}," in run(*words, "-f", "csv").splitlines()[0]
+    run(*words, "--metric", misses.name, "--html", tmp_path / "page.html")
+    assert (
+        'title="images wrongly taken for class 0: P(ŷ = 0, y ≠ 0)">Zeros↓</th>' in (tmp_path / "page.html").read_text()
+    )
+    with pytest.raises(UsageError, match=misses.name):
+        run(*words, "--metric", "zero")
+    assert CliRunner().invoke(app, ["verify", *paths]).exit_code == 0
+
+
+def test_a_file_without_a_new_metric_is_sound(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    paths = pair(tmp_path)
+    request.getfixturevalue("misses")
+    assert "share_taken_for_zero" not in Path(paths[0]).read_text()
+    assert CliRunner().invoke(app, ["verify", *paths]).exit_code == 0
+    assert "Zeros" in run(*paths, "--metric", "zeros")
 
 
 def test_files_and_intervals_are_the_same_twice(tmp_path: Path) -> None:
@@ -108,10 +147,10 @@ def test_wrong_words_are_answered(
 def test_a_terminal_gets_a_table_that_fits_it(tmp_path: Path, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     markup = write(tmp_path / "m.json", method="[red]x", ipc=50, **FAIR)
-    sections = arrange(build(read([*pair(tmp_path), markup])))
-    (sheet,), hidden = _fitting(sections, METRICS, 2)
+    sections = arrange(build_rows(read([*pair(tmp_path), markup])))
+    (sheet,), hidden = _fitting(sections, NAMES, 2)
     assert len(sheet.metrics) + len(hidden) == 6
-    assert len(_fitting(sections, METRICS, 6)[0][0].metrics) == 6
+    assert len(_fitting(sections, NAMES, 6)[0][0].metrics) == 6
     assert len(sheet.metrics) == {60: 2, 80: 4, 140: 6}[width]
     console = Console(width=width, record=True, force_terminal=True, file=io.StringIO())
     console.print(_rich_table(sheet))

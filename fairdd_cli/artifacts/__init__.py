@@ -4,19 +4,22 @@ This package is the only place that opens HDF5 or writes a file.
 """
 
 from fairdd_cli.artifacts._container import declared_format
-from fairdd_cli.artifacts._files import STREAM, check_readable, read_bytes, shown
-from fairdd_cli.artifacts._lock import check_target, lock_output, remove_parts
-from fairdd_cli.artifacts._output import (
+from fairdd_cli.artifacts._files import (
+    CHECKPOINT,
+    STREAM,
     atomic_write,
+    check_readable,
     check_space,
-    checkpoint_of,
-    is_stdout,
-    is_stream,
+    check_target,
+    lock_output,
+    read_bytes,
     remove,
+    remove_parts,
+    shown,
     stem_of,
     write_bytes,
 )
-from fairdd_cli.artifacts._writer import ArrayChunks
+from fairdd_cli.artifacts._hdf5 import ArrayChunks
 from fairdd_cli.artifacts.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from fairdd_cli.artifacts.dataset import (
     BiasedDataset,
@@ -61,6 +64,7 @@ def read_any(path: str) -> Artifact:
 
 
 __all__ = [
+    "CHECKPOINT",
     "STREAM",
     "ArrayChunks",
     "Artifact",
@@ -81,9 +85,6 @@ __all__ = [
     "check_readable",
     "check_space",
     "check_target",
-    "checkpoint_of",
-    "is_stdout",
-    "is_stream",
     "kind_of",
     "lock_output",
     "majority_share",

@@ -2,7 +2,7 @@
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +22,9 @@ from fairdd_cli.cli.options import (
 )
 from fairdd_cli.cli.terminal import Terminal, counted, out
 from fairdd_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from fairdd_cli.artifacts import Evaluation
 
 
 def evaluate(
@@ -160,20 +163,26 @@ def evaluate(
             if first:
                 write_evaluation(target, evaluation, metrics, force)
         terminal.stop()
-        _say(terminal, metrics, seeds, evaluation.seconds)
+        _say(terminal, evaluation, metrics)
     if target != "-" and first:
         out(target)
 
 
-def _say(terminal: Terminal, metrics: dict[str, dict[str, Any]], seeds: int, seconds: float) -> None:
-    """A line for each network; how long they took."""
-    taken = f", {seconds:.0f} s"
+def _say(terminal: Terminal, evaluation: "Evaluation", metrics: dict[str, dict[str, Any]]) -> None:
+    """A line for each network; how long they took; a caution where the test split is too small for them."""
+    from fairdd_cli.reporting.notes import small_cells
+
+    taken = f", {evaluation.seconds:.0f} s"
     for name, values in metrics.items():
         words = ", ".join(
             f"{label} {values[key]['mean']:.1f}"
             for label, key in (("accuracy", "accuracy"), ("DEO_M", "deo_max"), ("DEO_A", "deo_mean"))
             if values[key]["mean"] is not None
         )
-        terminal.say(f"{name}: {words} ({counted(seeds, 'seed')}{taken if len(metrics) == 1 else ''})")
+        seeds = counted(len(evaluation.confusion[name]), "seed")
+        terminal.say(f"{name}: {words} ({seeds}{taken if len(metrics) == 1 else ''})")
     if len(metrics) > 1:
         terminal.say(f"{len(metrics)} networks{taken}")
+    sizes = next(iter(evaluation.confusion.values()))[0].sum(axis=-1)
+    if caution := small_cells(sizes):
+        terminal.say(caution)

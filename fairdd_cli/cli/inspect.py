@@ -45,7 +45,7 @@ def inspect(
         typer.Option(
             "--embedding",
             metavar="FILE",
-            help="Save a picture, .png, .svg or .pdf, of how a synthetic set covers the groups of each class. "
+            help="Save a figure, .png, .svg or .pdf, of how a synthetic set covers the groups of each class. "
             "(default: none)",
         ),
     ] = None,
@@ -75,7 +75,7 @@ def inspect(
     if export is not None:
         check_export(export, force)
     if embedding is not None:
-        _check_picture(embedding, force)
+        _check_figure(embedding, force)
     elif data is not None or class_name is not None:
         raise UsageError("--data and --class say what --embedding shows: give that, too, or leave them out")
     artifact = read_any(file)
@@ -108,7 +108,7 @@ def _check_kind(artifact: "Artifact", file: str, images: str | None, embedding: 
 def _show(artifact: "Artifact", terminal: Terminal) -> None:
     """The tables of an artifact, and a warning for each of its weaknesses."""
     from fairdd_cli.artifacts import BiasedDataset, Evaluation, SyntheticSet
-    from fairdd_cli.reporting.inspection import warnings
+    from fairdd_cli.reporting.cells import warnings
 
     product(_facts(artifact))
     if isinstance(artifact, BiasedDataset):
@@ -123,14 +123,14 @@ def _show(artifact: "Artifact", terminal: Terminal) -> None:
         terminal.say("See the images with --images FILE.png", detail=True)
 
 
-def _check_picture(path: str, force: bool) -> None:
-    """Raises UsageError, before anything is computed, for a picture that could not be drawn or written."""
+def _check_figure(path: str, force: bool) -> None:
+    """Raises UsageError, before anything is computed, for a figure that could not be drawn or written."""
     from fairdd_cli.artifacts import check_target
     from fairdd_cli.reporting.figures import SUFFIXES, require
 
     require()
     if Path(path).suffix.lower() not in SUFFIXES:
-        raise UsageError(f"--embedding {path}: pictures are written as {', '.join(SUFFIXES)}")
+        raise UsageError(f"--embedding {path}: figures are written as {', '.join(SUFFIXES)}")
     check_target(path, force)
 
 
@@ -145,8 +145,9 @@ def _save_embedding(
 ) -> None:
     from fairdd_cli.artifacts import read_dataset, write_bytes
     from fairdd_cli.evaluate import check_match, remembered
-    from fairdd_cli.reporting import figures as plots
-    from fairdd_cli.reporting.group_coverage import PANELS, clouds, find_class
+    from fairdd_cli.reporting.coverage_figure import coverage_figure
+    from fairdd_cli.reporting.figures import label_of, render
+    from fairdd_cli.reporting.group_coverage import PANELS, class_projections, find_class
     from fairdd_cli.runtime.device import open_runtime
 
     labels = [*range(len(synthetic.class_names))][:PANELS]
@@ -155,11 +156,11 @@ def _save_embedding(
     dataset = read_dataset(data or remembered(synthetic))
     check_match(synthetic, dataset)
     if class_name is None and len(labels) < dataset.classes:
-        terminal.say(f"the picture shows the first {len(labels)} of {dataset.classes} classes; --class chooses another")
-    found = clouds(synthetic, dataset, labels, open_runtime(device), terminal)
+        terminal.say(f"the figure shows the first {len(labels)} of {dataset.classes} classes; --class chooses another")
+    projections = class_projections(synthetic, dataset, labels, open_runtime(device), terminal)
     terminal.stop()
-    figure = plots.embedding(found, dataset.protected_names, plots.named(synthetic))
-    write_bytes(path, plots.render(figure, Path(path).suffix.lower()), force)
+    figure = coverage_figure(projections, dataset.protected_names, label_of(synthetic))
+    write_bytes(path, render(figure, Path(path).suffix.lower()), force)
 
 
 def _export(synthetic: "SyntheticSet", path: str, terminal: Terminal, force: bool) -> None:
@@ -252,7 +253,7 @@ def _cell_tables(dataset: "BiasedDataset") -> "Iterator[Table | Text]":
     """Training images of each cell, with the bias ratio of each class: as many tables as the groups need room."""
     from rich.text import Text
 
-    from fairdd_cli.reporting.inspection import class_bias
+    from fairdd_cli.reporting.cells import class_bias
 
     # Many groups get numbers for heads and a legend, so that the counts fit a terminal.
     numbered = sum(len(name) + GAP for name in dataset.protected_names) > WIDE
@@ -305,7 +306,7 @@ def _metric_tables(evaluation: "Evaluation") -> "Iterator[Table | Text]":
     from rich.text import Text
 
     from fairdd_cli.metrics import summarise
-    from fairdd_cli.reporting.text import explained, heading, mean_std
+    from fairdd_cli.reporting.labels import caption, mean_std, metric_title
 
     networks = {name: summarise(counts) for name, counts in evaluation.confusion.items()}
     seeds = len(next(iter(evaluation.confusion.values())))
@@ -314,8 +315,8 @@ def _metric_tables(evaluation: "Evaluation") -> "Iterator[Table | Text]":
         found = [each[metric] for each in networks.values()]
         return [mean_std(values["mean"], values["std"] if seeds > 1 else None) for values in found]
 
-    columns = [(heading(metric), shown(metric)) for metric in next(iter(networks.values()))]
-    yield Text(f"\n{explained(seeds)}", style="italic")
+    columns = [(metric_title(metric), shown(metric)) for metric in next(iter(networks.values()))]
+    yield Text(f"\n{caption(seeds)}", style="italic")
     yield from _tables("network", list(networks), columns)
 
 
@@ -326,7 +327,7 @@ def _save_grid(artifact: "BiasedDataset | SyntheticSet", path: str, force: bool)
     from PIL import Image
 
     from fairdd_cli.artifacts import BiasedDataset, pixels, write_bytes
-    from fairdd_cli.reporting.inspection import examples, grid
+    from fairdd_cli.reporting.cells import examples, grid
 
     if isinstance(artifact, BiasedDataset):
         rows = examples(artifact)

@@ -111,7 +111,7 @@ def make_dataset(
     from fairdd_cli.artifacts import check_target, lock_output
     from fairdd_cli.datasets._source import Request
     from fairdd_cli.make_dataset import make
-    from fairdd_cli.reporting.inspection import gaps
+    from fairdd_cli.reporting.cells import warnings
 
     path = f"{name}.h5" if output is None else output
     check_target(path, force)
@@ -140,7 +140,7 @@ def make_dataset(
         )
         for reason, count in dataset.options["left_out"].items():
             terminal.say(f"left out: {count:,} images ({reason})")
-        for warning in gaps(dataset):
+        for warning in warnings(dataset):
             terminal.say(f"warning: {warning}")
     if path != "-":
         out(path)

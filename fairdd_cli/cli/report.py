@@ -1,4 +1,4 @@
-"""fairdd report: evaluations as a table, as pictures and as a page."""
+"""fairdd report: evaluations as a table, as figures and as a page."""
 
 import sys
 from collections.abc import Collection, Sequence
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from fairdd_cli.artifacts import SyntheticSet
-    from fairdd_cli.reporting.table import Row, Section
-    from fairdd_cli.reporting.text import Sheet
+    from fairdd_cli.reporting import Row, Section
+    from fairdd_cli.reporting.sheets import Sheet
 
 FORMATS = ("table", "markdown", "csv", "latex", "json")
-PICTURES = ("scatter", "recall", "images", "loss")
-COVERAGE = 95  # percent, of bootstrap intervals
+FIGURES = ("scatter", "recall", "images", "loss")
+CONFIDENCE_LEVEL = 95  # percent, of bootstrap intervals
 NARROWEST = 2  # metrics that a table keeps, however narrow the terminal
 
 
@@ -63,7 +63,7 @@ def report(
             "--bootstrap",
             min=0,
             metavar="N",
-            help="Replicates of the bootstrap over seeds and test images, 1000 say; 0 gives no intervals.",
+            help="Bootstrap resamples of seeds and test images, 1000 say; 0 gives no intervals.",
         ),
     ] = 0,
     confidence: Annotated[
@@ -73,25 +73,35 @@ def report(
             min=50,
             max=99.9,
             metavar="PERCENT",
-            help=f"Coverage of these intervals. (default: {COVERAGE})",
+            help=f"Confidence level of these intervals. (default: {CONFIDENCE_LEVEL})",
+        ),
+    ] = None,
+    permutations: Annotated[
+        int | None,
+        typer.Option(
+            "--permutations",
+            min=0,
+            metavar="N",
+            help="Permutations of the groups for the fair floor of DEO and its p-value; 0 for none. "
+            "(default: 200, none where it takes long)",
         ),
     ] = None,
     against: Annotated[
         str | None,
-        typer.Option("--against", metavar="published", help="Put the published values beside ours. (default: no)"),
+        typer.Option("--against", metavar="published", help="Show the published values, too. (default: no)"),
     ] = None,
     plot: Annotated[
-        str | None, typer.Option("--plot", metavar="FILE", help="Save a picture: .png, .svg or .pdf. (default: none)")
+        str | None, typer.Option("--plot", metavar="FILE", help="Save a figure: .png, .svg or .pdf. (default: none)")
     ] = None,
     picture: Annotated[
         str | None,
         typer.Option(
-            "--picture", metavar="NAME", help=f"What --plot shows: {', '.join(PICTURES)}. (default: {PICTURES[0]})"
+            "--picture", metavar="NAME", help=f"What --plot shows: {', '.join(FIGURES)}. (default: {FIGURES[0]})"
         ),
     ] = None,
     html: Annotated[
         str | None,
-        typer.Option("--html", metavar="FILE", help="Save a page with table, pictures and provenance. (default: none)"),
+        typer.Option("--html", metavar="FILE", help="Save a page with table, figures and provenance. (default: none)"),
     ] = None,
     synthetic: Annotated[
         list[str] | None,
@@ -113,14 +123,12 @@ def report(
     """
     from fairdd_cli.artifacts import check_target, read_synthetic
     from fairdd_cli.metrics import EMPTY_CELLS, METRICS
-    from fairdd_cli.reporting.results import read
-    from fairdd_cli.reporting.table import arrange, build, with_intervals
-    from fairdd_cli.reporting.text import SHOWN
+    from fairdd_cli.reporting import SHOWN, arrange, build_rows, read
 
     metric = [_by_label(name) for name in metric or []]
     sort = [_by_label(name) for name in sort or []]
     _check_names("format", FORMATS, format)
-    _check_names("picture", PICTURES, *filter(None, [picture]))
+    _check_names("figure", FIGURES, *filter(None, [picture]))
     _check_names("treatment of empty cells", EMPTY_CELLS, empty_cells)
     _check_names("metric", METRICS, *metric)
     if against not in (None, "published"):
@@ -133,26 +141,26 @@ def report(
     ):
         if given and not there:
             raise UsageError(f"{option} is for {other}: give that, too, or leave it out")
-    _check_pictures(plot, html)
+    _check_figures(plot, html)
     for target in filter(None, (plot, html)):
         check_target(target, force, *files, *(synthetic or []))
     grouped = () if group_by == "none" else tuple(group_by.split(","))
     arrange((), grouped, sort)  # a misspelt column is found before thousands of files are read
+    metrics = metric or SHOWN
 
     with Terminal(quiet, verbose) as terminal:
-        rows = build(read(files), empty_cells)
-        if bootstrap:
-            from fairdd_cli.runtime.device import Streams
-
-            rows = with_intervals(rows, bootstrap, Streams(seed).numpy, (confidence or COVERAGE) / 100, empty_cells)
-        if against:
-            rows = _beside_published(rows, terminal)
-        sections = arrange(rows, grouped, sort, reverse)
-        metrics = metric or SHOWN
+        rows = build_rows(read(files), empty_cells)
         _check_applies(metrics, rows)
+        rows = _with_fair_floors(rows, permutations, seed, empty_cells, terminal)
+        if bootstrap:
+            level = (confidence or CONFIDENCE_LEVEL) / 100
+            rows = _with_intervals(rows, bootstrap, level, seed, empty_cells, metrics, format)
+        if against:
+            rows = _with_published(rows, terminal)
+        sections = arrange(rows, grouped, sort, reverse)
         sets = [read_synthetic(path) for path in synthetic or []]
         if plot is not None:
-            _save_plot(plot, picture or PICTURES[0], rows, sets, terminal, force)
+            _save_plot(plot, picture or FIGURES[0], rows, sets, terminal, force)
             terminal.wrote(plot)
         if html is not None:
             _save_page(html, sections, metrics, sets, force)
@@ -179,37 +187,64 @@ def _check_applies(metrics: Sequence[str], rows: "Sequence[Row]") -> None:
     """Raises UsageError for a metric that none of the `rows` has."""
     from fairdd_cli.metrics import METRICS
 
-    sizes = sorted({row.cells.total.shape[1] for row in rows})
+    sizes = sorted({row.table.shape[1] for row in rows})
     for name in metrics:
         if not any(map(METRICS[name].applies, sizes)):
             found = ", ".join(map(str, sizes))
             raise UsageError(f"--metric {name} is for {METRICS[name].classes} classes; these evaluations have {found}")
 
 
-def _beside_published(rows: "Sequence[Row]", terminal: Terminal) -> "list[Row]":
+def _with_fair_floors(
+    rows: "list[Row]", permutations: int | None, seed: int, empty_cells: str, terminal: Terminal
+) -> "list[Row]":
+    """`rows` with what a fair classifier would score; says where that was left out for the time that it takes."""
+    from fairdd_cli.reporting import affordable, with_fair_floors
+
+    count = affordable(rows) if permutations is None else permutations
+    if not count:
+        if permutations is None:
+            terminal.say(f"{len(rows):,} rows are shown without the fair floor of DEO: --permutations 200 computes it")
+        return rows
+    from fairdd_cli.runtime.streams import Streams
+
+    return with_fair_floors(rows, count, Streams(seed).numpy, empty_cells)
+
+
+def _with_intervals(
+    rows: "list[Row]", count: int, level: float, seed: int, empty_cells: str, metrics: Sequence[str], format: str
+) -> "list[Row]":
+    """`rows` with bootstrap intervals of the `metrics` that are shown: csv and json show all."""
+    from fairdd_cli.reporting import with_intervals
+    from fairdd_cli.runtime.streams import Streams
+
+    names = None if format in ("csv", "json") else metrics
+    return with_intervals(rows, count, Streams(seed).numpy, level, empty_cells, names)
+
+
+def _with_published(rows: "Sequence[Row]", terminal: Terminal) -> "list[Row]":
     """`rows` with the published values of their settings; says where some have none."""
-    from fairdd_cli.reporting.published import beside
+    from fairdd_cli.reporting import with_published
 
-    found = beside(rows)
-    known = sum(bool(row.references) for row in found)
-    if known < len(found):
-        terminal.say(f"--against published: {known} of {len(found)} settings have published values")
-    return found
+    compared = with_published(rows)
+    known = sum(bool(row.references) for row in compared)
+    if known < len(compared):
+        terminal.say(f"--against published: {known} of {len(compared)} settings have published values")
+    return compared
 
 
-def _check_pictures(plot: str | None, html: str | None) -> None:
-    """Raises UsageError, before anything is read, for a picture that could not be drawn."""
+def _check_figures(plot: str | None, html: str | None) -> None:
+    """Raises UsageError, before anything is read, for a figure that could not be drawn."""
     if plot is not None or html is not None:
         from fairdd_cli.reporting.figures import SUFFIXES, require
 
         require()
         if plot is not None and Path(plot).suffix.lower() not in SUFFIXES:
-            raise UsageError(f"--plot {plot}: pictures are written as {', '.join(SUFFIXES)}")
+            raise UsageError(f"--plot {plot}: figures are written as {', '.join(SUFFIXES)}")
 
 
 def _print(format: str, sections: "Sequence[Section]", metrics: Sequence[str], asked: bool) -> None:
     """Prints the sections; `metrics` that were `asked` for are all shown."""
-    from fairdd_cli.reporting import text as formats
+    from fairdd_cli import reporting
 
     if format == "table" and sys.stdout.isatty():
         found, hidden = _fitting(sections, metrics, least=len(metrics) if asked else NARROWEST)
@@ -219,11 +254,11 @@ def _print(format: str, sections: "Sequence[Section]", metrics: Sequence[str], a
             product(f"Too narrow for {', '.join(hidden)}: name them with --metric, or widen the terminal.")
         return
     texts = {
-        "table": lambda: formats.plain(formats.sheets(sections, metrics, fold=True), _ascii()),
-        "markdown": lambda: formats.markdown(formats.sheets(sections, metrics)),
-        "latex": lambda: formats.latex(formats.sheets(sections, metrics)),
-        "csv": lambda: formats.as_csv(sections),
-        "json": lambda: formats.as_json(sections),
+        "table": lambda: reporting.plain(reporting.sheets(sections, metrics, fold=True), _ascii()),
+        "markdown": lambda: reporting.markdown(reporting.sheets(sections, metrics)),
+        "latex": lambda: reporting.latex(reporting.sheets(sections, metrics)),
+        "csv": lambda: reporting.as_csv(sections),
+        "json": lambda: reporting.as_json(sections),
     }
     out(texts[format]())
 
@@ -239,13 +274,13 @@ def _ascii() -> bool:
 
 def _fitting(sections: "Sequence[Section]", metrics: Sequence[str], least: int) -> "tuple[list[Sheet], Sequence[str]]":
     """The sheets with as many of the metrics, from the left, as the terminal is wide enough for; the other metrics."""
-    from fairdd_cli.reporting import text as formats
+    from fairdd_cli import reporting
 
     count = len(metrics)
-    found = formats.sheets(sections, metrics, fold=True)
+    found = reporting.sheets(sections, metrics, fold=True)
     while count > least and max(sum(sheet.widths()) + 2 * len(sheet.widths()) for sheet in found) > width():
         count -= 1
-        found = formats.sheets(sections, metrics[:count], fold=True)
+        found = reporting.sheets(sections, metrics[:count], fold=True)
     return found, metrics[count:]
 
 
@@ -263,7 +298,7 @@ def _rich_table(sheet: "Sheet") -> "Table":
         pad_edge=False,
         padding=(0, 1, 0, 0),
     )
-    for name in sheet.words:
+    for name in sheet.columns:
         table.add_column(Text(name), overflow="fold")
     for name in sheet.metrics:
         table.add_column(Text(name), justify="right", no_wrap=True)
@@ -272,7 +307,7 @@ def _rich_table(sheet: "Sheet") -> "Table":
             Text(f"{value}*" if best else f"{value} ", style="bold green" if best else "")
             for value, best in zip(line.values, line.best, strict=True)
         ]
-        table.add_row(*map(Text, line.words), *values, style=None if line.main else "dim")
+        table.add_row(*map(Text, line.labels), *values, style=None if line.is_row else "dim")
     return table
 
 
@@ -280,31 +315,33 @@ def _save_plot(
     path: str, name: str, rows: "Sequence[Row]", sets: "Sequence[SyntheticSet]", terminal: Terminal, force: bool
 ) -> None:
     from fairdd_cli.artifacts import write_bytes
-    from fairdd_cli.reporting import figures as plots
+    from fairdd_cli.reporting.figures import render
+    from fairdd_cli.reporting.recall_maps import recall_maps
+    from fairdd_cli.reporting.rows import pairs
     from fairdd_cli.reporting.scatter import scatter
-    from fairdd_cli.reporting.table import pairs
+    from fairdd_cli.reporting.synthetic_figures import image_grid, loss_curves
 
     if name in ("images", "loss") and not sets:
         raise UsageError(f"--picture {name} shows synthetic sets: give them with --synthetic")
     if name == "images":
         if len(sets) > 1:
             raise UsageError("--picture images shows one synthetic set: give --synthetic once")
-        figure = plots.image_grid(sets[0])
+        figure = image_grid(sets[0])
     elif name == "recall":
         first, *others = pairs(rows)
         if others:
             shown = f"{first[-1].name}, one of {1 + len(others)} pairs"
             terminal.say(f"{path} shows {shown}: give fewer evaluations for another")
-        figure = plots.recall_maps(first)
+        figure = recall_maps(first)
     else:
-        figure = plots.loss_curves(sets) if name == "loss" else scatter(rows)
-    write_bytes(path, plots.render(figure, Path(path).suffix.lower()), force)
+        figure = loss_curves(sets) if name == "loss" else scatter(rows)
+    write_bytes(path, render(figure, Path(path).suffix.lower()), force)
 
 
 def _save_page(
     path: str, sections: "Sequence[Section]", metrics: Sequence[str], sets: "Sequence[SyntheticSet]", force: bool
 ) -> None:
     from fairdd_cli.artifacts import write_bytes
-    from fairdd_cli.reporting.page import page, pictures
+    from fairdd_cli.reporting.page import page, page_figures
 
-    write_bytes(path, page(sections, metrics, pictures(sections, sets)).encode(), force)
+    write_bytes(path, page(sections, metrics, page_figures(sections, sets)).encode(), force)

@@ -1,4 +1,4 @@
-"""How the synthetic images of each class lie among the real images of its groups, as points of a plane."""
+"""How the synthetic images of each class cover the real images of its groups: features projected onto a plane."""
 
 from dataclasses import dataclass
 
@@ -9,20 +9,21 @@ from fairdd_cli.errors import UsageError, unknown
 from fairdd_cli.loading import training_images
 from fairdd_cli.matching.sampling import balanced
 from fairdd_cli.networks import parse_network
-from fairdd_cli.runtime.device import ImageStore, Progress, Runtime, Streams
+from fairdd_cli.runtime.device import ImageStore, Progress, Runtime
+from fairdd_cli.runtime.streams import Streams
 from fairdd_cli.training.features import Description, embed
 from fairdd_cli.training.loop import TensorImages
 
 SHOWN = 400  # real images of a class, at most about
 PANELS = 20  # classes that one picture has room for
-FEWEST = 3  # below which there is no plane to find
+FEWEST = 3  # real images of a class, below which they have no plane
 
 
 @dataclass(frozen=True)
-class Cloud:
-    """The points of one class: `real` float64 [N, 2], of `groups` int64 [N], and `synthetic` float64 [M, 2].
+class ClassProjection:
+    """Projected features of one class: `real` float64 [N, 2], of `groups` int64 [N], and `synthetic` float64 [M, 2].
 
-    `explained` is the share of the variance of the real images' embeddings that the two directions hold.
+    `explained` is the share of the variance of the real images' embeddings that the two directions explain.
     """
 
     name: str
@@ -41,13 +42,13 @@ def find_class(name: str, class_names: tuple[str, ...]) -> int:
     raise unknown("class", name, class_names)
 
 
-def clouds(
+def class_projections(
     synthetic: SyntheticSet, dataset: BiasedDataset, labels: list[int], runtime: Runtime, progress: Progress
-) -> list[Cloud]:
-    """The cloud of each class in `labels`: principal components of embeddings, found from the real images alone.
+) -> list[ClassProjection]:
+    """The projection of each class in `labels`: principal components of embeddings, found from the real images alone.
 
     The network is of the architecture that the set was distilled with, trained on the data set for one epoch, by
-    which it takes up what the classes are biased in and so parts the groups (see `Description`). Real training
+    which it learns the classes' bias and so separates the groups (see `Description`). Real training
     images are drawn evenly over the groups, whatever their share, so that small groups are seen.
     """
     streams = Streams(synthetic.seed)
@@ -55,8 +56,8 @@ def clouds(
     spec = parse_network(synthetic.network)
     description = Description(runtime, streams, dataset.train, store, spec, dataset.classes, progress)
     images, owners = training_images(synthetic)
-    made = TensorImages(runtime.to_device(images))
-    found = []
+    synthetic_images = TensorImages(runtime.to_device(images))
+    projections = []
     for label in labels:
         if (count := int(dataset.train.count[label].sum())) < FEWEST:
             raise UsageError(
@@ -64,12 +65,14 @@ def clouds(
                 f"picture of at least {FEWEST}; choose another with --class"
             )
         # A group with fewer images than its share gives each of them once.
-        drawn = np.unique(balanced(dataset.train, label, SHOWN, streams.numpy("coverage", label)))
-        own = embed(description.network, made, np.flatnonzero(owners == label), runtime).cpu().numpy()
-        real, projected, explained = project(description(drawn).cpu().numpy(), own)
-        groups = dataset.train.protected[drawn]
-        found.append(Cloud(dataset.class_names[label], real, groups, projected, explained))
-    return found
+        sample = np.unique(balanced(dataset.train, label, SHOWN, streams.numpy("coverage", label)))
+        synthetic_features = (
+            embed(description.network, synthetic_images, np.flatnonzero(owners == label), runtime).cpu().numpy()
+        )
+        real, projected, explained = project(description(sample).cpu().numpy(), synthetic_features)
+        groups = dataset.train.protected[sample]
+        projections.append(ClassProjection(dataset.class_names[label], real, groups, projected, explained))
+    return projections
 
 
 def project(real: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:

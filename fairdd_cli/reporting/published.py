@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 
-from fairdd_cli.reporting.table import Reference, Row
+from fairdd_cli.reporting.rows import Reference, Row
 
 METRICS = ("accuracy", "deo_max", "deo_mean")
-# What the sources trained with, as far as they say so, by the names of a row's details; what a source keeps silent
-# about is not compared.
+# What the sources trained with, as far as they say so, by the names of a row's details. What a source doesn't say is
+# not compared.
 LONG: Mapping[str, object] = {"evaluation epochs": 1_000}
 SHORT: Mapping[str, object] = {"evaluation epochs": 300}
 REAL: Mapping[str, object] = {"init": "real", "batch_real": 256}
@@ -24,16 +24,13 @@ SETTINGS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
         "dm": {"iterations": 20_000, **REAL, **LONG},
         "gm": {"iterations": 1_000, **REAL, **SHORT},
         "dsa": {"iterations": 1_000, **REAL, **LONG},
-        "idc": {"iterations": 2_000},  # its evaluation is not stated, nor is that of DREAM
-        "dream": {"iterations": 2_000},
+        "idc": {"iterations": 2_000, **LONG},
+        "dream": {"iterations": 2_000, **LONG},
         "mtt": {"iterations": 5_000, "init": "real", **LONG},
     },
-    "cobra-authors": {
-        "dm": {"iterations": 2_600, "batch_real": 600, "evaluation epochs": 1_500},
-        "gm": {"iterations": 1_000},
-    },
+    "cobra-authors": {"dm": {"iterations": 2_600}, "gm": {"iterations": 1_000}},
 }
-SEEDS = {"fairdd-neurips2025": 10, "cobra-authors": 5}  # evaluation networks
+SEEDS = {"fairdd-neurips2025": 10}  # evaluation networks
 SAMPLING = "proportional"
 DISTILLED_WITH = "convnet"
 TEST_IMAGES = {"c-mnist-fg": 10_000, "c-mnist-bg": 10_000, "c-fmnist-fg": 10_000, "c-fmnist-bg": 10_000}
@@ -49,9 +46,9 @@ class Published:
     metrics: dict[str, tuple[float, float | None]]
 
 
-def table() -> dict[Key, list[Published]]:
+def published_values() -> dict[Key, list[Published]]:
     """The published values by (dataset, IPC, method, fairness, network); the whole data set has IPC 0."""
-    found: dict[Key, list[Published]] = defaultdict(list)
+    values: dict[Key, list[Published]] = defaultdict(list)
     with resources.files("fairdd_cli.reporting").joinpath("published.csv").open(encoding="utf-8") as lines:
         for line in csv.DictReader(lines):
             key = (line["dataset"], int(line["ipc"] or 0), line["method"], line["fairness"], line["network"])
@@ -60,13 +57,13 @@ def table() -> dict[Key, list[Published]]:
                 for name in METRICS
                 if line[name]
             }
-            found[key].append(Published(line["source"], metrics))
-    return found
+            values[key].append(Published(line["source"], metrics))
+    return values
 
 
-def beside(rows: Sequence[Row]) -> list[Row]:
+def with_published(rows: Sequence[Row]) -> list[Row]:
     """`rows`, each with the published values of its setting; a network counts by its name, without its options."""
-    known = table()
+    known = published_values()
 
     def key(row: Row) -> Key:
         setting = row.setting
@@ -86,7 +83,7 @@ def _differs(row: Row, published: Published) -> tuple[str, ...]:
     family = next((name for name in SETTINGS if published.source.startswith(name)), "")
     for name, value in SETTINGS.get(family, {}).get(setting.method, {}).items():
         if row.details.get(name, str(value)) != str(value):
-            words.append(f"{name} {_grouped(row.details[name])} (published {_grouped(str(value))})")
+            words.append(f"{name} {_with_separators(row.details[name])} (published {_with_separators(str(value))})")
     if row.seeds != SEEDS.get(family, row.seeds):
         words.append(f"{row.seeds} networks (published {SEEDS[family]})")
     if ":" in setting.network:
@@ -101,8 +98,8 @@ def _differs(row: Row, published: Published) -> tuple[str, ...]:
     return _fewer_images(row, words)
 
 
-def _grouped(text: str) -> str:
-    """`text`, a whole number with its thousands apart."""
+def _with_separators(text: str) -> str:
+    """`text`, a whole number with separators of thousands."""
     return f"{int(text):,}" if text.isdecimal() else text
 
 

@@ -1,5 +1,6 @@
-"""What a report keeps of an evaluation: the counts by cell, what they depend on and where they come from."""
+"""Evaluations as a report reads them: for each network its counts, what they depend on and where they come from."""
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -12,12 +13,14 @@ import numpy as np
 from fairdd_cli.artifacts import STREAM, Evaluation, read_evaluation
 from fairdd_cli.errors import UsageError
 from fairdd_cli.methods._renamed import with_current_names
-from fairdd_cli.metrics import Cells, cells
+from fairdd_cli.reporting.outside_text import bounded
 
-MANY = 1000  # files from which on several processes read them
+PARALLEL_FROM = 1000  # files from which on several processes read them
+MOST_OPTIONS = 1000  # of one evaluation
 # Options that change where and how a run went, not what was measured.
 INCIDENTAL = frozenset({"data", "device", "output", "path", "recipe", "residency", "seed", "seeds", "synthetic"})
 IN_SETTING = frozenset({"dataset", "method", "fairness", "fair", "sampling", "ipc", "networks", "protocol"})
+PARITY_PRECISION = "fp32"  # what networks are trained in unless a file says otherwise
 
 
 class Setting(NamedTuple):
@@ -33,20 +36,22 @@ class Setting(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """One network of one evaluation; the `evaluation` keeps its provenance but not its tables."""
+    """One network of one evaluation.
+
+    `table` counts test images, unsigned [seeds, classes, groups, classes]. `evaluation` has the provenance without
+    its tables.
+    """
 
     setting: Setting
     details: Mapping[str, str]  # what else the result depends on
-    cells: Cells  # int64 [seeds, classes, groups]
+    fingerprint: str  # of the details
+    table: np.ndarray
     evaluation: Evaluation
 
-
-def clean(text: object) -> str:
-    """`text` from a file with its control characters replaced, so that it can only ever be text."""
-    words = str(text)
-    if words.isprintable():
-        return words
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words)
+    @property
+    def seeds(self) -> int:
+        """How many networks were trained."""
+        return len(self.table)
 
 
 def read(paths: Sequence[str]) -> list[Run]:
@@ -56,70 +61,83 @@ def read(paths: Sequence[str]) -> list[Run]:
     """
     if paths.count(STREAM) > 1:
         raise UsageError("standard input can be read only once: give '-' a single time")
-    if len(paths) < MANY or STREAM in paths:
-        return _once(map(_read_one, paths))
+    if len(paths) < PARALLEL_FROM or STREAM in paths:
+        return _without_duplicates(map(_read_one, paths))
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        return _once(pool.map(_read_one, paths, chunksize=100))
+        return _without_duplicates(pool.map(_read_one, paths, chunksize=100))
 
 
-def _once(batches: Iterable[list[Run]]) -> list[Run]:
+def _without_duplicates(batches: Iterable[list[Run]]) -> list[Run]:
     """The runs without those whose networks another one has all of, as where `--seeds` was raised later."""
-    kept: dict[object, Run] = {}
+    unique: dict[object, Run] = {}
     for run in (run for runs in batches for run in runs):
-        made = run.evaluation
-        first = tuple(counts[0].tobytes() for counts in run.cells)  # the same training ends in the same counts
-        origin = (made.synthetic_digest, made.dataset_digest, made.seed)
-        key: object = (run.setting, tuple(sorted(run.details.items())), *origin, first)
-        other = kept.get(key)
+        source = run.evaluation
+        first_seed = hashlib.sha256(run.table[0].tobytes()).digest()  # the same training ends in the same counts
+        provenance = (source.synthetic_digest, source.dataset_digest, source.seed)
+        key: object = (run.setting, run.fingerprint, *provenance, first_seed)
+        other = unique.get(key)
         if other is not None:
-            shorter, longer = sorted((other, run), key=lambda each: len(each.cells.total))
-            if not all(np.array_equal(a, b[: len(a)]) for a, b in zip(shorter.cells, longer.cells, strict=True)):
-                key = (key, made.digest)  # alike by chance
+            shorter, longer = sorted((other, run), key=lambda each: each.seeds)
+            if not np.array_equal(shorter.table, longer.table[: shorter.seeds]):
+                key = (key, source.digest)  # alike by chance
             elif longer is other:
                 continue
-        kept[key] = run
-    return list(kept.values())
+        unique[key] = run
+    return list(unique.values())
 
 
 def _read_one(path: str) -> list[Run]:
     evaluation = read_evaluation(path)
-    kept = replace(
+    source = replace(
         evaluation,
         confusion={},
         reported={},
-        class_names=tuple(map(clean, evaluation.class_names)),
-        protected_names=tuple(map(clean, evaluation.protected_names)),
+        class_names=tuple(map(bounded, evaluation.class_names)),
+        protected_names=tuple(map(bounded, evaluation.protected_names)),
     )
     details = _details(evaluation)
+    fingerprint = hashlib.sha256(json.dumps(details, sort_keys=True).encode()).hexdigest()
     return [
         Run(
             Setting(
-                clean(evaluation.dataset),
-                clean(evaluation.method),
-                clean(evaluation.fairness),
-                clean(evaluation.sampling),
+                bounded(evaluation.dataset),
+                bounded(evaluation.method),
+                bounded(evaluation.fairness),
+                bounded(evaluation.sampling),
                 evaluation.ipc,
-                clean(network),
+                bounded(network),
             ),
             details,
-            cells(table),
-            kept,
+            fingerprint,
+            compact(table),
+            source,
         )
         for network, table in evaluation.confusion.items()
     ]
 
 
+def compact(table: np.ndarray) -> np.ndarray:
+    """The counts in the smallest type that holds the images of the largest cell: thousands of tables are kept."""
+    return table.astype(np.min_scalar_type(int(table.sum(axis=-1).max())))
+
+
 def _details(evaluation: Evaluation) -> dict[str, str]:
     """What the result of `evaluation` depends on besides its setting, by name."""
-    found = {
+    values = {
         **flat(distill_options(evaluation)),
         **{f"evaluation {key}": value for key, value in evaluation.protocol.items()},
         "iterations": evaluation.iterations,
     }
+    if len(values) > MOST_OPTIONS:
+        raise UsageError(f"'{evaluation.path}' has {len(values):,} options; a report takes up to {MOST_OPTIONS:,}")
     if evaluation.protocol.get("learning_rate") == evaluation.options.get("learned_rate"):
-        found["evaluation learning_rate"] = "learned"  # with each set anew, and of no other protocol for that
-    kept = {key: value for key, value in found.items() if key not in INCIDENTAL | IN_SETTING}
-    return {clean(key): clean(v if isinstance(v, str) else json.dumps(v, sort_keys=True)) for key, v in kept.items()}
+        values["evaluation learning_rate"] = "learned"  # with each set anew, and of no other protocol for that
+    precision = evaluation.environment.get("precision", PARITY_PRECISION)
+    if precision != PARITY_PRECISION:
+        values["evaluation precision"] = precision
+    kept = {key: value for key, value in values.items() if key not in INCIDENTAL | IN_SETTING}
+    texts = {key: v if isinstance(v, str) else json.dumps(v, sort_keys=True) for key, v in kept.items()}
+    return {bounded(key): bounded(text) for key, text in texts.items()}
 
 
 def distill_options(evaluation: Evaluation) -> dict[str, object]:
@@ -134,7 +152,7 @@ def distill_options(evaluation: Evaluation) -> dict[str, object]:
 
 def flat(options: Mapping[str, object]) -> dict[str, object]:
     """Stored options with the members of nested ones among them."""
-    found: dict[str, object] = {}
+    values: dict[str, object] = {}
     for key, value in options.items():
-        found.update(value if isinstance(value, dict) else {key: value})
-    return found
+        values.update(value if isinstance(value, dict) else {key: value})
+    return values

@@ -1,4 +1,4 @@
-"""The picture that decides: fairness over accuracy, for every row of a report."""
+"""Figure: fairness over accuracy, a point for every row of a report."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -9,20 +9,22 @@ import numpy as np
 
 from fairdd_cli.errors import UsageError
 from fairdd_cli.metrics import METRICS
-from fairdd_cli.reporting.figures import COLOURS, INK, MARKERS, blank, picture, short
-from fairdd_cli.reporting.table import Row
-from fairdd_cli.reporting.text import signed
+from fairdd_cli.reporting.figures import COLOURS, INK, MARKERS, legend_size, new_figure, styled, text_size, wrapped
+from fairdd_cli.reporting.labels import signed
+from fairdd_cli.reporting.rows import Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PANELS = 6  # data sets and networks in one picture; the first ones are drawn
+PANELS = 6  # data sets and networks in one figure; the first ones are drawn
+PANEL = 4.2  # inches
+LEGEND_SCALE = 0.12  # inches that the larger markers add to a legend's line
 CROWD = 200  # rows of a panel from which on arrows and bars would only hide the points
 DASHED = (0, (4, 3))
 
 
-@picture
+@styled
 def scatter(rows: Sequence[Row], x: str = "accuracy", y: str = "deo_mean") -> "Figure":
     """Metric `y` over metric `x`, a panel for each data set and network: bars of one standard deviation over seeds.
 
@@ -38,20 +40,25 @@ def scatter(rows: Sequence[Row], x: str = "accuracy", y: str = "deo_mean") -> "F
     key = Key.of(rows)
     across = min(len(panels), 2)
     down = -(-min(len(panels), PANELS) // across)
-    figure = blank(4.2 * across + 2.4, 4.2 * down)
+    shown = list(panels.items())[:PANELS]
+    titles = [wrapped(", ".join(name), PANEL - 0.8, 11, bold=True) for name, _ in shown]
+    handles = key.handles()
+    width, height, columns = legend_size([str(handle.get_label()) for handle in handles])
+    panel = PANEL + max(text_size(title, 11)[1] for title in titles) - text_size("A", 11)[1]
+    figure = new_figure(PANEL * across + width + 0.2, max(panel * down, height + LEGEND_SCALE))
     grid = figure.subplots(down, across, squeeze=False).ravel()
-    for axes, (name, found) in zip(grid, panels.items(), strict=False):
-        _panel(axes, found, x, y, key)
-        axes.set_title(short(", ".join(name), 36))
-    for axes in grid[len(panels) :]:
+    for axes, title, (_, members) in zip(grid, titles, shown, strict=False):
+        _panel(axes, members, x, y, key)
+        axes.set_title(title)
+    for axes in grid[len(shown) :]:
         axes.set_visible(False)
-    figure.legend(handles=key.handles(), loc="outside right upper")
+    figure.legend(handles=handles, loc="outside right upper", ncols=columns)
     return figure
 
 
 @dataclass(frozen=True)
 class Key:
-    """What colours, markers and sizes stand for in a scatter plot."""
+    """What colours, markers and sizes mean in a scatter plot."""
 
     methods: list[str]
     strategies: list[str]
@@ -82,18 +89,18 @@ class Key:
         from matplotlib.lines import Line2D  # noqa: PLC0415
 
         def entry(label: str, **look: Any) -> Line2D:
-            return Line2D([], [], label=short(label), **{"linestyle": "", "color": INK, "markersize": 7, **look})
+            return Line2D([], [], label=wrapped(label), **{"linestyle": "", "color": INK, "markersize": 7, **look})
 
-        listed = [entry(name, color=self.colour(name), marker="s") for name in self.methods]
+        entries = [entry(name, color=self.colour(name), marker="s") for name in self.methods]
         for name in self.strategies:
             face = "none" if name == "vanilla" else INK
-            listed.append(entry(name, marker=self.marker(name), markerfacecolor=face))
+            entries.append(entry(name, marker=self.marker(name), markerfacecolor=face))
         if len(self.ipcs) > 1:
             shown = self.ipcs if len(self.ipcs) <= 5 else [self.ipcs[0], self.ipcs[-1]]
-            listed += [entry(f"IPC {ipc}", marker="o", markersize=self.size(ipc), alpha=0.5) for ipc in shown]
+            entries += [entry(f"IPC {ipc}", marker="o", markersize=self.size(ipc), alpha=0.5) for ipc in shown]
         ring = {"marker": "o", "markersize": 12, "markerfacecolor": "none", "markeredgewidth": 0.8}
-        listed.append(entry("Pareto front", alpha=0.6, linestyle=DASHED, linewidth=1, **ring))
-        return [*listed, entry("bars: ± 1 std over seeds")]
+        entries.append(entry("Pareto front", alpha=0.6, linestyle=DASHED, linewidth=1, **ring))
+        return [*entries, entry("bars: ± 1 std over seeds")]
 
 
 def _panel(axes: "Axes", rows: list[Row], x: str, y: str, key: Key) -> None:
@@ -105,9 +112,9 @@ def _panel(axes: "Axes", rows: list[Row], x: str, y: str, key: Key) -> None:
     looks: dict[tuple[str, str], list[int]] = {}
     for index, row in enumerate(rows):
         looks.setdefault((row.setting.method, row.setting.fairness), []).append(index)
-    for (method, fairness), chosen in looks.items():
-        colour, group = key.colour(method), [rows[index] for index in chosen]
-        across, up = points[chosen].T
+    for (method, fairness), members in looks.items():
+        colour, group = key.colour(method), [rows[index] for index in members]
+        across, up = points[members].T
         if not crowded:
             bars = [[row.metrics[name]["std"] if row.seeds > 1 else np.nan for row in group] for name in (x, y)]
             look: dict[str, Any] = {"fmt": "none", "ecolor": colour, "elinewidth": 1, "capsize": 2, "zorder": 2}
@@ -141,13 +148,13 @@ def pareto(points: np.ndarray, x_up: bool, y_up: bool) -> list[int]:
     return front
 
 
-def describe(rows: Sequence[Row], x: str = "accuracy", y: str = "deo_mean") -> str:
+def describe_scatter(rows: Sequence[Row], x: str = "accuracy", y: str = "deo_mean") -> str:
     """The scatter plot in words, for those who don't see it."""
-    pairs = [row for row in rows if row.vanilla is not None and {x, y} <= set(row.versus)]
+    pairs = [row for row in rows if row.vanilla is not None and {x, y} <= set(row.delta)]
     words = [f"{METRICS[y].label} over {METRICS[x].label}, {len(rows)} rows."]
     words += [
-        f"{row.setting.dataset} {row.name}, IPC {row.setting.ipc}: {signed(row.versus[x].points)} points of "
-        f"{METRICS[x].label} and {signed(row.versus[y].points)} of {METRICS[y].label} against vanilla."
+        f"{row.setting.dataset} {row.name}, IPC {row.setting.ipc}: {signed(row.delta[x].points)} points of "
+        f"{METRICS[x].label} and {signed(row.delta[y].points)} of {METRICS[y].label} against vanilla."
         for row in pairs[:PANELS]
     ]
     return " ".join(words)

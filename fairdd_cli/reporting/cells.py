@@ -1,15 +1,15 @@
-"""What a data set's cells tell: how biased each class is, which cells are too small, and what they look like."""
+"""The cells of a data set: how biased each class is, which cells are too small, and what they look like."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from fairdd_cli.artifacts import BiasedDataset
+from fairdd_cli.metrics import FEW_TEST_IMAGES
 
-TINY_TRAIN = 10  # fewer training images than that and a group's signal is that of a few images
-TINY_TEST = 30  # fewer test images than that and one prediction moves a recall, and so DEO, by over three points
+FEW_TRAINING_IMAGES = 10  # in a cell; with fewer, its signal is that of a few images
 NAMED = 3  # cells that a warning names
-VISIBLE = 64  # pixels that a side of an image in a grid should have
+SHORTEST_SIDE = 64  # pixels that a side of an image in a grid should have
 GAP = 2  # pixels between the images of a grid
 
 
@@ -20,27 +20,20 @@ def class_bias(count: np.ndarray) -> np.ndarray:
 
 
 def warnings(dataset: BiasedDataset) -> list[str]:
-    """A line for each thing about the cells that will make results meaningless or shaky; none where all is well."""
+    """A line for each thing about the cells that makes results meaningless or noisy; none where all is well."""
     train, test = dataset.train.count, dataset.test.count
-    return gaps(dataset) + _warned(
-        dataset,
-        ((train > 0) & (train < TINY_TRAIN), f"with fewer than {TINY_TRAIN} training images, whose signal is noise"),
-        ((test > 0) & (test < TINY_TEST), f"with fewer than {TINY_TEST} test images, where DEO jumps by points"),
+    few_train = (train > 0) & (train < FEW_TRAINING_IMAGES)
+    few_test = (test > 0) & (test < FEW_TEST_IMAGES)
+    problems = (
+        (train == 0, "without a training image, so that nothing of them can be distilled"),
+        (test == 0, "without a test image, so that their group cannot be compared"),
+        (few_train, f"with fewer than {FEW_TRAINING_IMAGES} training images, whose signal is noise"),
+        (few_test, f"with fewer than {FEW_TEST_IMAGES} test images, where DEO jumps by points"),
     )
-
-
-def gaps(dataset: BiasedDataset) -> list[str]:
-    """Those of the `warnings` that are of cells without any image."""
-    return _warned(
-        dataset,
-        (dataset.train.count == 0, "without a training image, so that nothing of them can be distilled"),
-        (dataset.test.count == 0, "without a test image, so that their group cannot be compared"),
-    )
-
-
-def _warned(dataset: BiasedDataset, *found: tuple[np.ndarray, str]) -> list[str]:
     return [
-        f"{np.sum(cells)} of {cells.size} cells {how}: {_names(cells, dataset)}" for cells, how in found if cells.any()
+        f"{np.sum(cells)} of {cells.size} cells {how}: {_names(cells, dataset)}"
+        for cells, how in problems
+        if cells.any()
     ]
 
 
@@ -66,7 +59,7 @@ def grid(rows: Sequence[Sequence[np.ndarray | None]]) -> np.ndarray:
     Small images are enlarged by a whole number, so that they can be looked at.
     """
     channels, height, width = next(image.shape for row in rows for image in row if image is not None)
-    times = max(1, VISIBLE // min(height, width))
+    times = max(1, SHORTEST_SIDE // min(height, width))
     down, across = height * times + GAP, width * times + GAP
     sheet = np.full((len(rows) * down + GAP, max(map(len, rows)) * across + GAP, channels), 255, np.uint8)
     for y, row in enumerate(rows):
