@@ -433,12 +433,12 @@ def test_bad_input_gets_a_line_and_leaves_nothing_behind(
 def test_a_folder_that_is_not_writable_is_said_before_the_work(
     fairdd: Fairdd, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fairdd_cli.artifacts import _files
+    from fairdd_cli.artifacts import check_target
     from fairdd_cli.errors import UsageError
 
-    monkeypatch.setattr(_files.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(UsageError, match="is not writable"):
-        _files.check_target(str(tmp_path / "new.h5"), force=False)
+        check_target(str(tmp_path / "new.h5"), force=False)
 
 
 def test_a_dot_in_a_name_does_not_cut_the_names_of_what_is_made_from_it(fairdd: Fairdd, tmp_path: Path) -> None:

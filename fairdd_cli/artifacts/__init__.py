@@ -4,22 +4,19 @@ This package is the only place that opens HDF5 or writes a file.
 """
 
 from fairdd_cli.artifacts._container import declared_format
-from fairdd_cli.artifacts._files import (
-    CHECKPOINT,
-    STREAM,
+from fairdd_cli.artifacts._files import STREAM, check_readable, read_bytes, shown
+from fairdd_cli.artifacts._lock import check_target, lock_output, remove_parts
+from fairdd_cli.artifacts._output import (
     atomic_write,
-    check_readable,
     check_space,
-    check_target,
-    lock_output,
-    read_bytes,
+    checkpoint_of,
+    is_stdout,
+    is_stream,
     remove,
-    remove_parts,
-    shown,
     stem_of,
     write_bytes,
 )
-from fairdd_cli.artifacts._hdf5 import ArrayChunks
+from fairdd_cli.artifacts._writer import ArrayChunks
 from fairdd_cli.artifacts.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from fairdd_cli.artifacts.dataset import (
     BiasedDataset,
@@ -64,7 +61,6 @@ def read_any(path: str) -> Artifact:
 
 
 __all__ = [
-    "CHECKPOINT",
     "STREAM",
     "ArrayChunks",
     "Artifact",
@@ -85,6 +81,9 @@ __all__ = [
     "check_readable",
     "check_space",
     "check_target",
+    "checkpoint_of",
+    "is_stdout",
+    "is_stream",
     "kind_of",
     "lock_output",
     "majority_share",

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from fairdd_cli.artifacts._container import json_attribute, opened
-from fairdd_cli.artifacts._hdf5 import ANY, Schema, write
+from fairdd_cli.artifacts._hdf5 import ANY, Schema
+from fairdd_cli.artifacts._writer import write
 
 SCHEMA = Schema(kind="fairdd/checkpoint", attributes={"done": int, "seconds": float}, arrays={"state/*": ANY})
 

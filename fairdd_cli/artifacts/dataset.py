@@ -13,7 +13,8 @@ import numpy as np
 
 from fairdd_cli.artifacts._container import Container, json_attribute, opened
 from fairdd_cli.artifacts._files import STREAM, read_at
-from fairdd_cli.artifacts._hdf5 import ArrayChunks, Attributes, Schema, write
+from fairdd_cli.artifacts._hdf5 import Attributes, Schema
+from fairdd_cli.artifacts._writer import ArrayChunks, write
 
 SPLITS = ("train", "test")
 OPTIONAL_SPLITS = ("val",)

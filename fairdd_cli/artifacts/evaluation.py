@@ -10,8 +10,10 @@ import numpy as np
 
 from fairdd_cli.artifacts._container import json_attribute, opened
 from fairdd_cli.artifacts._counts import load
-from fairdd_cli.artifacts._files import read_bytes, shown, write_bytes
-from fairdd_cli.artifacts._hdf5 import Schema, array_entry, content_digest, with_header, write
+from fairdd_cli.artifacts._files import read_bytes, shown
+from fairdd_cli.artifacts._hdf5 import Schema, array_entry, content_digest, with_header
+from fairdd_cli.artifacts._output import write_bytes
+from fairdd_cli.artifacts._writer import write
 from fairdd_cli.errors import UsageError
 
 JSON_LIMIT = 2**25  # bytes; in memory it can take twenty times that

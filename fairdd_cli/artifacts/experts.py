@@ -12,7 +12,8 @@ import numpy as np
 
 from fairdd_cli.artifacts._container import json_attribute, opened
 from fairdd_cli.artifacts._files import STREAM, read_at
-from fairdd_cli.artifacts._hdf5 import ArrayChunks, Schema, write
+from fairdd_cli.artifacts._hdf5 import Schema
+from fairdd_cli.artifacts._writer import ArrayChunks, write
 from fairdd_cli.errors import UsageError
 
 SCHEMA = Schema(

@@ -12,18 +12,27 @@ import io
 import json
 import re
 import shutil
-import tempfile
 import unicodedata
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fairdd_cli.artifacts._files import STREAM, check_target, write_bytes
-from fairdd_cli.errors import UsageError, WorkError
+from fairdd_cli.artifacts._files import STREAM
+from fairdd_cli.artifacts._lock import check_replaceable, check_target, made_by_this_command
+from fairdd_cli.artifacts._output import (
+    cannot_write,
+    flush_folder,
+    followed,
+    make_folder,
+    new_part,
+    replace_folder,
+    write_bytes,
+    write_file,
+)
+from fairdd_cli.errors import UsageError
 
 METADATA = "fairdd.json"  # the file that tells an exported folder from any other
 SLUG = 40  # letters of a class's name in that of its folder
@@ -97,28 +106,42 @@ def is_folder(path: str) -> bool:
     return path.endswith("/") or Path(path).is_dir() or not Path(path).suffix
 
 
-def check_export(path: str, force: bool) -> None:
-    """Raises UsageError where `write_export` could not write `path`: unknown suffix, or something is there."""
+def check_export(path: str, force: bool) -> bool:
+    """Refuses what `write_export` could not write: an unknown suffix, or a place where something is.
+
+    Returns, as `check_target`, whether a killed run of this very command had made the export already.
+    """
     if path in ("", STREAM):
         raise UsageError("--export needs the name of a folder or of a file")
-    if not is_folder(path):
-        if Path(path).suffix not in ENCODERS:
-            raise UsageError(
-                f"--export {path}: unknown suffix '{Path(path).suffix}' (known: {', '.join(ENCODERS)}; "
-                "a name without a suffix, or one that ends in /, is a folder of PNG)"
-            )
-        check_target(path, force)
-        return
-    folder = Path(path)
+    try:
+        return _check_folder(path, force) if is_folder(path) else _check_file(path, force)
+    except OSError as error:
+        raise UsageError(f"cannot write '{path}': {error.strerror or error}") from error
+
+
+def _check_file(path: str, force: bool) -> bool:
+    if Path(path).suffix not in ENCODERS:
+        raise UsageError(
+            f"--export {path}: unknown suffix '{Path(path).suffix}' (known: {', '.join(ENCODERS)}; "
+            "a name without a suffix, or one that ends in /, is a folder of PNG)"
+        )
+    return check_target(path, force)
+
+
+def _check_folder(path: str, force: bool) -> bool:
+    folder = followed(path)
     if not folder.is_dir():
-        check_target(path.rstrip("/"), force=False)
-    elif Path.cwd().is_relative_to(folder.resolve()):
+        return check_target(path.rstrip("/"), force=False)
+    check_replaceable(folder)
+    if Path.cwd().is_relative_to(folder.resolve()):
         raise UsageError(f"--export {path}: it cannot replace the current folder; give the name of one inside it")
-    elif any(folder.iterdir()):
+    complete = made_by_this_command(folder)
+    if any(folder.iterdir()):
         if not _is_export(folder):
             raise UsageError(f"'{path}' holds other files than an export, and is left alone; give another name")
-        if not force:
+        if not force and not complete:
             raise UsageError(f"'{path}' holds an export already; give --force to replace it, or another name")
+    return complete
 
 
 def _is_export(folder: Path) -> bool:
@@ -138,46 +161,50 @@ def write_export(path: str, export: Export, force: bool = False) -> None:
     """
     check_export(path, force)
     if is_folder(path):
-        _write_folder(Path(path), export)
+        _write_folder(followed(path).absolute(), _folder_files(export))
     else:
         write_bytes(path, ENCODERS[Path(path).suffix](export), force)
 
 
-def _write_folder(folder: Path, export: Export) -> None:
-    """Fills a folder beside `folder`, which then takes its name."""
+def _folder_files(export: Export) -> dict[str, bytes]:
+    """The content of each file of a folder, by its path in there."""
     from PIL import Image  # noqa: PLC0415  # only this format needs it
 
     channels = export.images.shape[1]
     if channels not in (1, 3):
         raise UsageError(f"PNG holds images of 1 or 3 channels, and these have {channels}; export them as .npz")
     sheet = pixels(export.images, export.mean, export.std).transpose(0, 2, 3, 1)
-    names = class_folders(export.class_names)
     metadata = {"class_names": export.class_names, "mean": export.mean, "std": export.std, **export.origin}
-    folder = folder.absolute()
-    temporary = None
+    files = {METADATA: (json.dumps(metadata, indent=1, ensure_ascii=False) + "\n").encode(errors="backslashreplace")}
+    for label, name in enumerate(class_folders(export.class_names)):
+        for number, image in enumerate(sheet[export.labels == label]):
+            buffer = io.BytesIO()
+            Image.fromarray(image[..., 0] if channels == 1 else image).save(buffer, "PNG")
+            files[f"{name}/{number:05}.png"] = buffer.getvalue()
+    return files
+
+
+def _write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Writes `files` to a folder beside `folder`, which then takes its place in one step where the system can."""
+    needed = sum(map(len, files.values()))
+    part: Path | None = None
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name[:SLUG]}.", suffix=".part", dir=folder.parent))
-        for label, name in enumerate(names):
-            (temporary / name).mkdir()
-            for number, image in enumerate(sheet[export.labels == label]):
-                picture = Image.fromarray(image[..., 0] if channels == 1 else image)
-                picture.save(temporary / name / f"{number:05}.png")
-        (temporary / METADATA).write_text(json.dumps(metadata, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        temporary.chmod(0o755)
-        if folder.is_dir() and any(folder.iterdir()):
-            old = temporary.with_suffix(".old")
-            folder.rename(old)
-            temporary.rename(folder)
-            shutil.rmtree(old)
-        else:
-            temporary.rename(folder)  # an empty folder gives way
+        make_folder(folder.parent)
+        part = new_part(folder)
+        part.mkdir()
+        folders = {(part / name).parent for name in files} - {part}
+        for each in folders:
+            each.mkdir()
+        for name, content in files.items():
+            write_file(part / name, content)
+        for each in (*folders, part):
+            flush_folder(each)
+        replace_folder(part, folder)
     except OSError as error:
-        raise WorkError(f"cannot write '{folder}': {error.strerror or error}") from error
+        raise cannot_write(folder, error, needed) from error
     finally:
-        if temporary is not None:
-            with suppress(OSError):
-                shutil.rmtree(temporary)
+        if part is not None:
+            shutil.rmtree(part, ignore_errors=True)
 
 
 def class_folders(class_names: tuple[str, ...]) -> list[str]:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from fairdd_cli.artifacts._container import Container, json_attribute, opened
-from fairdd_cli.artifacts._hdf5 import ArrayChunks, Schema, write
+from fairdd_cli.artifacts._hdf5 import Schema
+from fairdd_cli.artifacts._writer import ArrayChunks, write
 
 DECODED_LIMIT = 2**30  # bytes
 SCHEMA = Schema(

@@ -54,7 +54,8 @@ def obtained(
             float(processes.sum(torch.zeros((), device=device)))  # waited for: the file is there from here on
     found = read_experts(path)
     if processes.first:
-        remove_parts(path)  # a run that was killed may have left some
+        names = [f"{target}-{expert}" for target in range(found.targets) for expert in range(found.experts)]
+        remove_parts(path, names)  # a run that was killed may have left some
     for name, value in wanted.items():
         if found.provenance.get(name) != value:
             raise UsageError(

@@ -24,13 +24,16 @@ SETTINGS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
         "dm": {"iterations": 20_000, **REAL, **LONG},
         "gm": {"iterations": 1_000, **REAL, **SHORT},
         "dsa": {"iterations": 1_000, **REAL, **LONG},
-        "idc": {"iterations": 2_000, **LONG},
-        "dream": {"iterations": 2_000, **LONG},
+        "idc": {"iterations": 2_000},  # its evaluation is not stated, nor is that of DREAM
+        "dream": {"iterations": 2_000},
         "mtt": {"iterations": 5_000, "init": "real", **LONG},
     },
-    "cobra-authors": {"dm": {"iterations": 2_600}, "gm": {"iterations": 1_000}},
+    "cobra-authors": {
+        "dm": {"iterations": 2_600, "batch_real": 600, "evaluation epochs": 1_500},
+        "gm": {"iterations": 1_000},
+    },
 }
-SEEDS = {"fairdd-neurips2025": 10}  # evaluation networks
+SEEDS = {"fairdd-neurips2025": 10, "cobra-authors": 5}  # evaluation networks
 SAMPLING = "proportional"
 DISTILLED_WITH = "convnet"
 TEST_IMAGES = {"c-mnist-fg": 10_000, "c-mnist-bg": 10_000, "c-fmnist-fg": 10_000, "c-fmnist-bg": 10_000}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import fairdd_cli
-from fairdd_cli.artifacts import CHECKPOINT, STREAM, Checkpoint, read_checkpoint, remove, write_checkpoint
+from fairdd_cli.artifacts import STREAM, Checkpoint, checkpoint_of, read_checkpoint, remove, write_checkpoint
 from fairdd_cli.errors import DivergedError, FairddError, UsageError
 
 EVERY = 60.0  # seconds between two checkpoints
@@ -56,7 +56,7 @@ class Checkpoints:
         say: Callable[[str], None] = lambda line: None,
         writes: bool = True,
     ) -> None:
-        self.path = "" if target == STREAM else target + CHECKPOINT
+        self.path = checkpoint_of(target)
         self.state: State | None = None
         self._task = {**(task or {}), "fairdd": fairdd_cli.__version__}
         self._seed = seed
