@@ -21,10 +21,8 @@ from fairdd_cli.matching.synthetic import INITS, Synthetic, initialise
 from fairdd_cli.methods import METHODS
 from fairdd_cli.methods._base import MethodBase
 from fairdd_cli.networks import NetworkSpec, fusible_values
-from fairdd_cli.runtime.checkpoints import Checkpoints, State
-from fairdd_cli.runtime.device import ImageStore, Progress, Runtime, Stopwatch
-from fairdd_cli.runtime.streams import Streams
-from fairdd_cli.training.features import Description
+from fairdd_cli.runtime import Checkpoints, ImageStore, Progress, Runtime, State, Stopwatch, Streams
+from fairdd_cli.training import FeatureExtractor
 
 HISTORY_POINTS = 1000  # losses kept of a run, at most about twice as many
 
@@ -166,17 +164,17 @@ def make_problem(
 ) -> Problem:
     """All that a method needs to begin `plan` on `dataset`, the first images and experts included."""
     streams, strategy = Streams(plan.seed), find_strategy(plan.fairness)
-    runtime.expect(*dataset.shape[1:])
+    runtime.set_image_size(*dataset.shape[1:])
 
-    def described(split: Split) -> tuple[ImageStore, Description]:
+    def described(split: Split) -> tuple[ImageStore, FeatureExtractor]:
         store = ImageStore(split.images, dataset.mean, dataset.std, runtime, residency)
         # By each process itself: clusters magnify the last bit in which shared sums differ.
-        alone = runtime.alone()
-        return store, Description(alone, streams, split, store, plan.network, dataset.classes, progress)
+        alone = runtime.without_group()
+        return store, FeatureExtractor(alone, streams, split, store, plan.network, dataset.classes, progress)
 
     split = dataset.train
     if clusters := parse_groups(plan.groups):
-        split = pseudo(split, clusters, described(split)[1], streams, runtime.agreed)
+        split = pseudo(split, clusters, described(split)[1], streams, runtime.broadcast)
     if plan.group_noise:
         split = noisy(split, plan.group_noise, streams)
     store, description = described(split)
@@ -188,14 +186,14 @@ def make_problem(
         streams=streams,
         split=split,
         store=store,
-        synthetic=Synthetic(runtime.agreed(runtime.to_device(images)), dataset.classes, plan.ipc, plan.factor),
+        synthetic=Synthetic(runtime.broadcast(runtime.to_device(images)), dataset.classes, plan.ipc, plan.factor),
         strategy=strategy,
         sampling=SAMPLINGS[plan.sampling],
         batch_real=plan.batch_real,
         network=plan.network,
         progress=progress,
         flips=dataset.mirror_keeps_class,
-        sample_weights=runtime.agreed(strategy.sample_weights(split, description)),
+        sample_weights=runtime.broadcast(strategy.sample_weights(split, description)),
     )
     if plan.hyper.uses_experts:
         path = plan.experts or f"{stem_of(dataset.path)}.experts-{plan.fairness}.h5"
@@ -223,9 +221,9 @@ def distill(
     log(runtime.decide_compiling(passes * fusible_values(problem.fresh_network(), dataset.shape)))
     processes, before = runtime.processes, problem.sent
     history = _optimise(plan, problem, checkpoints or Checkpoints())
-    if processes.count > 1:
+    if processes.world_size > 1:
         sent = (problem.sent - before) / max(1, plan.iterations)
-        log(f"{processes.count} processes; each summed {sent:,.0f} bytes a step with the others")
+        log(f"{processes.world_size} processes; each summed {sent:,.0f} bytes a step with the others")
     evaluation = replace(plan.hyper.evaluation, augmentation=problem.operations(plan.hyper.evaluation.augmentation))
     return SyntheticSet(
         images=problem.synthetic.images.detach().cpu().numpy(),
@@ -271,22 +269,22 @@ def _optimise(plan: Plan, problem: Problem, checkpoints: Checkpoints) -> History
     history[:, :points] = state.tensors["history"]
     experts = _experts(plan, problem)
     processes = problem.runtime.processes
-    work = (plan.iterations - state.done) * hyper.work(problem) / processes.count
+    work = (plan.iterations - state.done) * hyper.work(problem) / processes.world_size
     progress.start(f"{label}, {plan.iterations:,} iterations", work)
     watch = Stopwatch(state.seconds)
     sound = state  # the latest that was looked at and found to be finite
-    checkpoints.keep(state)
+    checkpoints.update(state)
     for iteration in range(state.done, plan.iterations):
-        loss = problem.runtime.within_memory(
+        loss = problem.runtime.retry_on_oom(
             problem.real_images,
             partial(hyper.step, problem, iteration),
             partial(problem.restore, state.tensors),
         )
         looked_at = iteration % every == 0 or iteration == plan.iterations - 1
         if looked_at:
-            value = float(processes.sum(loss))
+            value = float(processes.all_reduce(loss))
             if not math.isfinite(value) or not torch.isfinite(problem.synthetic.images).all():
-                checkpoints.keep(sound)
+                checkpoints.update(sound)
                 raise DivergedError(
                     f"{label} diverged at iteration {iteration}: the loss is {value}; no output was written.\n"
                     "Lower the step size (-O learning_rate=…) or choose another --seed, and give --restart."
@@ -296,7 +294,7 @@ def _optimise(plan: Plan, problem: Problem, checkpoints: Checkpoints) -> History
             progress.advance(0, value)
         state = State(iteration + 1, watch.seconds(), {**problem.snapshot(), **experts, "history": history[:, :points]})
         sound = state if looked_at else sound
-        checkpoints.keep(state)
+        checkpoints.update(state)
     columns = history[:, :points].numpy().copy()
     return History(columns[0].astype(np.int64), columns[1], columns[2])
 

@@ -1,4 +1,4 @@
-"""Networks x seeds, trained on a synthetic set (or on a whole data set) and counted on the test split."""
+"""Networks x seeds, trained on a synthetic set (or a whole data set), and their predictions on the test split."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,40 +14,38 @@ from fairdd_cli.artifacts import STREAM, BiasedDataset, Evaluation, SyntheticSet
 from fairdd_cli.errors import DivergedError, UsageError
 from fairdd_cli.matching.synthetic import decode
 from fairdd_cli.networks import Classifier, NetworkSpec, fusible_values
-from fairdd_cli.runtime.checkpoints import Checkpoints, State
-from fairdd_cli.runtime.device import ImageStore, Progress, Runtime, Stopwatch
-from fairdd_cli.runtime.streams import Streams
+from fairdd_cli.runtime import Checkpoints, ImageStore, Progress, Runtime, State, Stopwatch, Streams
+from fairdd_cli.training import TensorImages, TrainingConfig, TrainingImages, confusion, fit, parameter_vector
 from fairdd_cli.training import augmentation as augment
-from fairdd_cli.training.loop import TensorImages, Training, TrainingImages, confusion, fit, parameter_vector
 
-WHOLE = Training(epochs=30)  # for a whole data set: as many image passes as 1,000 epochs of a set of 1,800
+WHOLE = TrainingConfig(epochs=30)  # for a whole data set: as many image passes as 1,000 epochs of a set of 1,800
 
 
 @dataclass(frozen=True)
-class TrainingData:
-    """What networks are trained on, and what is known of where it came from."""
+class EvaluationInput:
+    """What networks are trained on, and its provenance."""
 
     images: TrainingImages
     labels: np.ndarray  # int64 [N]
-    training: Training
+    training: TrainingConfig
     network: str
-    origin: Mapping[str, Any]  # the attributes of Evaluation that describe it
-    options: Mapping[str, Any] = field(default_factory=dict)  # under `distill`, how a synthetic set was made
+    provenance: Mapping[str, Any]  # the attributes of Evaluation that describe it
+    options: Mapping[str, Any] = field(default_factory=dict)  # `distill`: how a synthetic set was made
 
 
-def synthetic_data(synthetic: SyntheticSet, runtime: Runtime) -> TrainingData:
+def synthetic_data(synthetic: SyntheticSet, runtime: Runtime) -> EvaluationInput:
     """The decoded images of `synthetic` and its own protocol."""
     images = decode(runtime.to_device(synthetic.images), synthetic.factor)
-    training = Training.from_json(dict(synthetic.evaluation), synthetic.path)
+    training = TrainingConfig.from_json(dict(synthetic.evaluation), synthetic.path)
     if synthetic.learning_rate:
         training = replace(training, learning_rate=synthetic.learning_rate)
-    origin = {name: getattr(synthetic, name) for name in ("method", "fairness", "sampling", "ipc", "iterations")}
-    return TrainingData(
+    provenance = {name: getattr(synthetic, name) for name in ("method", "fairness", "sampling", "ipc", "iterations")}
+    return EvaluationInput(
         images=TensorImages(images.contiguous(memory_format=torch.channels_last)),
         labels=np.repeat(synthetic.labels, synthetic.factor**2),
         training=training,
         network=synthetic.network,
-        origin={**origin, "synthetic_digest": synthetic.digest},
+        provenance={**provenance, "synthetic_digest": synthetic.digest},
         options={
             "distill": {**synthetic.options, "seed": synthetic.seed},
             **({"learned_rate": synthetic.learning_rate} if synthetic.learning_rate else {}),
@@ -55,15 +53,15 @@ def synthetic_data(synthetic: SyntheticSet, runtime: Runtime) -> TrainingData:
     )
 
 
-def whole_data(dataset: BiasedDataset, runtime: Runtime, residency: str = "auto") -> TrainingData:
-    """The training split itself: the baseline that nothing was distilled for."""
+def whole_data(dataset: BiasedDataset, runtime: Runtime, residency: str = "auto") -> EvaluationInput:
+    """The training split itself: the baseline without distillation."""
     left_out = () if dataset.mirror_keeps_class else ("flip",)
-    return TrainingData(
+    return EvaluationInput(
         images=ImageStore(dataset.train.images, dataset.mean, dataset.std, runtime, residency),
         labels=dataset.train.labels,
         training=replace(WHOLE, augmentation=augment.without(WHOLE.augmentation, *left_out)),
         network="convnet",
-        origin={
+        provenance={
             "method": "whole",
             "fairness": "vanilla",
             "sampling": "proportional",
@@ -85,22 +83,22 @@ def check_match(synthetic: SyntheticSet, dataset: BiasedDataset) -> None:
         raise UsageError(f"'{synthetic.path}' and '{dataset.path}' differ in image size or classes")
 
 
-def remembered(synthetic: SyntheticSet) -> str:
-    """The path of the data set that `synthetic` was made from, where it was or beside the synthetic set.
+def resolve_dataset_path(synthetic: SyntheticSet) -> str:
+    """The path of the data set that `synthetic` was made from: as stored, or beside the synthetic set.
 
-    Raises UsageError where it is in neither place.
+    Raises UsageError where it is at neither path.
     """
-    path_then = synthetic.dataset_path
-    beside = Path(synthetic.path).with_name(Path(path_then).name) if path_then and synthetic.path != STREAM else None
-    for path in (Path(path_then), beside):
+    stored = synthetic.dataset_path
+    sibling = Path(synthetic.path).with_name(Path(stored).name) if stored and synthetic.path != STREAM else None
+    for path in (Path(stored), sibling):
         if path is not None and path.is_file():
             return str(path)
-    where = f"'{path_then}' is not there" if path_then else "it does not say where that is"
-    raise UsageError(f"'{synthetic.path}' needs its data set {synthetic.dataset}, but {where}; give it with --data")
+    reason = f"'{stored}' is not there" if stored else "it does not say where that is"
+    raise UsageError(f"'{synthetic.path}' needs its data set {synthetic.dataset}, but {reason}; give it with --data")
 
 
 def evaluate(
-    data: TrainingData,
+    data: EvaluationInput,
     dataset: BiasedDataset,
     networks: Sequence[NetworkSpec],
     seeds: int,
@@ -113,12 +111,11 @@ def evaluate(
 ) -> Evaluation:
     """Trains each network afresh for each seed and tests it once, at the end; continues from `checkpoints`.
 
-    Networks and seeds are shared out over the runtime's processes.
-
-    The stored protocol is that of `data.training`; `seed` keys initialisation, order and augmentation.
+    Networks and seeds are sharded over the ranks. The stored protocol is that of `data.training`; `seed` keys
+    initialisation, order and augmentation. Raises DivergedError where a network diverges.
     """
     streams = Streams(seed)
-    runtime.expect(*dataset.shape[1:])
+    runtime.set_image_size(*dataset.shape[1:])
     test = ImageStore(dataset.test.images, dataset.mean, dataset.std, runtime, residency)
     labels = runtime.to_device(data.labels)
     passes = data.training.epochs * len(data.labels) + len(dataset.test) / 3
@@ -128,43 +125,45 @@ def evaluate(
     watch = Stopwatch(state.seconds)
     progress.start(
         f"{len(networks)} networks x {seeds} seeds" if len(networks) > 1 else f"{networks[0]}, {seeds} seeds",
-        (len(networks) * seeds - state.done) * passes / runtime.processes.count,
+        (len(networks) * seeds - state.done) * passes / runtime.processes.world_size,
     )
 
     values = sum(fusible_values(spec.build(dataset.shape, dataset.classes), dataset.shape) for spec in networks)
     log(f"{runtime.describe()}; {runtime.decide_compiling(seeds * passes * values)}")
-    alone = runtime.alone()
+    local = runtime.without_group()
 
-    def trained(spec: NetworkSpec, number: int) -> Classifier:
-        """A network after its training; raises DivergedError where that did."""
-        with streams.ambient("evaluate/network", number):
+    def train_one(spec: NetworkSpec, number: int) -> Classifier:
+        """A trained network."""
+        with streams.fork_rng("evaluate/network", number):
             network = spec.build(dataset.shape, dataset.classes)
-        alone.place(network)
-        fit(network, data.images, labels, data.training, alone, streams, (number,), progress)
-        if not torch.isfinite(parameter_vector(network)).all():  # it would predict one class, whatever it is shown
+        local.prepare_module(network)
+        fit(network, data.images, labels, data.training, local, streams, (number,), progress)
+        if not torch.isfinite(parameter_vector(network)).all():  # it would predict one class for every image
             raise DivergedError(
                 f"{spec} number {number + 1} of {seeds} diverged while it was trained; no output was written.\n"
                 "Lower the step size (--learning-rate), and give --restart."
             )
         return network
 
-    def tested(network: Classifier) -> Tensor:
+    def test_one(network: Classifier) -> Tensor:
         """The counts [classes, groups, classes] of a network."""
         shape = (dataset.classes, dataset.groups)
-        table = confusion(network, test, dataset.test.labels, dataset.test.protected, shape, alone, progress)
+        table = confusion(network, test, dataset.test.labels, dataset.test.protected, shape, local, progress)
         return torch.from_numpy(table)
 
-    checkpoints.keep(state)
+    checkpoints.update(state)
     total, processes = len(networks) * seeds, runtime.processes
-    for start in range(state.done, total, processes.count):
-        found = torch.zeros_like(counts)
+    for start in range(state.done, total, processes.world_size):
+        own = torch.zeros_like(counts)
         if start + processes.rank < total:
             which, number = divmod(start + processes.rank, seeds)
-            network = alone.within_memory(data.training.batch, partial(trained, networks[which], number), lambda: None)
-            found[which, number] = alone.within_memory(alone.forward, partial(tested, network), lambda: None)
-        counts += processes.sum(runtime.to_device(found)).cpu()
-        done = min(start + processes.count, total)
-        checkpoints.keep(State(done, watch.seconds(), {"counts": counts.clone()}))
+            network = local.retry_on_oom(
+                data.training.batch_size, partial(train_one, networks[which], number), lambda: None
+            )
+            own[which, number] = local.retry_on_oom(local.forward_limit, partial(test_one, network), lambda: None)
+        counts += processes.all_reduce(runtime.to_device(own)).cpu()
+        done = min(start + processes.world_size, total)
+        checkpoints.update(State(done, watch.seconds(), {"counts": counts.clone()}))
     return Evaluation(
         confusion={str(spec): table for spec, table in zip(networks, counts.numpy(), strict=True)},
         dataset=dataset.name,
@@ -176,17 +175,17 @@ def evaluate(
         peak_memory=runtime.peak_memory(),
         options={"networks": [str(spec) for spec in networks], "seeds": seeds, **data.options},
         seed=seed,
-        **data.origin,
+        **data.provenance,
     )
 
 
-def task(
-    data: TrainingData, dataset: BiasedDataset, networks: Sequence[NetworkSpec], seeds: int, runtime: Runtime
+def run_fingerprint(
+    data: EvaluationInput, dataset: BiasedDataset, networks: Sequence[NetworkSpec], seeds: int, runtime: Runtime
 ) -> dict[str, object]:
-    """All that an evaluation depends on, but for its seed: what a checkpoint is of."""
+    """All that an evaluation depends on except its seed; a checkpoint continues only the run with the same one."""
     return {
         "command": "evaluate",
-        "synthetic set": data.origin["synthetic_digest"],
+        "synthetic set": data.provenance["synthetic_digest"],
         "data set": dataset.digest,
         "networks": [str(spec) for spec in networks],
         "seeds": seeds,

@@ -8,8 +8,8 @@ from torch.utils.data import Dataset
 from fairdd_cli.artifacts import BiasedDataset, Evaluation, Experts, Export, SyntheticSet, read_any
 from fairdd_cli.errors import UsageError, unknown
 from fairdd_cli.matching.synthetic import decode
-from fairdd_cli.runtime.device import ImageStore, Runtime
-from fairdd_cli.training.loop import TensorImages, TrainingImages
+from fairdd_cli.runtime import ImageStore, Runtime
+from fairdd_cli.training import TensorImages, TrainingImages
 
 SPLITS = ("train", "test")
 

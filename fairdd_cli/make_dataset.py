@@ -19,8 +19,7 @@ from fairdd_cli.datasets import DATASETS
 from fairdd_cli.datasets._cells import BALANCING, balanced_test_split, sample_cells
 from fairdd_cli.datasets._source import Request, Samples, Source
 from fairdd_cli.errors import UsageError
-from fairdd_cli.runtime.device import Progress
-from fairdd_cli.runtime.streams import Streams
+from fairdd_cli.runtime import Progress, Streams
 
 OVERHEAD = 2**20  # bytes of a file besides its arrays, generously
 LEAST_DEVIATION = 1 / 255  # of a channel that is the same everywhere; it is divided by

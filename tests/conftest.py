@@ -19,7 +19,7 @@ from fairdd_cli.artifacts import (
     read_dataset,
     write_dataset,
 )
-from fairdd_cli.runtime.streams import Streams
+from fairdd_cli.runtime import Streams
 
 # Many small matrices: threads cost more than they bring, and processes of the tests would fight for the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -7,7 +7,7 @@ import numpy as np
 
 from fairdd_cli.artifacts import Evaluation, History, SyntheticSet, write_evaluation
 from fairdd_cli.metrics import summarise
-from fairdd_cli.runtime.streams import Streams
+from fairdd_cli.runtime import Streams
 
 
 def confusion(recall: np.ndarray, seeds: int = 3, images: int = 50, seed: int = 0) -> np.ndarray:

@@ -10,12 +10,12 @@ from PIL import Image
 from fairdd_cli.artifacts import BiasedDataset, read_dataset
 from fairdd_cli.datasets._source import Request
 from fairdd_cli.make_dataset import make
-from fairdd_cli.runtime.device import Silent
+from fairdd_cli.runtime import NullProgress
 
 
 def made(name: str, path: Path, request: Request, limit: int | None = None) -> BiasedDataset:
     """The data set as it reads after it was made."""
-    make(name, request, str(path), limit=limit, progress=Silent(), force=True)
+    make(name, request, str(path), limit=limit, progress=NullProgress(), force=True)
     return read_dataset(str(path))
 
 

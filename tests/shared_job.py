@@ -10,7 +10,7 @@ from tiny import TINY
 from fairdd_cli.artifacts import read_dataset
 from fairdd_cli.distill import Plan, distill, make_plan
 from fairdd_cli.networks import parse_network
-from fairdd_cli.runtime.device import Silent, open_runtime
+from fairdd_cli.runtime import NullProgress, open_runtime
 
 MOVING = [name for name in TINY if name != "random"]
 
@@ -34,12 +34,14 @@ def main(data: str, folder: Path) -> None:
     dataset, runtime = read_dataset(data), open_runtime("cpu")
     found = {}
     for method in TINY:
-        made = distill(plan_of(method, folder), dataset, runtime, Silent())
+        made = distill(plan_of(method, folder), dataset, runtime, NullProgress())
         found |= {method: made.images, f"{method} loss": made.history.loss}
-    mixed = distill(plan_of("gm", folder, norm="batch"), dataset, runtime, Silent())
+    mixed = distill(plan_of("gm", folder, norm="batch"), dataset, runtime, NullProgress())
     found["gm with batch statistics"] = mixed.images
-    if runtime.processes.first:
-        np.savez(folder / "found.npz", **found, sent=runtime.processes.sent, count=runtime.processes.count)
+    if runtime.processes.is_main:
+        np.savez(
+            folder / "found.npz", **found, sent=runtime.processes.bytes_reduced, count=runtime.processes.world_size
+        )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fairdd_cli.errors import UsageError
-from fairdd_cli.runtime.streams import Streams
+from fairdd_cli.runtime import Streams
 from fairdd_cli.training import augmentation as augment
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "dsa.npz")
@@ -39,11 +39,11 @@ def test_agrees_with_the_golden_values(operation: str) -> None:
 def test_a_batch_is_augmented_as_its_images_one_by_one(layout: torch.memory_format) -> None:
     images = torch.randn(24, 3, *SIZE, generator=Streams(0).torch("test")).to(memory_format=layout)
     slot = torch.arange(24) % 8
-    draw = augment.draw_siamese(augment.FULL, 8, SIZE, Streams(1).torch("draw"))
+    draw = augment.sample_siamese(augment.FULL, 8, SIZE, Streams(1).torch("draw"))
     together = draw.apply(images, slot)
     alone = torch.cat([draw.apply(images[i : i + 1], slot[i : i + 1]) for i in range(24)])
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
-    assert len(set(draw.operation)) > 2
+    assert len(set(draw.operations)) > 2
 
 
 @pytest.mark.parametrize("size", [(32, 32), (16, 64), (48, 24)])
@@ -61,7 +61,7 @@ def test_a_rotation_turns_by_its_angle_whatever_the_sides(size: tuple[int, int])
 @pytest.mark.parametrize("operation", ["scale", "rotate"])
 @pytest.mark.parametrize("size", [(32, 32), (9, 14)])
 def test_images_are_warped_alike_where_torch_must_be_deterministic(operation: str, size: tuple[int, int]) -> None:
-    draw = augment.draw_single(operation, 7, size, Streams(2).torch("draw"))
+    draw = augment.sample_per_image(operation, 7, size, Streams(2).torch("draw"))
     weight = torch.randn(7, 3, *size, generator=Streams(1).torch("test"))
     found = []
     for deterministic in (False, True):
@@ -81,7 +81,7 @@ def test_images_are_warped_alike_where_torch_must_be_deterministic(operation: st
 @pytest.mark.parametrize("deterministic", [False, True])
 @pytest.mark.parametrize("operation", augment.OPERATIONS)
 def test_pixels_are_moved_exactly_where_arithmetic_is_in_bf16(operation: str, deterministic: bool) -> None:
-    draw = augment.draw_single(operation, 7, (64, 64), Streams(2).torch("draw"))
+    draw = augment.sample_per_image(operation, 7, (64, 64), Streams(2).torch("draw"))
     images = torch.randn(7, 3, 64, 64, generator=Streams(0).torch("test"))
     torch.use_deterministic_algorithms(deterministic)
     try:
@@ -96,23 +96,23 @@ def test_pixels_are_moved_exactly_where_arithmetic_is_in_bf16(operation: str, de
 def test_siamese_images_of_a_class_share_operation_and_parameters() -> None:
     images = torch.randn(1, 3, *SIZE, generator=Streams(0).torch("test")).expand(6, -1, -1, -1)
     for seed in range(20):
-        draw = augment.draw_siamese(augment.FULL, 1, SIZE, Streams(seed).torch("draw"))
+        draw = augment.sample_siamese(augment.FULL, 1, SIZE, Streams(seed).torch("draw"))
         augmented = draw.apply(images, torch.zeros(6, dtype=torch.long))
         torch.testing.assert_close(augmented, augmented[:1].expand_as(augmented), rtol=0, atol=0)
 
 
 def test_single_draws_share_the_operation_but_not_the_parameters() -> None:
     images = torch.randn(1, 3, *SIZE, generator=Streams(0).torch("test")).expand(16, -1, -1, -1)
-    draw = augment.draw_single("scale", 16, SIZE, Streams(0).torch("draw"))
+    draw = augment.sample_per_image("scale", 16, SIZE, Streams(0).torch("draw"))
     augmented = draw.apply(images, torch.arange(16))
-    assert set(draw.operation) == {"scale"}
+    assert set(draw.operations) == {"scale"}
     assert (augmented[0] - augmented[1]).abs().max() > 0.01
 
 
 def test_every_operation_is_drawn_about_as_often_and_stays_in_its_range() -> None:
-    draw = augment.draw_siamese(augment.FULL, 6000, SIZE, Streams(3).torch("draw"))
+    draw = augment.sample_siamese(augment.FULL, 6000, SIZE, Streams(3).torch("draw"))
     for name in augment.OPERATIONS:
-        assert 850 < draw.operation.count(name) < 1150
+        assert 850 < draw.operations.count(name) < 1150
     ranges = {
         "brightness": (-0.5, 0.5),
         "saturation": (0, 2),
@@ -135,7 +135,7 @@ def test_every_operation_is_drawn_about_as_often_and_stays_in_its_range() -> Non
 def test_the_gradient_passes_through_every_operation() -> None:
     for name in augment.OPERATIONS:
         images = torch.randn(4, 3, *SIZE, generator=Streams(0).torch("test")).requires_grad_()
-        draw = augment.draw_single(name, 4, SIZE, Streams(5).torch("draw"))
+        draw = augment.sample_per_image(name, 4, SIZE, Streams(5).torch("draw"))
         draw.apply(images, torch.arange(4)).square().sum().backward()
         assert images.grad is not None
         assert torch.isfinite(images.grad).all()
@@ -144,4 +144,4 @@ def test_the_gradient_passes_through_every_operation() -> None:
 
 def test_an_unknown_operation_is_named_with_the_nearest() -> None:
     with pytest.raises(UsageError, match="did you mean 'rotate'"):
-        augment.draw_siamese("color_rotat", 1, SIZE, Streams(0).torch("draw"))
+        augment.sample_siamese("color_rotat", 1, SIZE, Streams(0).torch("draw"))

@@ -10,8 +10,7 @@ from evaluations import synthetic
 
 from fairdd_cli.errors import UsageError
 from fairdd_cli.reporting.group_coverage import class_projections, find_class, project
-from fairdd_cli.runtime.device import Runtime, Silent
-from fairdd_cli.runtime.streams import Streams
+from fairdd_cli.runtime import NullProgress, Runtime, Streams
 
 
 def test_the_projection_is_that_of_principal_components() -> None:
@@ -32,7 +31,7 @@ def test_groups_are_drawn_evenly_and_repeatably(tmp_path: Path) -> None:
     dataset = write_toy(tmp_path / "data.h5", np.array([[900, 150, 0], [5, 300, 700]]))
     made = synthetic(classes=2)
     runtime = Runtime(torch.device("cpu"))
-    first, second = (class_projections(made, dataset, [0, 1], runtime, Silent()) for _ in range(2))
+    first, second = (class_projections(made, dataset, [0, 1], runtime, NullProgress()) for _ in range(2))
     counts = [np.bincount(projection.groups, minlength=3).tolist() for projection in first]
     assert counts[0][0] == 200  # of 400, half to each of two groups
     assert 90 <= counts[0][1] <= 150  # drawn with replacement, shown once

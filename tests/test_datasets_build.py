@@ -20,7 +20,7 @@ from fairdd_cli.datasets._parallel import AHEAD, ordered_fill
 from fairdd_cli.datasets._source import Request
 from fairdd_cli.errors import UsageError, WorkError
 from fairdd_cli.make_dataset import ChannelHistogram, make
-from fairdd_cli.runtime.device import ImageStore, Silent, open_runtime
+from fairdd_cli.runtime import ImageStore, NullProgress, open_runtime
 
 EMBEDDED = Request(embedded=True)
 
@@ -179,7 +179,7 @@ def test_levels_tell_mean_and_deviation(seed: int) -> None:
 
 
 def test_progress_counts_every_image(tmp_path: Path) -> None:
-    class Watch(Silent):
+    class Watch(NullProgress):
         total = done = 0.0
 
         def start(self, what: str, total: float) -> None:

@@ -25,8 +25,8 @@ from fairdd_cli.evaluate import evaluate, synthetic_data
 from fairdd_cli.matching.problem import Problem
 from fairdd_cli.methods._base import MethodBase
 from fairdd_cli.networks import parse_network
-from fairdd_cli.runtime.device import Runtime, Silent, open_runtime
-from fairdd_cli.training.loop import Training
+from fairdd_cli.runtime import NullProgress, Runtime, open_runtime
+from fairdd_cli.training import TrainingConfig
 
 NETWORK = "convnet:width=4,depth=1"
 
@@ -35,7 +35,7 @@ class Elsewhere(Runtime):
     """A device that takes orders and never answers; like a GPU, it takes all classes at once."""
 
     @contextmanager
-    def arithmetic(self) -> Iterator[None]:
+    def autocast(self) -> Iterator[None]:
         yield  # torch has no autocast for it
 
 
@@ -104,7 +104,7 @@ def problem_of(
 ) -> tuple[MethodBase, Problem]:
     plan = plan_of(method, fairness, folder, options, network)
     hyper = plan.hyper.for_data(dataset, plan.ipc)
-    problem = make_problem(replace(plan, hyper=hyper), dataset, runtime, Silent(), "device")
+    problem = make_problem(replace(plan, hyper=hyper), dataset, runtime, NullProgress(), "device")
     hyper.prepare(problem)
     return hyper, problem
 
@@ -132,10 +132,12 @@ def test_a_whole_run_keeps_host_and_device_apart(
     if method == "random" and fairness != "vanilla":
         pytest.skip("random images match nothing")
     with Answers():
-        synthetic = distill(plan_of(method, fairness, tmp_path), toy, elsewhere, Silent(), "device")
+        synthetic = distill(plan_of(method, fairness, tmp_path), toy, elsewhere, NullProgress(), "device")
         assert synthetic.images.shape == (6, *toy.shape)
-        data = synthetic_data(replace(synthetic, evaluation=Training(epochs=2).to_json()), elsewhere)
-        found = evaluate(data, toy, [parse_network("convnet:width=4,depth=1")], 2, 0, elsewhere, Silent(), "device")
+        data = synthetic_data(replace(synthetic, evaluation=TrainingConfig(epochs=2).to_json()), elsewhere)
+        found = evaluate(
+            data, toy, [parse_network("convnet:width=4,depth=1")], 2, 0, elsewhere, NullProgress(), "device"
+        )
     assert [table.shape for table in found.confusion.values()] == [(2, 3, 4, 3)]
 
 
@@ -174,7 +176,7 @@ def test_training_never_waits_for_its_device(toy: BiasedDataset, elsewhere: Runt
     _, problem = problem_of(toy, "dm", "vanilla", elsewhere, tmp_path)
     with NoWaitingCopies():
         network = problem.fresh_network()
-        problem.train(network, Training(epochs=2, cutmix=1.0), 0)
+        problem.train(network, TrainingConfig(epochs=2, cutmix=1.0), 0)
     assert all(parameter.device.type == "meta" for parameter in network.parameters())
 
 

@@ -14,8 +14,7 @@ from fairdd_cli.fairness import STRATEGIES
 from fairdd_cli.fairness._base import class_means, concatenate, find_strategy
 from fairdd_cli.matching import signals as matching
 from fairdd_cli.networks import parse_network
-from fairdd_cli.runtime.device import Runtime, Silent, open_runtime
-from fairdd_cli.runtime.streams import Streams
+from fairdd_cli.runtime import NullProgress, Runtime, Streams, open_runtime
 
 NETWORK = parse_network("convnet:width=4,depth=2")
 
@@ -29,7 +28,7 @@ def plan(method: str, **changes: object) -> Plan:
 
 def run(dataset: BiasedDataset, chosen: Plan, micro_batch: int = 32) -> SyntheticSet:
     check_plan(chosen, dataset)
-    return distill(chosen, dataset, Runtime(torch.device("cpu"), micro_batch=micro_batch), Silent())
+    return distill(chosen, dataset, Runtime(torch.device("cpu"), micro_batch=micro_batch), NullProgress())
 
 
 @pytest.mark.parametrize("method", ["dm", "gm", "dsa"])
@@ -47,7 +46,7 @@ def test_classes_are_matched_together_as_far_as_their_images_allow(
     toy: BiasedDataset, micro_batch: int, expected: list[int]
 ) -> None:
     runtime = Runtime(torch.device("cpu"), micro_batch=micro_batch)
-    problem = make_problem(plan("dm", batch_real=8), toy, runtime, Silent())
+    problem = make_problem(plan("dm", batch_real=8), toy, runtime, NullProgress())
     pieces = list(problem.pieces())
     assert [piece.stop - piece.start for piece in pieces] == expected
     assert [piece.start for piece in pieces] == [0, *(piece.stop for piece in pieces[:-1])]
@@ -55,7 +54,7 @@ def test_classes_are_matched_together_as_far_as_their_images_allow(
 
 def test_the_distance_to_the_group_targets_falls(toy: BiasedDataset) -> None:
     """The mean embeddings of the synthetic images come closer to those of the groups, under a network of their own."""
-    with Streams(99).ambient("judge"):
+    with Streams(99).fork_rng("judge"):
         judge = NETWORK.build(toy.shape, toy.classes)
 
     def distance(synthetic: SyntheticSet) -> float:
@@ -134,16 +133,16 @@ def test_a_plan_that_the_data_cannot_fulfil_is_refused(toy: BiasedDataset) -> No
 def test_fewer_large_images_pass_at_a_time() -> None:
     for side, expected in ((32, 2048), (64, 512), (2048, 1)):
         runtime = Runtime(torch.device("cuda"))
-        runtime.expect(side, side)
-        assert runtime.forward == expected
+        runtime.set_image_size(side, side)
+        assert runtime.forward_limit == expected
     for size, expected in (((28, 28), 32), ((32, 32), 32), ((64, 64), 8), ((128, 128), 4), ((1024, 1024), 4)):
         runtime = open_runtime("cpu")
-        runtime.expect(*size)
+        runtime.set_image_size(*size)
         assert runtime.micro_batch == expected
     runtime = open_runtime("cpu")
-    mlp, convnet = (runtime.place(parse_network(name).build((3, 32, 32), 2)) for name in ("mlp", "convnet"))
-    assert runtime.at_once(mlp) == 32
-    assert runtime.at_once(convnet) == 128  # which divides them by itself
+    mlp, convnet = (runtime.prepare_module(parse_network(name).build((3, 32, 32), 2)) for name in ("mlp", "convnet"))
+    assert runtime.inference_batch(mlp) == 32
+    assert runtime.inference_batch(convnet) == 128  # which divides them by itself
     short = Runtime(torch.device("meta"), micro_batch=32)  # another device, when its memory has run out
     assert short.at_once(short.place(parse_network("convnet").build((3, 32, 32), 2))) == 32
     halved = Runtime(torch.device("cpu"), micro_batch=2)  # memory ran out before
@@ -159,7 +158,7 @@ def test_half_precision_stays_near_full_precision(toy: BiasedDataset, method: st
     chosen = plan(method, fairness="fairdd", iterations=1, options=dict(TINY[method]))
     start = run(toy, dataclasses.replace(chosen, iterations=0)).images
     full = run(toy, chosen).images
-    half = distill(chosen, toy, open_runtime("cpu", "bf16"), Silent()).images
+    half = distill(chosen, toy, open_runtime("cpu", "bf16"), NullProgress()).images
     assert 0 < np.linalg.norm(half - full) < 0.2 * np.linalg.norm(full - start)
 
 
@@ -170,7 +169,7 @@ def test_a_gpu_gives_what_a_cpu_gives(toy: BiasedDataset) -> None:
         options = dict(TINY[method])
         chosen = plan(method, fairness="fairdd", options=options, iterations=2)
         check_plan(chosen, toy)
-        there = distill(chosen, toy, open_runtime("cuda"), Silent())
+        there = distill(chosen, toy, open_runtime("cuda"), NullProgress())
         np.testing.assert_allclose(there.images, run(toy, chosen).images, rtol=1e-2, atol=1e-3)
 
 
@@ -181,7 +180,7 @@ def test_a_deterministic_gpu_gives_the_same_bits(toy: BiasedDataset, method: str
     options = dict(TINY[method])
     chosen = plan(method, fairness="fairdd", options=options, iterations=8, factor=None)
     try:
-        one, other = (distill(chosen, toy, open_runtime("cuda", deterministic=True), Silent()) for _ in range(2))
+        one, other = (distill(chosen, toy, open_runtime("cuda", deterministic=True), NullProgress()) for _ in range(2))
     finally:
         torch.use_deterministic_algorithms(False)
     assert np.array_equal(one.images, other.images)

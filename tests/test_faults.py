@@ -36,8 +36,8 @@ from fairdd_cli.artifacts import (
 )
 from fairdd_cli.errors import UsageError, WorkError
 from fairdd_cli.loading import as_export
+from fairdd_cli.runtime import Checkpoints, State
 from fairdd_cli.runtime import checkpoints as checkpoints_module
-from fairdd_cli.runtime.checkpoints import Checkpoints, State
 
 ROOT = Path(__file__).parents[1]
 
@@ -63,8 +63,8 @@ def state_of(size: int) -> State:
 def test_a_full_disk_is_one_line_and_the_checkpoint_of_before_stays(small_disk: Path) -> None:
     output = str(small_disk / "s.h5")
     with pytest.raises(WorkError, match="No space left") as failed, Checkpoints(output, every=0) as checkpoints:
-        checkpoints.keep(state_of(1000))
-        checkpoints.keep(state_of(100_000))
+        checkpoints.update(state_of(1000))
+        checkpoints.update(state_of(100_000))
     assert len(str(failed.value).splitlines()) == 1
     assert "after 1,000 steps is kept" in failed.value.__notes__[-1]
     assert {path.name for path in small_disk.iterdir()} == {"s.h5.checkpoint"}
@@ -188,7 +188,7 @@ def test_a_folder_that_goes_during_the_run_is_one_line(tmp_path: Path) -> None:
         with lock_output(str(folder / "s.h5")), Checkpoints(str(folder / "s.h5"), every=0) as checkpoints:
             shutil.rmtree(folder)
             folder.write_text("in its place")
-            checkpoints.keep(state_of(3))
+            checkpoints.update(state_of(3))
 
     with pytest.raises(WorkError, match="cannot write") as failed:
         run()
@@ -240,9 +240,9 @@ def test_a_clock_set_back_changes_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(checkpoints_module.time, "monotonic", lambda: next(times))
     monkeypatch.setattr("time.time", lambda: -1e9)
     checkpoints = Checkpoints(str(tmp_path / "s.h5"), every=60)
-    checkpoints.keep(state_of(3))
+    checkpoints.update(state_of(3))
     assert not list(tmp_path.iterdir())
-    checkpoints.keep(state_of(4))
+    checkpoints.update(state_of(4))
     assert read_checkpoint(str(tmp_path / "s.h5.checkpoint")).done == 4
 
 

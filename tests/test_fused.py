@@ -11,21 +11,21 @@ from fairdd_cli.distill import distill, make_plan
 from fairdd_cli.errors import UsageError
 from fairdd_cli.networks import fusible_values, parse_network
 from fairdd_cli.networks._base import NORMS
-from fairdd_cli.networks._fused import Tail
-from fairdd_cli.runtime.device import COMPILES, PAYS, Runtime, Silent, compiler_works, open_runtime
+from fairdd_cli.networks._blocks import NormActPool
+from fairdd_cli.runtime import COMPILE_THRESHOLD, COMPILES, NullProgress, Runtime, compiler_works, open_runtime
 
 CPU = torch.device("cpu")
 needs_compiler = pytest.mark.skipif(not compiler_works(CPU), reason="torch finds no C++ compiler that works")
 
 
-def tail(channels: int, double: bool = False) -> Tail:
-    made = Tail(NORMS["instance"](channels), nn.ReLU(), nn.AvgPool2d(2))
+def tail(channels: int, double: bool = False) -> NormActPool:
+    made = NormActPool(NORMS["instance"](channels), nn.ReLU(), nn.AvgPool2d(2))
     nn.init.normal_(made[0].weight)
     nn.init.normal_(made[0].bias)
     return made.double() if double else made
 
 
-def everything(layer: Tail, images: Tensor, double: bool) -> list[Tensor]:
+def everything(layer: NormActPool, images: Tensor, double: bool) -> list[Tensor]:
     """The output, all gradients of a function of it, and all gradients of a function of those."""
     leaves = [images.detach().clone().requires_grad_(), *layer.parameters()]
     output = layer(leaves[0])
@@ -82,7 +82,7 @@ def test_what_there_are_kernels_for() -> None:
 
 
 def test_short_runs_are_not_compiled_and_off_means_off() -> None:
-    enough = PAYS * torch.get_num_threads()
+    enough = COMPILE_THRESHOLD * torch.get_num_threads()
     runtime = open_runtime("cpu")
     assert "not compiled" in runtime.decide_compiling(enough / 2)
     assert not runtime.compiled
@@ -90,7 +90,7 @@ def test_short_runs_are_not_compiled_and_off_means_off() -> None:
     off = open_runtime("cpu", compiles="off")
     off.decide_compiling(2 * enough)
     assert not off.compiled
-    with pytest.raises(UsageError, match="auto, on, off"):
+    with pytest.raises(UsageError, match="auto, off, on"):
         open_runtime("cpu", compiles="always")
     assert COMPILES == ("auto", "on", "off")
 
@@ -98,14 +98,14 @@ def test_short_runs_are_not_compiled_and_off_means_off() -> None:
 @needs_compiler
 def test_long_runs_are_compiled() -> None:
     runtime = open_runtime("cpu")
-    assert runtime.decide_compiling(2 * PAYS * torch.get_num_threads()).startswith("compiled")
+    assert runtime.decide_compiling(2 * COMPILE_THRESHOLD * torch.get_num_threads()).startswith("compiled")
     assert runtime.compiled
 
 
 def test_without_a_compiler_a_run_goes_on_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fairdd_cli.runtime.device.compiler_works", lambda device: False)
     runtime = open_runtime("cpu")
-    assert "no C++ compiler" in runtime.decide_compiling(2 * PAYS * torch.get_num_threads())
+    assert "no C++ compiler" in runtime.decide_compiling(2 * COMPILE_THRESHOLD * torch.get_num_threads())
     assert not runtime.compiled
     with pytest.raises(UsageError, match=r"g\+\+"):
         open_runtime("cpu", compiles="on").decide_compiling(1)
@@ -122,8 +122,8 @@ def test_a_compiled_run_is_the_plain_one_but_for_rounding(method: str, toy: Bias
         network=parse_network("convnet:width=8,depth=2"),
         options=dict(TINY[method]),
     )
-    plain = distill(plan, toy, Runtime(CPU, micro_batch=32), Silent())
-    compiled = distill(plan, toy, Runtime(CPU, micro_batch=32, compiles="on"), Silent())
+    plain = distill(plan, toy, Runtime(CPU, micro_batch=32), NullProgress())
+    compiled = distill(plan, toy, Runtime(CPU, micro_batch=32, compiles="on"), NullProgress())
     assert not np.array_equal(plain.images, compiled.images)  # or else nothing was compiled
     np.testing.assert_allclose(compiled.images, plain.images, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(compiled.history.loss, plain.history.loss, rtol=1e-4)

@@ -16,10 +16,9 @@ from fairdd_cli.fairness._base import find_strategy
 from fairdd_cli.matching.clusters import representatives
 from fairdd_cli.matching.groups import noisy, parse_groups, pseudo
 from fairdd_cli.networks import parse_network
-from fairdd_cli.runtime.device import RESIDENCIES, Silent, open_runtime
-from fairdd_cli.runtime.streams import Streams
+from fairdd_cli.runtime import RESIDENCIES, NullProgress, Streams, open_runtime
+from fairdd_cli.training import TrainingConfig, sample_cutmix
 from fairdd_cli.training import augmentation as augment
-from fairdd_cli.training.loop import Training, draw_mix
 
 
 @pytest.fixture
@@ -68,7 +67,9 @@ def test_groups_may_change_whatever_the_residency(toy: BiasedDataset) -> None:
             "dm", fairness="fairdd", ipc=1, iterations=2, network=parse_network("convnet:width=4,depth=2"), options={},
             **changes,
         )  # fmt: skip
-        found = [distill(chosen, toy, open_runtime("cpu"), Silent(), residency).images for residency in RESIDENCIES]
+        found = [
+            distill(chosen, toy, open_runtime("cpu"), NullProgress(), residency).images for residency in RESIDENCIES
+        ]
         for images in found[1:]:
             np.testing.assert_array_equal(images, found[0])
 
@@ -120,28 +121,30 @@ def test_representatives_are_the_images_nearest_to_their_clusters(apart: Split) 
 
 def test_cutmix_takes_a_box_from_the_partner_and_weighs_the_labels_by_its_share() -> None:
     images = torch.arange(6.0)[:, None, None, None].expand(6, 1, 8, 10).contiguous()
-    mixes = [draw_mix(1.0, 6, (8, 10), Streams(seed).numpy("mix")) for seed in range(40)]
+    mixes = [sample_cutmix(1.0, 6, (8, 10), Streams(seed).numpy("mix")) for seed in range(40)]
     for mix in mixes:
         assert mix is not None
         mixed = mix.images(images)
         for own, image in enumerate(mixed):
             if mix.partner[own] != own:
-                assert (image == own).float().mean().item() == pytest.approx(mix.kept)
-                assert (image == float(mix.partner[own])).float().mean().item() == pytest.approx(1 - mix.kept)
-    drawn = [draw_mix(0.5, 6, (8, 10), Streams(seed).numpy("mix")) for seed in range(400)]
+                assert (image == own).float().mean().item() == pytest.approx(mix.own_weight)
+                assert (image == float(mix.partner[own])).float().mean().item() == pytest.approx(1 - mix.own_weight)
+    drawn = [sample_cutmix(0.5, 6, (8, 10), Streams(seed).numpy("mix")) for seed in range(400)]
     assert 150 < sum(mix is None for mix in drawn) < 250
-    assert dataclasses.replace(Training(), cutmix=0.5) == Training.from_json(Training(cutmix=0.5).to_json(), "x")
+    assert dataclasses.replace(TrainingConfig(), cutmix=0.5) == TrainingConfig.from_json(
+        TrainingConfig(cutmix=0.5).to_json(), "x"
+    )
     with pytest.raises(UsageError):
-        Training.from_json({**Training().to_json(), "cutmix": 1.5}, "x")
+        TrainingConfig.from_json({**TrainingConfig().to_json(), "cutmix": 1.5}, "x")
 
 
 def test_stages_follow_each_other_and_each_draws_its_own() -> None:
-    draw = augment.draw_siamese("flip+color+crop_rotate", 4, (8, 8), Streams(0).torch("draw"))
-    assert set(draw.operation) == {"flip"}
+    draw = augment.sample_siamese("flip+color+crop_rotate", 4, (8, 8), Streams(0).torch("draw"))
+    assert set(draw.operations) == {"flip"}
     assert draw.then is not None
-    assert set(draw.then.operation) == {"color"}
+    assert set(draw.next_stage.operations) == {"color"}
     assert draw.then.then is not None
-    assert set(draw.then.then.operation) <= {"crop", "rotate"}
+    assert set(draw.next_stage.next_stage.operations) <= {"crop", "rotate"}
     assert augment.without("flip+color+crop_flip", "flip") == "color+crop"
     images = torch.randn(4, 3, 8, 8, generator=Streams(0).torch("images"))
     by_hand = images
@@ -156,4 +159,4 @@ def test_a_pseudo_group_study_needs_no_labels(tmp_path: Path) -> None:
         "gm", fairness="fairdd", ipc=1, iterations=1, network=parse_network("convnet:width=4,depth=2"),
         options={"outer_loop": "1"}, groups="pseudo:2",
     )  # fmt: skip
-    assert np.isfinite(distill(chosen, alone, open_runtime("cpu"), Silent()).images).all()
+    assert np.isfinite(distill(chosen, alone, open_runtime("cpu"), NullProgress()).images).all()

@@ -18,7 +18,7 @@ from fairdd_cli.reporting import (
 )
 from fairdd_cli.reporting.commands import commands
 from fairdd_cli.reporting.page import page, page_figures
-from fairdd_cli.runtime.streams import Streams
+from fairdd_cli.runtime import Streams
 
 HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>&amp;"
 VOID = {"meta", "link", "br", "img", "hr", "input"}

@@ -12,7 +12,7 @@ from torch import Tensor
 from fairdd_cli.fairness._base import class_means, concatenate, find_strategy
 from fairdd_cli.matching.signals import distances, embeddings, gradients
 from fairdd_cli.networks import Classifier, parse_network
-from fairdd_cli.runtime.streams import Streams
+from fairdd_cli.runtime import Streams
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "matching.npz")
 
@@ -77,7 +77,7 @@ PROBLEMS = {  # (classes, IPC, for each class the sizes of its cells)
 def test_agrees_with_the_textbook(method: str, fairness: str, problem: str, spec: str) -> None:
     classes, ipc, cells = PROBLEMS[problem]
     streams = Streams(7)
-    with streams.ambient("network"):
+    with streams.fork_rng("network"):
         network = parse_network(spec).build((3, 8, 8), classes)
     real, protected = [], []
     for label, sizes in enumerate(cells):

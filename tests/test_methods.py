@@ -27,11 +27,9 @@ from fairdd_cli.matching.sampling import SAMPLINGS
 from fairdd_cli.matching.synthetic import Synthetic, decode
 from fairdd_cli.methods import METHODS, idc
 from fairdd_cli.methods.mtt import unroll
-from fairdd_cli.networks import Classifier, freeze_statistics, parse_network
-from fairdd_cli.runtime.checkpoints import Checkpoints, State
-from fairdd_cli.runtime.device import ImageStore, Runtime, Silent
-from fairdd_cli.runtime.streams import Streams
-from fairdd_cli.training.loop import Training, set_parameters
+from fairdd_cli.networks import Classifier, freeze_batch_norm, parse_network
+from fairdd_cli.runtime import Checkpoints, ImageStore, NullProgress, Runtime, State, Streams
+from fairdd_cli.training import TrainingConfig, set_parameters
 
 NETWORK = parse_network("convnet:width=4,depth=2")
 RUNTIME = Runtime(torch.device("cpu"), micro_batch=32)
@@ -63,7 +61,7 @@ def plan(method: str, **changes: object) -> Plan:
 
 def run(dataset: BiasedDataset, chosen: Plan) -> SyntheticSet:
     check_plan(chosen, dataset)
-    return distill(chosen, dataset, RUNTIME, Silent())
+    return distill(chosen, dataset, RUNTIME, NullProgress())
 
 
 def problem_of(chosen: Plan, dataset: BiasedDataset, images: Tensor, runtime: Runtime = RUNTIME) -> Problem:
@@ -84,7 +82,7 @@ def problem_of(chosen: Plan, dataset: BiasedDataset, images: Tensor, runtime: Ru
         sampling=SAMPLINGS[chosen.sampling],
         batch_real=chosen.batch_real,
         network=chosen.network,
-        progress=Silent(),
+        progress=NullProgress(),
         flips=True,
         sample_weights=strategy.sample_weights(dataset.train, pixels),
     )
@@ -192,7 +190,7 @@ def test_idc_steps_jointly_as_far_as_the_published_loop_class_by_class(
         batches = [(classes, problem.real(classes, 0, inner)) for classes in problem.pieces()]
         loss = hyper.match(problem, network, batches, 0, inner)
         assert loss.item() == pytest.approx(losses[inner], rel=1e-3)
-        problem.update(problem.store.stretch)
+        problem.update(problem.store.inv_std_squared)
     for state, expected in zip(states, seen, strict=True):
         torch.testing.assert_close(state, torch.cat(expected), rtol=1e-3, atol=1e-5)
     assert (states[-1] - pixels).abs().max() > 1e-4
@@ -216,7 +214,7 @@ def double(network: Classifier) -> Classifier:
 
 
 def smooth_network() -> Classifier:
-    with Streams(5).ambient("network"):
+    with Streams(5).fork_rng("network"):
         return double(parse_network("convnet:width=3,depth=2,activation=swish").build((3, 8, 8), 3))
 
 
@@ -295,7 +293,7 @@ def test_mtt_unrolls_with_the_expert_s_own_statistics(small: BiasedDataset, monk
     def watched(network: Classifier, here: Tensor, *others: object) -> Tensor:
         expert = chosen.network.build(small.shape, small.classes)
         set_parameters(expert, here)
-        freeze_statistics(expert, images)
+        freeze_batch_norm(expert, images)
         for name, statistics in expert.named_buffers():
             torch.testing.assert_close(network.get_buffer(name), statistics, rtol=1e-4, atol=1e-5)
         unrolled.append(len(list(expert.buffers())))
@@ -316,7 +314,7 @@ def test_experts_that_are_resumed_decide_about_compiling_alike(
     for done in (0, 3):
         kept = Checkpoints()
         kept.state = State(done, 0.0, {"points": torch.zeros(done + 1, parameters)})
-        list(_trajectories(expert_targets(problem), [((0, 0), kept)], Training(epochs=4), problem))
+        list(_trajectories(expert_targets(problem), [((0, 0), kept)], TrainingConfig(epochs=4), problem))
     assert asked[0] == asked[1] > 0
 
 

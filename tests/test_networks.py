@@ -17,8 +17,8 @@ from fairdd_cli.networks._base import (
     NORMS,
     POOLINGS,
     Classifier,
-    freeze_statistics,
-    has_batch_statistics,
+    freeze_batch_norm,
+    has_batch_norm,
 )
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -67,7 +67,7 @@ def test_every_network_is_tested() -> None:
 def test_gradients_can_be_matched(text: str, size: tuple[int, int], channels: int) -> None:
     network = build(text, (channels, *size))
     images = torch.randn(2, channels, *size).to(memory_format=torch.channels_last).requires_grad_()
-    freeze_statistics(network, images)
+    freeze_batch_norm(network, images)
     logits = network(images)
     assert logits.shape == (2, CLASSES)
     assert network.embed(images).shape == (2, EMBEDDINGS[text.partition(":")[0]](*size))
@@ -102,17 +102,17 @@ def test_samples_do_not_mix(text: str) -> None:
     together = network(images)
     alone = torch.cat([network(image[None]) for image in images])
     torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-5)
-    assert not has_batch_statistics(network)
+    assert not has_batch_norm(network)
 
 
 @pytest.mark.parametrize("text", PER_BATCH)
 def test_frozen_statistics_stop_samples_from_mixing(text: str) -> None:
     network = build(text)
     real, images = torch.randn(32, 3, 32, 32) * 2 + 1, torch.randn(4, 3, 32, 32)
-    assert has_batch_statistics(network)
+    assert has_batch_norm(network)
     assert not torch.allclose(network(images)[:2], network(images[:2]), rtol=1e-3)
 
-    freeze_statistics(network, real)
+    freeze_batch_norm(network, real)
     together = network(images)
     alone = torch.cat([network(image[None]) for image in images])
     torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-5)
@@ -157,7 +157,7 @@ def test_blocks_keep_the_images_of_a_batch_together_that_is_normalised_as_one() 
     other.features.most_values = 1  # type: ignore[union-attr, assignment]
     images = torch.randn(8, 3, 32, 32)
     for each in (network, other):
-        freeze_statistics(each, images)
+        freeze_batch_norm(each, images)
     assert images_of_calls(other, images) == [[8], [8], [8]]
     torch.testing.assert_close(other(images), network(images))
 
@@ -166,9 +166,9 @@ def test_frozen_statistics_are_those_of_the_images() -> None:
     network = build("resnet18:width=8,norm=batch")
     assert isinstance(network.features, nn.Sequential)
     stem, norm = network.features[:2]
-    freeze_statistics(network, torch.randn(8, 3, 32, 32))
+    freeze_batch_norm(network, torch.randn(8, 3, 32, 32))
     images = torch.randn(16, 3, 32, 32) * 2 + 1
-    freeze_statistics(network, images)
+    freeze_batch_norm(network, images)
     maps = stem(images)
     torch.testing.assert_close(norm.running_mean, maps.mean((0, 2, 3)))
     torch.testing.assert_close(norm.running_var, maps.var((0, 2, 3)))
@@ -266,7 +266,7 @@ def test_convnet_variants(norm: str, activation: str, pooling: str) -> None:
     images = torch.randn(3, 3, 16, 12, requires_grad=True)
     side = 6 * 16 * 12 if pooling == "none" else 6 * 4 * 3
     assert network.embed(images).shape == (3, side)
-    assert has_batch_statistics(network) == (norm == "batch")
+    assert has_batch_norm(network) == (norm == "batch")
     (gradient,) = torch.autograd.grad(network(images).square().sum(), images)
     assert gradient.isfinite().all()
     assert gradient.abs().max() > 0

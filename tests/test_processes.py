@@ -16,8 +16,7 @@ from tiny import TINY
 from torch import Tensor
 
 from fairdd_cli.artifacts import CHECKPOINT, read_synthetic
-from fairdd_cli.runtime.device import Runtime
-from fairdd_cli.runtime.processes import Processes
+from fairdd_cli.runtime import Processes, Runtime
 
 pytestmark = pytest.mark.slow
 TESTS = Path(__file__).parent
@@ -117,7 +116,7 @@ def test_a_lost_process_ends_the_job_with_a_line_and_a_checkpoint(folder: Path) 
     wait_for(folder / f"lost.h5{CHECKPOINT}", pair)
     os.kill(workers(pair.pid)[1], signal.SIGKILL)
     _, err = finished(pair, status=1)
-    assert "fairdd: process 0 of 2 lost another one" in err or "fairdd: interrupted" in err
+    assert "fairdd: rank 0 of 2 lost another rank" in err or "fairdd: interrupted" in err
     assert "the same command continues it" in err
     assert not (folder / "lost.h5").exists()
     assert (folder / f"lost.h5{CHECKPOINT}").exists()
@@ -133,20 +132,20 @@ def test_what_is_wrong_is_said_once(folder: Path) -> None:
 class Second(Processes):
     """The second of two processes, of which the first has only fives."""
 
-    def sum(self, tensor: Tensor) -> Tensor:
+    def all_reduce(self, tensor: Tensor) -> Tensor:
         return tensor.add_(5)
 
 
 def test_what_processes_settle_on_is_the_first_one_s() -> None:
     runtime = Runtime(torch.device("cpu"), processes=Second(1, 2))
-    assert runtime.agreed(np.array([1, 2])).tolist() == [5, 5]
-    assert runtime.agreed(torch.tensor([1.0, 2.0])).tolist() == [5.0, 5.0]
-    assert runtime.alone().agreed(np.array([1, 2])).tolist() == [1, 2]
+    assert runtime.broadcast(np.array([1, 2])).tolist() == [5, 5]
+    assert runtime.broadcast(torch.tensor([1.0, 2.0])).tolist() == [5.0, 5.0]
+    assert runtime.without_group().broadcast(np.array([1, 2])).tolist() == [1, 2]
 
 
 def test_shares_cover_everything_once() -> None:
     for count, total in ((2, 10), (3, 10), (4, 3)):
-        parts = [Processes(rank, count).share(total) for rank in range(count)]
+        parts = [Processes(rank, count).shard(total) for rank in range(count)]
         assert [index for part in parts for index in range(total)[part]] == list(range(total))
     assert Processes(1, 2).for_classes(3) == (slice(1, 3), Processes())
 

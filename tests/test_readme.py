@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fairdd_cli.runtime.streams import Streams
+from fairdd_cli.runtime import Streams
 
 README = Path(__file__).parents[1].joinpath("README.md").read_text()
 

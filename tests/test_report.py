@@ -30,7 +30,7 @@ from fairdd_cli.reporting import (
 )
 from fairdd_cli.reporting.outside_text import printable
 from fairdd_cli.reporting.published import published_values
-from fairdd_cli.runtime.streams import Streams
+from fairdd_cli.runtime import Streams
 
 HOSTILE = "[bold]$x_1$|<script>alert(1)</script>&\\cmd{},"
 

@@ -32,10 +32,8 @@ from fairdd_cli.evaluate import evaluate, whole_data
 from fairdd_cli.matching.problem import Problem
 from fairdd_cli.methods._base import MethodBase
 from fairdd_cli.networks import parse_network
-from fairdd_cli.runtime.checkpoints import Checkpoints, State
-from fairdd_cli.runtime.device import Progress, Silent, open_runtime
-from fairdd_cli.runtime.streams import Streams
-from fairdd_cli.training.loop import Training
+from fairdd_cli.runtime import Checkpoints, NullProgress, Progress, State, Streams, open_runtime
+from fairdd_cli.training import TrainingConfig
 
 
 @pytest.fixture
@@ -125,7 +123,7 @@ class Stop(BaseException):
     """Ends a run in the process of the test."""
 
 
-class StopAt(Silent):
+class StopAt(NullProgress):
     """Progress that ends the run when it is heard for the `after`th time."""
 
     def __init__(self, after: int) -> None:
@@ -168,7 +166,7 @@ def test_stopping_at_any_word_of_progress_changes_nothing(folder: Path, method: 
             distill(plan, dataset, runtime, StopAt(int(after)), checkpoints=checkpoints)
         with Checkpoints(output, task(plan, dataset, runtime), 3) as checkpoints:
             assert checkpoints.state is not None
-            found = distill(plan, dataset, runtime, Silent(), checkpoints=checkpoints)
+            found = distill(plan, dataset, runtime, NullProgress(), checkpoints=checkpoints)
         assert np.array_equal(found.images, whole.images)
         assert np.array_equal(found.history.loss, whole.history.loss)
     assert names(folder) == {"toy.h5"}
@@ -176,7 +174,7 @@ def test_stopping_at_any_word_of_progress_changes_nothing(folder: Path, method: 
 
 def test_stopping_an_evaluation_at_any_word_of_progress_changes_nothing(folder: Path) -> None:
     dataset, runtime = read_dataset(str(folder / "toy.h5")), open_runtime("cpu")
-    data = replace(whole_data(dataset, runtime), training=Training(epochs=3))
+    data = replace(whole_data(dataset, runtime), training=TrainingConfig(epochs=3))
     networks = [parse_network("convnet:width=4,depth=1"), parse_network("mlp:width=8")]
 
     def run(progress: Progress, checkpoints: Checkpoints) -> Evaluation:
@@ -189,7 +187,7 @@ def test_stopping_an_evaluation_at_any_word_of_progress_changes_nothing(folder: 
             run(StopAt(int(after)), checkpoints)
         with Checkpoints(output) as checkpoints:
             assert checkpoints.state is not None
-            found = run(Silent(), checkpoints)
+            found = run(NullProgress(), checkpoints)
         assert all(np.array_equal(found.confusion[name], table) for name, table in whole.confusion.items())
     assert names(folder) == {"toy.h5"}
 
@@ -211,14 +209,14 @@ def test_what_a_method_carries_on_is_part_of_its_state(toy: BiasedDataset, monke
 
     monkeypatch.setattr(type(plan.hyper), "step", stepped)
     monkeypatch.setattr(type(plan.hyper), "prepare", prepared)
-    whole = distill(plan, toy, runtime, Silent())
+    whole = distill(plan, toy, runtime, NullProgress())
     output = toy.path + ".out"
     with pytest.raises(Stop), Checkpoints(output) as checkpoints:
         distill(plan, toy, runtime, StopAt(7), checkpoints=checkpoints)
     state = read_checkpoint(output + ".checkpoint").state
     assert set(state) == {"history", "images", "momentum", "state.rate", "state.seen"}
     with Checkpoints(output) as checkpoints:
-        found = distill(plan, toy, runtime, Silent(), checkpoints=checkpoints)
+        found = distill(plan, toy, runtime, NullProgress(), checkpoints=checkpoints)
     assert np.array_equal(found.images, whole.images)
 
 
@@ -229,7 +227,7 @@ def test_another_task_is_refused_and_named_and_restart_discards(tmp_path: Path) 
 
     def fail(task: dict[str, Any], seed: int) -> None:
         with Checkpoints(output, task, seed) as checkpoints:
-            checkpoints.keep(state)
+            checkpoints.update(state)
             raise Stop
 
     with pytest.raises(Stop):
@@ -257,15 +255,15 @@ def test_other_experts_are_not_continued_with(toy: BiasedDataset, tmp_path: Path
         return make_plan("mtt", seed=seed, iterations=iterations, **given)  # type: ignore[arg-type]
 
     for seed in (0, 1):
-        distill(plan(seed, 0), toy, open_runtime("cpu"), Silent())
+        distill(plan(seed, 0), toy, open_runtime("cpu"), NullProgress())
     with pytest.raises(Stop), Checkpoints(output) as checkpoints:
         distill(plan(0, 4), toy, open_runtime("cpu"), StopAt(5), checkpoints=checkpoints)
     swapped = replace(plan(0, 4), experts=str(tmp_path / "experts-1.h5"))
     with pytest.raises(UsageError, match="other experts than"), Checkpoints(output) as checkpoints:
-        distill(swapped, toy, open_runtime("cpu"), Silent(), checkpoints=checkpoints)
+        distill(swapped, toy, open_runtime("cpu"), NullProgress(), checkpoints=checkpoints)
     with Checkpoints(output) as checkpoints:
-        found = distill(plan(0, 4), toy, open_runtime("cpu"), Silent(), checkpoints=checkpoints)
-    assert np.array_equal(found.images, distill(plan(0, 4), toy, open_runtime("cpu"), Silent()).images)
+        found = distill(plan(0, 4), toy, open_runtime("cpu"), NullProgress(), checkpoints=checkpoints)
+    assert np.array_equal(found.images, distill(plan(0, 4), toy, open_runtime("cpu"), NullProgress()).images)
 
 
 def test_a_damaged_checkpoint_is_refused_with_the_way_out(tmp_path: Path) -> None:
@@ -285,7 +283,7 @@ def test_divergence_keeps_the_last_sound_state(folder: Path) -> None:
     plan, dataset, runtime = plan_of("gm", learning_rate="1e30"), read_dataset(str(folder / "toy.h5")), open_runtime()
     words = re.compile("diverged at iteration.*Lower the step size", re.DOTALL)
     with pytest.raises(WorkError, match=words) as failed, Checkpoints(str(folder / "s.h5")) as checkpoints:
-        distill(plan, dataset, runtime, Silent(), checkpoints=checkpoints)
+        distill(plan, dataset, runtime, NullProgress(), checkpoints=checkpoints)
     assert failed.value.__notes__[0].endswith("s.h5.checkpoint': --restart discards it.")
     assert np.isfinite(read_checkpoint(str(folder / "s.h5.checkpoint")).state["images"]).all()
 
@@ -300,9 +298,9 @@ def test_divergence_keeps_the_last_sound_state(folder: Path) -> None:
 )
 def test_a_step_that_runs_out_of_memory_is_repeated_in_smaller_pieces(toy: BiasedDataset, error: Exception) -> None:
     plan = plan_of("dm")
-    whole = distill(plan, toy, open_runtime("cpu"), Silent())
+    whole = distill(plan, toy, open_runtime("cpu"), NullProgress())
 
-    class Full(Silent):
+    class Full(NullProgress):
         heard = 0
 
         def advance(self, amount: float, loss: float | None = None) -> None:
@@ -315,7 +313,7 @@ def test_a_step_that_runs_out_of_memory_is_repeated_in_smaller_pieces(toy: Biase
     assert runtime.micro_batch == 8
     np.testing.assert_allclose(found.images, whole.images, rtol=1e-4, atol=1e-5)
 
-    class AlwaysFull(Silent):
+    class AlwaysFull(NullProgress):
         def advance(self, amount: float, loss: float | None = None) -> None:
             raise error
 
@@ -328,4 +326,4 @@ def test_another_error_is_not_taken_for_a_lack_of_memory(toy: BiasedDataset) -> 
         raise RuntimeError("shapes differ")
 
     with pytest.raises(RuntimeError, match="shapes differ"):
-        open_runtime("cpu").within_memory(8, fail, fail)
+        open_runtime("cpu").retry_on_oom(8, fail, fail)

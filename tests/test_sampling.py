@@ -14,8 +14,7 @@ from fairdd_cli.fairness import STRATEGIES
 from fairdd_cli.fairness._base import class_means, concatenate, find_strategy
 from fairdd_cli.matching.sampling import SAMPLINGS, balanced, proportional
 from fairdd_cli.matching.synthetic import INITS, Synthetic, decode, encode, initialise
-from fairdd_cli.runtime.device import RESIDENCIES, ImageStore, open_runtime
-from fairdd_cli.runtime.streams import Streams
+from fairdd_cli.runtime import RESIDENCIES, ImageStore, Streams, open_runtime
 
 
 def draw(name: str, dataset: BiasedDataset, label: int, size: int, seed: int = 0) -> np.ndarray:

@@ -84,7 +84,7 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
         pending = {module: others for module, others in pending.items() if module not in free}
 
 
-# Names whose use anywhere but in runtime/streams.py would make a run depend on more than its seed and its options.
+# Names whose use anywhere but in runtime/ would make a run depend on more than its seed and its options.
 GLOBAL = {
     "manual_seed",
     "seed_all",
@@ -95,7 +95,6 @@ GLOBAL = {
     "RandomState",
     "SeedSequence",
     "initial_seed",
-    "fork_rng",
     "urandom",
     "getrandbits",
     "uuid1",
@@ -104,6 +103,7 @@ GLOBAL = {
 TORCH_DRAWS = {"rand", "randn", "randint", "randperm", "normal", "bernoulli", "multinomial", "poisson"}
 TORCH_LIKE = {"rand_like", "randn_like", "randint_like"}
 IN_PLACE = {"uniform_", "normal_", "random_", "exponential_", "bernoulli_", "cauchy_", "geometric_", "log_normal_"}
+TORCH_STATE = {"fork_rng", "random.fork_rng", "torch.random.fork_rng"}  # Streams.fork_rng is the keyed one
 WALL_CLOCK = {"time.time", "time.time_ns"}
 
 
@@ -115,7 +115,7 @@ def unkeyed(tree: ast.AST) -> Iterator[str]:
             yield from (f"import {name}" for name in names if name in ("random", "secrets", "uuid", "numpy.random"))
         if isinstance(node, ast.Attribute | ast.Name):
             name = dotted(node)
-            if name.split(".")[-1] in GLOBAL | TORCH_LIKE or name in WALL_CLOCK:
+            if name.split(".")[-1] in GLOBAL | TORCH_LIKE or name in WALL_CLOCK | TORCH_STATE:
                 yield name
             if name.startswith(("np.random.", "numpy.random.")) and name.split(".")[-1] != "Generator":
                 yield name
@@ -127,10 +127,13 @@ def unkeyed(tree: ast.AST) -> Iterator[str]:
                 yield name
 
 
-INITIALISERS = {"networks"}  # constructors draw from torch's global state, and run only within Streams.ambient
+# Constructors of networks draw from torch's global state, and run only within Streams.fork_rng
 
 
-@pytest.mark.parametrize("module", sorted(set(MODULES) - {"fairdd_cli.runtime.streams"}))
+OUTSIDE_RUNTIME = sorted(name for name in MODULES if not name.startswith("fairdd_cli.runtime"))
+
+
+@pytest.mark.parametrize("module", OUTSIDE_RUNTIME)
 def test_every_draw_has_a_key(module: str) -> None:
     found = set(unkeyed(MODULES[module]))
     if module.split(".")[1:2] == ["networks"]:
@@ -151,13 +154,14 @@ def test_the_ban_on_unkeyed_draws_sees_what_it_should() -> None:
         "seed = int(time.time())",
         "from random import choice",
         "torch.cuda.manual_seed_all(0)",
+        "with torch.random.fork_rng(): pass",
     ):
         assert list(unkeyed(ast.parse(line))), line
     for line in ("torch.randn(3, generator=g)", "generator.uniform()", "time.perf_counter()", "x: np.random.Generator"):
         assert not list(unkeyed(ast.parse(line))), line
 
 
-@pytest.mark.parametrize("module", sorted(set(MODULES) - {"fairdd_cli.runtime.device"}))
+@pytest.mark.parametrize("module", OUTSIDE_RUNTIME)
 def test_only_the_runtime_names_a_kind_of_device(module: str) -> None:
     tree = MODULES[module]
     words = [

@@ -11,9 +11,8 @@ from fairdd_cli.artifacts import BiasedDataset
 from fairdd_cli.errors import DivergedError, UsageError
 from fairdd_cli.evaluate import evaluate, whole_data
 from fairdd_cli.networks import parse_network
-from fairdd_cli.runtime.device import ImageStore, Runtime, Silent, open_runtime
-from fairdd_cli.runtime.streams import Streams
-from fairdd_cli.training.loop import TensorImages, Training, confusion, fit
+from fairdd_cli.runtime import ImageStore, NullProgress, Runtime, Streams, open_runtime
+from fairdd_cli.training import TensorImages, TrainingConfig, confusion, fit
 
 CPU = torch.device("cpu")
 
@@ -25,11 +24,11 @@ def test_training_agrees_with_a_textbook_sgd(micro_batch: int) -> None:
     labels = torch.arange(12) % 3
     networks = []
     for _ in range(2):
-        with streams.ambient("network"):
+        with streams.fork_rng("network"):
             networks.append(parse_network("convnet:width=4,depth=2").build((3, 8, 8), 3))
-    training = Training(epochs=5, augmentation="")
+    training = TrainingConfig(epochs=5, augmentation="")
     runtime = Runtime(CPU, micro_batch=micro_batch)
-    fit(networks[0], TensorImages(images), labels, training, runtime, streams, (0,), Silent())
+    fit(networks[0], TensorImages(images), labels, training, runtime, streams, (0,), NullProgress())
     textbook.train(networks[1], images, labels, 5, training.to_json())
     for mine, expected in zip(networks[0].parameters(), networks[1].parameters(), strict=True):
         torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-6)
@@ -40,41 +39,52 @@ def test_a_network_that_diverges_is_an_error_and_no_fair_result(toy: BiasedDatas
     data = replace(data, training=replace(data.training, epochs=3, learning_rate=1e20))
     network = parse_network("convnet:width=4,depth=2,norm=none")
     with pytest.raises(DivergedError, match="number 1 of 2 diverged"):
-        evaluate(data, toy, [network], 2, 0, open_runtime("cpu"), Silent())
+        evaluate(data, toy, [network], 2, 0, open_runtime("cpu"), NullProgress())
 
 
 def test_batch_normalisation_sees_its_whole_batch_whatever_the_micro_batch() -> None:
     streams, results = Streams(0), []
     images = torch.randn(12, 3, 8, 8, generator=streams.torch("images"))
     for micro_batch in (0, 5):
-        with streams.ambient("network"):
+        with streams.fork_rng("network"):
             network = parse_network("convnet:width=4,depth=2,norm=batch").build((3, 8, 8), 3)
         runtime = Runtime(CPU, micro_batch=micro_batch)
-        fit(network, TensorImages(images), torch.arange(12) % 3, Training(epochs=2), runtime, streams, (0,), Silent())
+        fit(
+            network,
+            TensorImages(images),
+            torch.arange(12) % 3,
+            TrainingConfig(epochs=2),
+            runtime,
+            streams,
+            (0,),
+            NullProgress(),
+        )
         results.append(torch.cat([parameter.flatten() for parameter in network.parameters()]))
     torch.testing.assert_close(results[0], results[1])
 
 
 def test_the_learning_rate_drops_where_the_protocol_says() -> None:
-    assert [Training(epochs=4).rate(epoch) for epoch in range(4)] == pytest.approx([0.01, 0.01, 0.001, 0.001])
-    twice = Training(epochs=6, drops=(2 / 3, 5 / 6), drop_factor=0.2)
-    assert [twice.rate(epoch) for epoch in range(6)] == pytest.approx([0.01] * 4 + [0.002, 0.0004])
+    assert [TrainingConfig(epochs=4).learning_rate_at(epoch) for epoch in range(4)] == pytest.approx(
+        [0.01, 0.01, 0.001, 0.001]
+    )
+    twice = TrainingConfig(epochs=6, lr_milestones=(2 / 3, 5 / 6), lr_gamma=0.2)
+    assert [twice.learning_rate_at(epoch) for epoch in range(6)] == pytest.approx([0.01] * 4 + [0.002, 0.0004])
 
 
 def test_a_protocol_survives_its_file_and_a_foreign_one_is_refused() -> None:
-    training = Training(epochs=7, augmentation="color_flip", drops=(0.3, 0.6))
-    assert Training.from_json(training.to_json(), "file") == training
+    training = TrainingConfig(epochs=7, augmentation="color_flip", lr_milestones=(0.3, 0.6))
+    assert TrainingConfig.from_json(training.to_json(), "file") == training
     for change in ({"epochs": 0}, {"rate": 1}, {"learning_rate": float("nan")}, {"augmentation": "spin"}, {"drops": 3}):
         with pytest.raises(UsageError):
-            Training.from_json({**training.to_json(), **change}, "file")
+            TrainingConfig.from_json({**training.to_json(), **change}, "file")
 
 
 def test_confusion_counts_every_test_image_in_its_cell(toy: BiasedDataset) -> None:
     runtime = open_runtime("cpu")
     store = ImageStore(toy.test.images, toy.mean, toy.std, runtime, "memory")
-    with Streams(0).ambient("network"):
+    with Streams(0).fork_rng("network"):
         network = parse_network("convnet:width=4,depth=2").build(toy.shape, toy.classes)
-    table = confusion(network, store, toy.test.labels, toy.test.protected, (3, 4), runtime, Silent())
+    table = confusion(network, store, toy.test.labels, toy.test.protected, (3, 4), runtime, NullProgress())
     expected = np.zeros_like(table)
     predicted = network(store.take(np.arange(len(toy.test)))).argmax(dim=1).numpy()
     for label, protected, prediction in zip(toy.test.labels, toy.test.protected, predicted, strict=True):

@@ -40,7 +40,7 @@ for name, command, summary in (
 # Typer carries its own copy of Click in some versions and not in others; this is its base error in either.
 PARSER_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 INTERRUPTED = 130
-LAST_WORDS = 3.0  # seconds that the others leave to the process that says what is wrong
+GRACE_SECONDS = 3.0  # seconds that the others leave to the process that says what is wrong
 signals: list[int] = []  # those that were to end the process
 
 
@@ -114,7 +114,7 @@ def _fail(message: str, status: int, error: BaseException) -> NoReturn:
         terminal.error("\n".join(["interrupted" if interrupted else message, *getattr(error, "__notes__", ())]))
     elif not interrupted:  # torchrun ends all as soon as one is gone: the one that speaks goes first
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        time.sleep(LAST_WORDS)
+        time.sleep(GRACE_SECONDS)
     status = INTERRUPTED if interrupted else status
     if rank is not None and not alike:  # to take leave of the others in good order could mean to wait for them
         os._exit(status)

@@ -181,8 +181,7 @@ def distill(
     from fairdd_cli.distill import check_plan, make_plan, task
     from fairdd_cli.distill import distill as run
     from fairdd_cli.networks import parse_network
-    from fairdd_cli.runtime.checkpoints import Checkpoints
-    from fairdd_cli.runtime.device import open_runtime
+    from fairdd_cli.runtime import Checkpoints, open_runtime
 
     plan = make_plan(
         method,
@@ -201,8 +200,8 @@ def distill(
         experts=experts or "",
     )
     runtime = open_runtime(device, precision, deterministic, compiles)
-    first = runtime.processes.first
-    if runtime.processes.count > 1 and "-" in (data, target):
+    first = runtime.processes.is_main
+    if runtime.processes.world_size > 1 and "-" in (data, target):
         raise UsageError("processes that share a job cannot share its standard input or output; give files")
     with lock_output(target) if first else nullcontext(), Terminal(quiet or not first, verbose) as terminal:
         dataset = read_dataset(data)

@@ -124,18 +124,17 @@ def evaluate(
     check_target(target, force, synthetic, *filter(None, [data]))
     whole = synthetic != "-" and kind_of(synthetic) == "fairdd/dataset"
 
-    from fairdd_cli.evaluate import check_match, remembered, synthetic_data, task, whole_data
+    from fairdd_cli.evaluate import check_match, resolve_dataset_path, run_fingerprint, synthetic_data, whole_data
     from fairdd_cli.evaluate import evaluate as run
     from fairdd_cli.metrics import summarise
     from fairdd_cli.networks import parse_network
-    from fairdd_cli.runtime.checkpoints import Checkpoints
-    from fairdd_cli.runtime.device import open_runtime
+    from fairdd_cli.runtime import Checkpoints, open_runtime
     from fairdd_cli.training import augmentation as augment
 
     runtime = open_runtime(device, precision, deterministic, compiles)
     networks = [parse_network(text) for text in network or []]
-    first = runtime.processes.first
-    if runtime.processes.count > 1 and "-" in (synthetic, target):
+    first = runtime.processes.is_main
+    if runtime.processes.world_size > 1 and "-" in (synthetic, target):
         raise UsageError("processes that share a job cannot share its standard input or output; give files")
     with lock_output(target) if first else nullcontext(), Terminal(quiet or not first, verbose) as terminal:
         if whole:
@@ -145,16 +144,16 @@ def evaluate(
             chosen = whole_data(dataset, runtime, residency)
         else:
             distilled = read_synthetic(synthetic)
-            dataset = read_dataset(data or remembered(distilled))
+            dataset = read_dataset(data or resolve_dataset_path(distilled))
             check_match(distilled, dataset)
             chosen = synthetic_data(distilled, runtime)
-        given: dict[str, Any] = {"epochs": epochs, "learning_rate": learning_rate, "batch": batch}
+        given: dict[str, Any] = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch}
         training = replace(chosen.training, **{name: value for name, value in given.items() if value is not None})
         if augmentation is not None:
             training = replace(training, augmentation=augment.without(augmentation))
         chosen = replace(chosen, training=training)
         networks = networks or [parse_network(chosen.network)]
-        options = task(chosen, dataset, networks, seeds, runtime)
+        options = run_fingerprint(chosen, dataset, networks, seeds, runtime)
         with Checkpoints(target, options, seed, checkpoint_every, restart, terminal.say, first) as checkpoints:
             evaluation = run(
                 chosen, dataset, networks, seeds, seed, runtime, terminal, residency, terminal.detail, checkpoints

@@ -144,16 +144,16 @@ def _save_embedding(
     force: bool,
 ) -> None:
     from fairdd_cli.artifacts import read_dataset, write_bytes
-    from fairdd_cli.evaluate import check_match, remembered
+    from fairdd_cli.evaluate import check_match, resolve_dataset_path
     from fairdd_cli.reporting.coverage_figure import coverage_figure
     from fairdd_cli.reporting.figures import label_of, render
     from fairdd_cli.reporting.group_coverage import PANELS, class_projections, find_class
-    from fairdd_cli.runtime.device import open_runtime
+    from fairdd_cli.runtime import open_runtime
 
     labels = [*range(len(synthetic.class_names))][:PANELS]
     if class_name is not None:
         labels = [find_class(class_name, synthetic.class_names)]
-    dataset = read_dataset(data or remembered(synthetic))
+    dataset = read_dataset(data or resolve_dataset_path(synthetic))
     check_match(synthetic, dataset)
     if class_name is None and len(labels) < dataset.classes:
         terminal.say(f"the figure shows the first {len(labels)} of {dataset.classes} classes; --class chooses another")

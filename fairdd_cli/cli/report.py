@@ -205,7 +205,7 @@ def _with_fair_floors(
         if permutations is None:
             terminal.say(f"{len(rows):,} rows are shown without the fair floor of DEO: --permutations 200 computes it")
         return rows
-    from fairdd_cli.runtime.streams import Streams
+    from fairdd_cli.runtime import Streams
 
     return with_fair_floors(rows, count, Streams(seed).numpy, empty_cells)
 
@@ -215,7 +215,7 @@ def _with_intervals(
 ) -> "list[Row]":
     """`rows` with bootstrap intervals of the `metrics` that are shown: csv and json show all."""
     from fairdd_cli.reporting import with_intervals
-    from fairdd_cli.runtime.streams import Streams
+    from fairdd_cli.runtime import Streams
 
     names = None if format in ("csv", "json") else metrics
     return with_intervals(rows, count, Streams(seed).numpy, level, empty_cells, names)

@@ -8,7 +8,7 @@ import numpy as np
 from fairdd_cli.datasets._bias import assign_biased_groups
 from fairdd_cli.datasets._idx import MNIST, GreyFamily, load_grey
 from fairdd_cli.datasets._source import Request, Samples, Source
-from fairdd_cli.runtime.streams import Streams
+from fairdd_cli.runtime import Streams
 
 OPTIONS = frozenset({"root", "download", "embedded", "bias_ratio", "test_per_cell"})
 BIAS_RATIO = 0.9

@@ -12,7 +12,7 @@ from fairdd_cli.datasets._decode import Geometry, decode_all
 from fairdd_cli.datasets._parallel import ordered_fill, usable_cores
 from fairdd_cli.datasets._source import Request, Samples, Source
 from fairdd_cli.errors import UsageError
-from fairdd_cli.runtime.streams import Streams
+from fairdd_cli.runtime import Streams
 
 OPTIONS = frozenset({"root", "download", "size", "test_per_cell", "workers", "skip_unreadable"})
 TRAIN, TEST = 0, 1

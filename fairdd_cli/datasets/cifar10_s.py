@@ -15,7 +15,7 @@ from fairdd_cli.datasets._bias import assign_biased_groups
 from fairdd_cli.datasets._layout import Layout, fetching
 from fairdd_cli.datasets._source import Request, Samples, Source
 from fairdd_cli.errors import UsageError
-from fairdd_cli.runtime.streams import Streams
+from fairdd_cli.runtime import Streams
 
 OPTIONS = frozenset({"root", "download", "bias_ratio", "test_per_cell"})
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

@@ -15,8 +15,8 @@ from fairdd_cli.artifacts import Experts, lock_output, read_experts, remove_part
 from fairdd_cli.errors import UsageError
 from fairdd_cli.matching.problem import Problem
 from fairdd_cli.networks import fusible_values
-from fairdd_cli.runtime.checkpoints import Checkpoints, State
-from fairdd_cli.training.loop import Selection, Training, fit, parameter_vector, set_parameters
+from fairdd_cli.runtime import Checkpoints, State
+from fairdd_cli.training import Subset, TrainingConfig, fit, parameter_vector, set_parameters
 
 Part = tuple[tuple[int, int], Checkpoints]  # (target, expert) and where it is kept while all of them are made
 Weighted = tuple[np.ndarray, np.ndarray]  # image indices int64 [n] and their weights [n], which sum to one
@@ -26,7 +26,7 @@ def obtained(
     path: str,
     origin: Mapping[str, Any],
     experts: int,
-    training: Training,
+    training: TrainingConfig,
     problem: Problem,
     checkpoints: Checkpoints | None = None,
 ) -> Experts:
@@ -38,22 +38,22 @@ def obtained(
     wanted = {**origin, "experts": experts, **{f"expert_{key}": value for key, value in training.to_json().items()}}
     processes = problem.runtime.processes
     device = problem.runtime.device
-    if processes.sum(torch.tensor(float(processes.first and not Path(path).exists()), device=device)):
+    if processes.all_reduce(torch.tensor(float(processes.is_main and not Path(path).exists()), device=device)):
         targets = expert_targets(problem)
         parameters = len(parameter_vector(problem.fresh_network()))
         shape = (len(targets) * experts, training.epochs + 1, parameters)
         every = [(target, expert) for target in range(len(targets)) for expert in range(experts)]
-        beside = (checkpoints or Checkpoints()).beside
-        with lock_output(path) if processes.first else nullcontext():
+        beside = (checkpoints or Checkpoints()).child
+        with lock_output(path) if processes.is_main else nullcontext():
             parts = [(key, beside(f"{path}.{key[0]}-{key[1]}", {**wanted, "part": list(key)})) for key in every]
             made = _trajectories(targets, parts, training, problem)
-            if processes.first:
+            if processes.is_main:
                 write_experts(path, wanted, problem.streams.seed, len(targets), shape, made)
             else:
                 deque(made, maxlen=0)
-            float(processes.sum(torch.zeros((), device=device)))  # waited for: the file is there from here on
+            float(processes.all_reduce(torch.zeros((), device=device)))  # waited for: the file is there from here on
     found = read_experts(path)
-    if processes.first:
+    if processes.is_main:
         names = [f"{target}-{expert}" for target in range(found.targets) for expert in range(found.experts)]
         remove_parts(path, names)  # a run that was killed may have left some
     for name, value in wanted.items():
@@ -103,7 +103,7 @@ def spread(weights: np.ndarray, generator: np.random.Generator) -> np.ndarray:
 
 
 def _trajectories(
-    targets: list[Weighted], parts: Sequence[Part], training: Training, problem: Problem
+    targets: list[Weighted], parts: Sequence[Part], training: TrainingConfig, problem: Problem
 ) -> Iterator[np.ndarray]:
     """The trajectory float32 [1, epochs + 1, parameters] of each of `parts`."""
     sizes = [len(targets[target][0]) for (target, _), _ in parts]
@@ -111,17 +111,17 @@ def _trajectories(
     values = training.epochs * sum(sizes) * fusible_values(problem.fresh_network(), problem.store.shape[1:])
     problem.runtime.decide_compiling(values)
     left = sum(size * (training.epochs - epochs) for size, epochs in zip(sizes, done, strict=True))
-    shared = left / problem.runtime.processes.count
+    shared = left / problem.runtime.processes.world_size
     problem.progress.start(f"{len(parts)} experts of {training.epochs} epochs", shared)
     processes, device = problem.runtime.processes, problem.runtime.device
-    for start in range(0, len(parts), processes.count):
-        at_a_time = parts[start : start + processes.count]
+    for start in range(0, len(parts), processes.world_size):
+        at_a_time = parts[start : start + processes.world_size]
         mine = torch.zeros(training.epochs + 1, len(parameter_vector(problem.fresh_network())), device=device)
         if processes.rank < len(at_a_time):
             key, checkpoints = at_a_time[processes.rank]
             mine = _trajectory(*targets[key[0]], key, training, problem, checkpoints)
         for owner in range(len(at_a_time)):
-            whole = processes.sum(mine.clone() if processes.rank == owner else torch.zeros_like(mine))
+            whole = processes.all_reduce(mine.clone() if processes.rank == owner else torch.zeros_like(mine))
             yield whole.cpu().numpy()[None]
 
 
@@ -129,7 +129,7 @@ def _trajectory(
     indices: np.ndarray,
     weights: np.ndarray,
     key: tuple[int, int],
-    training: Training,
+    training: TrainingConfig,
     problem: Problem,
     checkpoints: Checkpoints,
 ) -> Tensor:
@@ -137,7 +137,7 @@ def _trajectory(
 
     Momentum, where there is any, begins anew with each epoch.
     """
-    one, alone = replace(training, epochs=1), problem.runtime.alone()
+    one, alone = replace(training, epochs=1), problem.runtime.without_group()
     network = problem.fresh_network(key[1])
     points = [parameter_vector(network)]
     if checkpoints.state:
@@ -149,10 +149,10 @@ def _trajectory(
         for epoch in range(len(points) - 1, training.epochs):
             drawn = indices[spread(weights, problem.streams.numpy("experts", *key, epoch))]
             labels = alone.to_device(problem.split.labels[drawn])
-            images = Selection(problem.store, drawn)
+            images = Subset(problem.store, drawn)
             fit(network, images, labels, one, alone, problem.streams, (*key, epoch), problem.progress)
             points.append(parameter_vector(network))
-            checkpoints.keep(State(epoch + 1, 0.0, {"points": torch.stack(points)}))
+            checkpoints.update(State(epoch + 1, 0.0, {"points": torch.stack(points)}))
     finally:
         checkpoints.write()  # a finished one, too, until all of them are in their file
     return torch.stack(points)

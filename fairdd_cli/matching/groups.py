@@ -9,7 +9,7 @@ from fairdd_cli.artifacts import Images, Split
 from fairdd_cli.errors import UsageError
 from fairdd_cli.fairness._base import Embed
 from fairdd_cli.matching.clusters import kmeans, squared_distances
-from fairdd_cli.runtime.streams import Streams
+from fairdd_cli.runtime import Streams
 
 CLUSTERS = 10  # of a class, where `--groups pseudo` doesn't say
 FITTED = 5000  # images of a class that the centres are found from, and that are embedded at a time

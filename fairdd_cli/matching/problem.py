@@ -14,13 +14,10 @@ from fairdd_cli.fairness._base import Strategy, TargetWeights, concatenate
 from fairdd_cli.matching.sampling import Sampling
 from fairdd_cli.matching.signals import reduced
 from fairdd_cli.matching.synthetic import Synthetic
-from fairdd_cli.networks import Classifier, NetworkSpec, freeze_statistics, has_batch_statistics
-from fairdd_cli.runtime.device import ImageStore, Progress, Runtime, even
-from fairdd_cli.runtime.processes import Processes, share_gradient
-from fairdd_cli.runtime.streams import Streams
+from fairdd_cli.networks import Classifier, NetworkSpec, freeze_batch_norm, has_batch_norm
+from fairdd_cli.runtime import ImageStore, Processes, Progress, Runtime, Streams, all_reduce_gradients, even_slices
+from fairdd_cli.training import TensorImages, TrainingConfig, embed, fit
 from fairdd_cli.training import augmentation as augment
-from fairdd_cli.training.features import embed
-from fairdd_cli.training.loop import TensorImages, Training, fit
 
 TOGETHER = 8  # micro-batches of real images whose classes are matched together on a CPU: each call costs something
 
@@ -78,15 +75,15 @@ class Problem:
     @property
     def sent(self) -> int:
         """Bytes that this process has summed with others so far."""
-        return self.runtime.processes.sent + self._shared[1].sent
+        return self.runtime.processes.bytes_reduced + self._shared[1].bytes_reduced
 
     def pieces(self) -> Iterator[slice]:
         """The classes of this process that are matched at a time: all on a GPU, a few on a CPU."""
         mine, _ = self._shared
         # Of a synthetic image all that the layers made is kept until the way back.
         of_class = max(self.batch_real, 4 * self.synthetic.per_class)
-        together = self.classes if self.runtime.whole else max(1, TOGETHER * self.runtime.micro_batch // of_class)
-        yield from even(mine, together)
+        together = self.classes if self.runtime.full_batch else max(1, TOGETHER * self.runtime.micro_batch // of_class)
+        yield from even_slices(mine, together)
 
     def drawn(self, label: int, *key: int) -> np.ndarray:
         """Indices int64 of real images of the class `label` for this `key` (iteration, step …), sorted."""
@@ -113,53 +110,55 @@ class Problem:
         """The loss of these `distances` [all targets], as the strategy puts those of each class together."""
         return reduced(distances, targets, self.strategy.reduce)
 
-    def parts(self, real: RealBatch, draw: augment.Draw, most: int | None = None) -> Iterator[tuple[slice, Tensor]]:
+    def parts(
+        self, real: RealBatch, draw: augment.AugmentationParams, most: int | None = None
+    ) -> Iterator[tuple[slice, Tensor]]:
         """The augmented images of `real` that are this process's, a micro-batch or `most` at a time.
 
         Raises UsageError where there is none for it.
         """
-        mine = self._shared[1].share(len(real.indices))
+        mine = self._shared[1].shard(len(real.indices))
         if mine.start == mine.stop:
             raise UsageError(
-                f"{self.runtime.processes.count} processes are too many for {self.classes} classes of "
+                f"{self.runtime.processes.world_size} processes are too many for {self.classes} classes of "
                 f"{len(real.indices)} images"
             )
-        for part in self.runtime.pieces(mine, most):
+        for part in self.runtime.micro_batches(mine, most):
             yield part, draw.apply(self.store.take(real.indices[part]), real.labels[part])
 
     def together(self, signals: Sequence[Tensor]) -> None:
         """Adds to `signals` of a piece those of the processes that it is shared with."""
         for signal in signals:
-            self._shared[1].sum(signal)
+            self._shared[1].all_reduce(signal)
 
-    def draw(self, operations: str, *key: int) -> augment.Draw:
+    def draw(self, operations: str, *key: int) -> augment.AugmentationParams:
         """The Siamese augmentation of this `key`: for each class one operation and one set of parameters."""
-        return augment.draw_siamese(operations, self.classes, self.size, self.streams.torch("augment", *key))
+        return augment.sample_siamese(operations, self.classes, self.size, self.streams.torch("augment", *key))
 
     def fresh_network(self, *key: int) -> Classifier:
         """A network initialised for this `key`, on the device, with statistics of real images where it needs any."""
         channels, height, width = self.store.shape[1:]
-        with self.streams.ambient("network", *key):
+        with self.streams.fork_rng("network", *key):
             network = self.network.build((channels, height, width), self.classes)
-        self.runtime.place(network)
+        self.runtime.prepare_module(network)
         self.take_statistics(network, *key)
         return network
 
     def take_statistics(self, network: Classifier, *key: int) -> None:
         """Fixes the batch statistics of `network`, where it has any, at those of real images of every class."""
-        if has_batch_statistics(network):
+        if has_batch_norm(network):
             per_class = max(1, 256 // self.classes)
             indices = [
                 self.sampling(self.split, label, per_class, self.streams.numpy("statistics", label, *key))
                 for label in range(self.classes)
             ]
-            freeze_statistics(network, self.store.take(np.concatenate(indices)))
+            freeze_batch_norm(network, self.store.take(np.concatenate(indices)))
 
     def operations(self, strategy: str) -> str:
         """The augmentation `strategy` without what would change an image's class."""
         return augment.without(strategy, *(() if self.flips else ("flip",)))
 
-    def train(self, network: Classifier, training: Training, *key: int) -> None:
+    def train(self, network: Classifier, training: TrainingConfig, *key: int) -> None:
         """Trains `network` on the synthetic set as it is now."""
         with torch.no_grad():
             images, labels = self.synthetic.training_images(slice(0, self.classes))
@@ -207,7 +206,7 @@ class Problem:
         Of processes that share a class only one counts.
         """
         images = self.synthetic.images
-        if not self._shared[1].first:
+        if not self._shared[1].is_main:
             return torch.zeros_like(loss)
         (gradient,) = torch.autograd.grad(loss, [images])
         images.grad = gradient if images.grad is None else images.grad + gradient
@@ -223,7 +222,7 @@ class Problem:
 
         A `stretch` [C, 1, 1] multiplies it, channel by channel.
         """
-        share_gradient(self.runtime.processes, [self.synthetic.images])
+        all_reduce_gradients(self.runtime.processes, [self.synthetic.images])
         if stretch is not None and self.synthetic.images.grad is not None:
             self.synthetic.images.grad *= stretch
         self.optimizer.step()

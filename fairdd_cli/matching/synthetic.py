@@ -12,8 +12,7 @@ from fairdd_cli.errors import UsageError
 from fairdd_cli.fairness._base import Embed
 from fairdd_cli.matching.clusters import representatives
 from fairdd_cli.matching.sampling import balanced, proportional
-from fairdd_cli.runtime.device import ImageStore
-from fairdd_cli.runtime.streams import Streams
+from fairdd_cli.runtime import ImageStore, Streams
 
 
 def decode(images: Tensor, factor: int) -> Tensor:

@@ -14,8 +14,8 @@ from fairdd_cli.errors import UsageError, unknown
 from fairdd_cli.matching.problem import Problem
 from fairdd_cli.matching.sampling import BATCH_REAL
 from fairdd_cli.networks import Classifier
+from fairdd_cli.training import TrainingConfig
 from fairdd_cli.training import augmentation as augment
-from fairdd_cli.training.loop import Training
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class MethodBase(ABC):
     title: ClassVar[str] = ""  # what it does, in a line
     paper: ClassVar[str] = ""
     citation: ClassVar[str] = ""  # where the paper is found
-    evaluation: ClassVar[Training] = Training()
+    evaluation: ClassVar[TrainingConfig] = TrainingConfig()
     iterations: ClassVar[int]
     factor: ClassVar[int] = 1  # multi-formation, where the user says nothing
     init: ClassVar[str | None] = None  # None: real images, spread over the groups where the strategy uses them
@@ -53,9 +53,9 @@ class MethodBase(ABC):
         """Why the method can do nothing with `network`; nothing if it can."""
         return ""
 
-    def expert_training(self, problem: Problem) -> tuple[int, Training]:
+    def expert_training(self, problem: Problem) -> tuple[int, TrainingConfig]:
         """How many experts of each target a method that `uses_experts` needs, and how they are trained."""
-        return 0, Training()
+        return 0, TrainingConfig()
 
     @abstractmethod
     def prepare(self, problem: Problem) -> None:

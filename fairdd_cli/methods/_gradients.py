@@ -40,12 +40,12 @@ class GradientMatching(MethodBase):
             goals: list[Tensor] | None = None
             for part, images in problem.parts(real, draw):
                 labels = problem.runtime.to_device(real.labels[part])
-                with problem.runtime.arithmetic():
+                with problem.runtime.autocast():
                     goals = gradients(network, images, labels, real.weights[part], layers=self.layers, into=goals)
             problem.together(goals or [])
             images, labels = self.synthetic_images(problem, classes, *key)
             means = class_means(classes.stop - classes.start, len(labels) // (classes.stop - classes.start))
-            with problem.runtime.arithmetic():
+            with problem.runtime.autocast():
                 mine = gradients(
                     network,
                     draw.apply(images, labels),

@@ -13,8 +13,8 @@ from fairdd_cli.matching.signals import distances, embeddings
 from fairdd_cli.methods._base import MethodBase
 from fairdd_cli.methods._hyper import hyper
 from fairdd_cli.methods._renamed import RENAMED
+from fairdd_cli.training import TrainingConfig
 from fairdd_cli.training import augmentation as augment
-from fairdd_cli.training.loop import Training
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Method(MethodBase):
     title = "Distribution matching: mean embeddings under random networks"
     paper = "Zhao & Bilen, Dataset Condensation with Distribution Matching, WACV 2023"
     citation = "arXiv:2110.04181"
-    evaluation = Training(epochs=1000)
+    evaluation = TrainingConfig(epochs=1000)
     iterations = 20_000
     choices: ClassVar[Mapping[str, tuple[str, ...]]] = {"distance": ("l2", "l1")}
     aliases: ClassVar[Mapping[str, str]] = {**MethodBase.aliases, **RENAMED["dm"]}
@@ -58,7 +58,9 @@ class Method(MethodBase):
         network = problem.fresh_network(iteration)
         operations = problem.operations(self.augmentation)
         if self.warmup_epochs:
-            problem.train(network, Training(epochs=self.warmup_epochs, augmentation=operations, drops=()), iteration)
+            problem.train(
+                network, TrainingConfig(epochs=self.warmup_epochs, augmentation=operations, lr_milestones=()), iteration
+            )
             problem.take_statistics(network, iteration)
         network.requires_grad_(False)
         draw = problem.draw(operations, iteration)
@@ -66,13 +68,13 @@ class Method(MethodBase):
         for classes in problem.pieces():
             real = problem.real(classes, iteration)
             goal = torch.zeros((), device=problem.runtime.device)
-            with torch.no_grad(), problem.runtime.arithmetic():
+            with torch.no_grad(), problem.runtime.autocast():
                 for part, images in problem.parts(real, draw, problem.runtime.forward_batch(network)):
                     goal = goal + embeddings(network, images, real.weights[part])
             problem.together([goal])
             images, labels = problem.synthetic.training_images(classes)
             means = class_means(classes.stop - classes.start, problem.synthetic.per_class)
-            with problem.runtime.arithmetic():
+            with problem.runtime.autocast():
                 found = embeddings(network, draw.apply(images, labels), means)
             apart = distances(self.distance, goal, found, real.targets)
             total += problem.gather(problem.total(apart, real.targets))

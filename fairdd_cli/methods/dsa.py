@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from fairdd_cli.methods import gm
 from fairdd_cli.methods._hyper import hyper
+from fairdd_cli.training import TrainingConfig
 from fairdd_cli.training import augmentation as augment
-from fairdd_cli.training.loop import Training
 
 
 @dataclass(frozen=True)
@@ -17,4 +17,4 @@ class Method(gm.Method):
     title = "Gradient matching with differentiable Siamese augmentation"
     paper = "Zhao & Bilen, Dataset Condensation with Differentiable Siamese Augmentation, ICML 2021"
     citation = "arXiv:2102.08259"
-    evaluation = Training(epochs=1000)
+    evaluation = TrainingConfig(epochs=1000)

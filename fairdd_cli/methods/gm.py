@@ -12,7 +12,7 @@ from fairdd_cli.methods._base import interpolated
 from fairdd_cli.methods._gradients import GradientMatching
 from fairdd_cli.methods._hyper import hyper
 from fairdd_cli.methods._renamed import RENAMED
-from fairdd_cli.training.loop import Training
+from fairdd_cli.training import TrainingConfig
 
 OUTER = {1: 1, 10: 10, 20: 20, 30: 30, 40: 40, 50: 50, 51: 100}
 INNER = {1: 1, 10: 50, 20: 25, 30: 20, 40: 15, 50: 10}
@@ -30,7 +30,7 @@ class Method(GradientMatching):
     paper = "Zhao, Mopuri & Bilen, Dataset Condensation with Gradient Matching, ICLR 2021"
     citation = "arXiv:2006.05929"
     aliases: ClassVar[Mapping[str, str]] = {**GradientMatching.aliases, **RENAMED["gm"]}
-    evaluation: ClassVar[Training] = Training(epochs=300, augmentation="")
+    evaluation: ClassVar[TrainingConfig] = TrainingConfig(epochs=300, augmentation="")
     iterations = 1000
 
     @classmethod
@@ -65,13 +65,13 @@ class Method(GradientMatching):
             problem.update()
         return total / self.outer_loop
 
-    def network_training(self, problem: Problem) -> Training:
+    def network_training(self, problem: Problem) -> TrainingConfig:
         """How the network is trained between two matching steps."""
-        return Training(
+        return TrainingConfig(
             epochs=self.inner_loop,
             learning_rate=self.lr_net,
             momentum=0,
             weight_decay=0,
             augmentation=problem.operations(self.augmentation),
-            drops=(),
+            lr_milestones=(),
         )

@@ -15,7 +15,7 @@ from fairdd_cli.methods._gradients import GradientMatching, Piece
 from fairdd_cli.methods._hyper import hyper
 from fairdd_cli.methods._renamed import RENAMED
 from fairdd_cli.networks import Classifier
-from fairdd_cli.training.loop import Selection, Training, fit
+from fairdd_cli.training import Subset, TrainingConfig, fit
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,21 @@ class Method(GradientMatching):
     paper = "Kim et al., Dataset Condensation via Efficient Synthetic-Data Parameterization, ICML 2022"
     citation = "arXiv:2205.14959"
     aliases: ClassVar[Mapping[str, str]] = {**GradientMatching.aliases, **RENAMED["idc"]}
-    evaluation = Training(
-        batch=64, augmentation="flip+color+crop_scale_rotate", drops=(2 / 3, 5 / 6), drop_factor=0.2, cutmix=0.5
+    evaluation = TrainingConfig(
+        batch_size=64,
+        augmentation="flip+color+crop_scale_rotate",
+        lr_milestones=(2 / 3, 5 / 6),
+        lr_gamma=0.2,
+        cutmix=0.5,
     )
     iterations = 2000
     factor = 2
     batch_real: ClassVar[Mapping[str, int]] = {**BATCH_REAL, "proportional": 64}
     choices: ClassVar[Mapping[str, tuple[str, ...]]] = {"distance": ("l2", "l1", "cosine")}
     layers = (nn.Conv2d,)
-    network_training: ClassVar[Training] = Training(epochs=1, batch=64, augmentation="color+crop", drops=(), cutmix=0.5)
+    network_training: ClassVar[TrainingConfig] = TrainingConfig(
+        epochs=1, batch_size=64, augmentation="color+crop", lr_milestones=(), cutmix=0.5
+    )
 
     def for_data(self, dataset: BiasedDataset, ipc: int) -> Self:
         """The published values for grey-level digits and garments, however coloured, or for natural images."""
@@ -109,7 +115,7 @@ class Method(GradientMatching):
             if not batches or (self.interval and inner % self.interval == 0):
                 batches = list(self.batches(problem, network, iteration, inner))
             total += self.match(problem, network, batches, iteration, inner)
-            problem.update(problem.store.stretch)
+            problem.update(problem.store.inv_std_squared)
             self.train(problem, network, optimizer, iteration, inner)
             problem.take_statistics(network, iteration, inner)
         return total / self.inner_loop
@@ -138,7 +144,7 @@ class Method(GradientMatching):
         labels = problem.runtime.to_device(problem.split.labels[order])
         fit(
             network,
-            Selection(problem.store, order),
+            Subset(problem.store, order),
             labels,
             self.network_training,
             problem.runtime,

@@ -15,9 +15,9 @@ from fairdd_cli.methods._base import MethodBase
 from fairdd_cli.methods._hyper import hyper
 from fairdd_cli.methods._renamed import RENAMED
 from fairdd_cli.networks import Classifier
-from fairdd_cli.runtime.device import Runtime
+from fairdd_cli.runtime import Runtime
+from fairdd_cli.training import TrainingConfig, functional_call, set_parameters
 from fairdd_cli.training import augmentation as augment
-from fairdd_cli.training.loop import Training, call_with, set_parameters
 
 SOFTPLUS = math.log1p(math.e)  # softplus(1)
 LEAST = -10.0  # of x: softplus keeps all below it so close to 0 that it would round to it in the end
@@ -59,7 +59,7 @@ class Method(MethodBase):
     paper = "Cazenavette et al., Dataset Distillation by Matching Training Trajectories, CVPR 2022"
     citation = "arXiv:2203.11932"
     aliases: ClassVar[Mapping[str, str]] = {**MethodBase.aliases, **RENAMED["mtt"]}
-    evaluation: ClassVar[Training] = Training(epochs=1000)
+    evaluation: ClassVar[TrainingConfig] = TrainingConfig(epochs=1000)
     iterations = 5000
     samples = False
     uses_experts = True
@@ -91,15 +91,15 @@ class Method(MethodBase):
                 f"{self.max_start_epoch} epochs (-O max_start_epoch) and takes {self.expert_epochs} (-O expert_epochs)"
             )
 
-    def expert_training(self, problem: Problem) -> tuple[int, Training]:
+    def expert_training(self, problem: Problem) -> tuple[int, TrainingConfig]:
         """Plain SGD with augmentation."""
-        training = Training(
+        training = TrainingConfig(
             epochs=self.train_epochs,
             learning_rate=self.lr_teacher,
             momentum=0,
             weight_decay=0,
             augmentation=problem.operations(self.augmentation),
-            drops=(),
+            lr_milestones=(),
         )
         return self.num_experts, training
 
@@ -131,7 +131,7 @@ class Method(MethodBase):
         step = problem.state["step"].requires_grad_()
         network = problem.fresh_network(iteration)
         network.eval()
-        mine = processes.share(experts.targets)
+        mine = processes.shard(experts.targets)
         distances, slopes = torch.zeros(experts.targets, device=step.device), []
         for target in range(mine.start, mine.stop):
             here, goal = (
@@ -145,20 +145,20 @@ class Method(MethodBase):
             distance = (there - goal).square().sum() / (here - goal).square().sum()
             slopes.append(torch.autograd.grad(distance, [images, step]))  # one graph in memory at a time
             distances[target] = distance.detach()
-        processes.sum(distances).requires_grad_()
+        processes.all_reduce(distances).requires_grad_()
         total = problem.total(distances, [experts.targets])
         (shares,) = torch.autograd.grad(total, [distances])
         images.grad, slope = torch.zeros_like(images), torch.zeros_like(step)
         for part, (pixels, of_step) in zip(shares[mine], slopes, strict=True):
             images.grad += part * pixels
             slope += part * of_step / experts.targets
-        processes.sum(slope)
+        processes.all_reduce(slope)
         problem.update()
         with torch.no_grad():
             velocity = problem.state["step_momentum"].mul_(self.momentum).add_(slope)
             step.sub_(self.lr_lr / (self.lr_init * SLOPE) ** 2 * velocity).clamp_(min=LEAST)
         step.requires_grad_(False)
-        return total.detach() / processes.count
+        return total.detach() / processes.world_size
 
     def batches(self, problem: Problem, *key: int) -> Iterable[tuple[Tensor, Tensor]]:
         """Augmented synthetic images [B, C, H, W] and labels for each syn_steps step, all of them in turn."""
@@ -170,7 +170,7 @@ class Method(MethodBase):
                 queue = torch.randperm(len(labels), generator=problem.streams.torch("mtt/order", *key, number))
             taken, queue = queue[:size], queue[size:]
             draws = problem.streams.torch("mtt/augment", *key, number)
-            draw = augment.draw_single(operations, size, problem.size, draws)
+            draw = augment.sample_per_image(operations, size, problem.size, draws)
             picked = draw.apply(images[taken.to(images.device, non_blocking=True)], torch.arange(size))
             yield picked, problem.runtime.to_device(labels[taken])
             problem.progress.advance(3 * size)
@@ -189,8 +189,8 @@ def unroll(
     """
     parameters = start.clone().requires_grad_()
     for images, labels in batches:
-        with runtime.arithmetic():
-            logits = call_with(network, parameters, images)
+        with runtime.autocast():
+            logits = functional_call(network, parameters, images)
         loss = F.cross_entropy(logits.float() if logits.dtype.itemsize < 4 else logits, labels)
         (slope,) = torch.autograd.grad(loss, [parameters], create_graph=True)
         parameters = parameters - step * slope

@@ -11,17 +11,17 @@ from types import MappingProxyType
 from typing import Any
 
 from fairdd_cli.errors import UsageError, unknown
-from fairdd_cli.networks._base import Classifier, freeze_statistics, has_batch_statistics
-from fairdd_cli.networks._fused import fusible_values
+from fairdd_cli.networks._base import Classifier, freeze_batch_norm, has_batch_norm
+from fairdd_cli.networks._blocks import fusible_values
 from fairdd_cli.registry import Registry
 
 __all__ = [
     "NETWORKS",
     "Classifier",
     "NetworkSpec",
-    "freeze_statistics",
+    "freeze_batch_norm",
     "fusible_values",
-    "has_batch_statistics",
+    "has_batch_norm",
     "parse_network",
 ]
 

@@ -39,7 +39,7 @@ def choose(what: str, name: str, known: Mapping[str, Choice]) -> Choice:
     return known[name]
 
 
-def wide(values: Tensor) -> Tensor:
+def upcast(values: Tensor) -> Tensor:
     """`values` in fp32 at least."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
@@ -52,7 +52,7 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps [N, C, H, W] normalised."""
-        return super().forward(wide(maps))
+        return super().forward(upcast(maps))
 
 
 def instance_norm(channels: int) -> nn.Module:
@@ -86,12 +86,12 @@ def check_range(network: str, option: str, value: int, most: int) -> None:
         raise UsageError(f"network '{network}' needs {option} 1…{most}; found {option}={value}")
 
 
-def has_batch_statistics(network: nn.Module) -> bool:
+def has_batch_norm(network: nn.Module) -> bool:
     """Whether `network` normalises by the statistics of a batch."""
     return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
 
 
-def freeze_statistics(network: nn.Module, images: Tensor) -> None:
+def freeze_batch_norm(network: nn.Module, images: Tensor) -> None:
     """Gives batch-normalised layers the statistics of `images` and fixes them, so that samples no longer mix.
 
     Without this the signal of one class would depend on which other classes share its forward pass.

@@ -13,19 +13,19 @@ from fairdd_cli.networks._base import (
     check_range,
     check_size,
     choose,
-    has_batch_statistics,
+    has_batch_norm,
 )
-from fairdd_cli.networks._fused import Tail
+from fairdd_cli.networks._blocks import NormActPool
 
 
-class Blocks(nn.Sequential):
+class ConvBlocks(nn.Sequential):
     """Convolutions and their tails in turn.
 
     Where nothing is kept for a way back, a pair takes so few images at a time that its convolution puts out at most
     `most_values` for them, and its tail finds these in the cache. Later blocks have smaller maps and take more images.
     """
 
-    def __init__(self, pairs: Sequence[tuple[nn.Conv2d, Tail]]) -> None:
+    def __init__(self, pairs: Sequence[tuple[nn.Conv2d, NormActPool]]) -> None:
         super().__init__(*(layer for pair in pairs for layer in pair))
         self._pairs = pairs
         self.most_values = 0  # no limit
@@ -34,7 +34,7 @@ class Blocks(nn.Sequential):
         """The last block's output [N, width, H/2^depth, W/2^depth] where they pool."""
         for convolution, tail in self._pairs:
             count = 1
-            if self.most_values and not torch.is_grad_enabled() and not has_batch_statistics(tail):
+            if self.most_values and not torch.is_grad_enabled() and not has_batch_norm(tail):
                 of_image = convolution.out_channels * images.shape[2] * images.shape[3]
                 count = -(-len(images) // max(1, self.most_values // of_image))
             # In even parts: one image left over would be a case of its own for the compiler.
@@ -70,14 +70,14 @@ class Network(Classifier):
             height, side = height >> depth, side >> depth
         pairs = []
         for _ in range(depth):
-            tail = Tail(
+            tail = NormActPool(
                 choose("normalisation", norm, NORMS)(width),
                 choose("activation", activation, ACTIVATIONS)(),
                 pool(),
             )
             pairs.append((nn.Conv2d(channels, width, 3, padding=1), tail))
             channels = width
-        self.features = Blocks(pairs)
+        self.features = ConvBlocks(pairs)
         self.classifier = nn.Linear(width * height * side, classes)
 
     def embed(self, images: Tensor) -> Tensor:

@@ -9,10 +9,8 @@ from fairdd_cli.errors import UsageError, unknown
 from fairdd_cli.loading import training_images
 from fairdd_cli.matching.sampling import balanced
 from fairdd_cli.networks import parse_network
-from fairdd_cli.runtime.device import ImageStore, Progress, Runtime
-from fairdd_cli.runtime.streams import Streams
-from fairdd_cli.training.features import Description, embed
-from fairdd_cli.training.loop import TensorImages
+from fairdd_cli.runtime import ImageStore, Progress, Runtime, Streams
+from fairdd_cli.training import FeatureExtractor, TensorImages, embed
 
 SHOWN = 400  # real images of a class, at most about
 PANELS = 20  # classes that one picture has room for
@@ -48,13 +46,13 @@ def class_projections(
     """The projection of each class in `labels`: principal components of embeddings, found from the real images alone.
 
     The network is of the architecture that the set was distilled with, trained on the data set for one epoch, by
-    which it learns the classes' bias and so separates the groups (see `Description`). Real training
+    which it learns the classes' bias and so separates the groups (see `FeatureExtractor`). Real training
     images are drawn evenly over the groups, whatever their share, so that small groups are seen.
     """
     streams = Streams(synthetic.seed)
     store = ImageStore(dataset.train.images, dataset.mean, dataset.std, runtime)
     spec = parse_network(synthetic.network)
-    description = Description(runtime, streams, dataset.train, store, spec, dataset.classes, progress)
+    description = FeatureExtractor(runtime, streams, dataset.train, store, spec, dataset.classes, progress)
     images, owners = training_images(synthetic)
     synthetic_images = TensorImages(runtime.to_device(images))
     projections = []

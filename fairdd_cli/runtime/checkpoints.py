@@ -1,4 +1,4 @@
-"""Keeps where a run stands, so that the same command continues it after whatever ended it."""
+"""Checkpoints: the state of a run, from which the same command continues after whatever ended it."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ import fairdd_cli
 from fairdd_cli.artifacts import STREAM, Checkpoint, checkpoint_of, read_checkpoint, remove, write_checkpoint
 from fairdd_cli.errors import DivergedError, FairddError, UsageError
 
-EVERY = 60.0  # seconds between two checkpoints
+INTERVAL = 60.0  # seconds between two checkpoints
 LISTED = 4  # differences that an error names
 
 
@@ -22,7 +22,7 @@ LISTED = 4  # differences that an error names
 class State:
     """A run after `done` steps and `seconds` of work, with the tensors that it continues from, by name.
 
-    Whoever makes a state gives it tensors that nothing changes any more.
+    Its tensors must not change afterwards: give it copies.
     """
 
     done: int
@@ -30,20 +30,19 @@ class State:
     tensors: Mapping[str, Tensor]
 
     def finite(self) -> bool:
-        """Whether every number in it is one."""
+        """Whether all its numbers are finite."""
         return all(bool(torch.isfinite(tensor).all()) for tensor in self.tensors.values())
 
 
 class Checkpoints:
     """The checkpoint beside the output `target`, within a `with` block that ends when the output is complete.
 
-    `state` is the one to continue from, None at a fresh start. What ends the block otherwise (an interrupt, an
-    error) first writes the last state that was kept. For the output `-`, or without one, nothing is written.
+    `state` is the one to continue from, None at a fresh start. An interrupt or an error that ends the block first
+    writes the latest state. For the output `-`, or without one, nothing is written.
 
     `task` holds all that the result depends on, as JSON values by name. Raises UsageError for a checkpoint of
     another task, naming what differs; with `restart` it is discarded unread. A checkpoint that cannot be written
-    raises WorkError, and the one before stays. Where several processes share a run, all of them read the
-    checkpoint and one `writes` it.
+    raises WorkError, and the one before stays. All ranks of a run read the checkpoint, and one `writes` it.
     """
 
     def __init__(
@@ -51,9 +50,9 @@ class Checkpoints:
         target: str = STREAM,
         task: Mapping[str, Any] | None = None,
         seed: int = 0,
-        every: float = EVERY,
+        every: float = INTERVAL,
         restart: bool = False,
-        say: Callable[[str], None] = lambda line: None,
+        log: Callable[[str], None] = lambda line: None,
         writes: bool = True,
     ) -> None:
         self.path = checkpoint_of(target)
@@ -70,14 +69,14 @@ class Checkpoints:
             self.discard()
         if self.path and not restart and Path(self.path).exists():
             self.state = self._written = self._latest = self._read()
-            say(f"continuing after {self.state.done:,} steps ({self.state.seconds:.0f} s) from '{self.path}'")
+            log(f"continuing after {self.state.done:,} steps ({self.state.seconds:.0f} s) from '{self.path}'")
 
     def _read(self) -> State:
         try:
-            found = read_checkpoint(self.path)
+            stored = read_checkpoint(self.path)
         except UsageError as error:
             raise UsageError(f"{error}\nGive --restart to discard it.") from error
-        there, here = _flat({**found.task, "seed": found.seed}), _flat({**self._task, "seed": self._seed})
+        there, here = _flat({**stored.task, "seed": stored.seed}), _flat({**self._task, "seed": self._seed})
         differing = [name for name in sorted({*there, *here}) if there.get(name) != here.get(name)]
         if differing:
             listed = ", ".join(
@@ -89,27 +88,27 @@ class Checkpoints:
                 f"'{self.path}' is the checkpoint of a run with other options: {listed}.\n"
                 "Run that command again to continue it, or give --restart to discard it."
             )
-        return State(found.done, found.seconds, {name: torch.from_numpy(a) for name, a in found.state.items()})
+        return State(stored.done, stored.seconds, {name: torch.from_numpy(a) for name, a in stored.state.items()})
 
     def check(self, expected: Mapping[str, Tensor], steps: int) -> None:
         """Raises UsageError unless `state` has tensors like the `expected`, after at most `steps` steps."""
         if self.state is None:
             return
-        found, wanted = (
+        stored, wanted = (
             {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
             for tensors in (self.state.tensors, expected)
         )
-        if found != wanted or self.state.done > steps:
+        if stored != wanted or self.state.done > steps:
             raise UsageError(f"'{self.path}' does not hold the state of this run; give --restart to discard it")
 
-    def keep(self, state: State) -> None:
-        """Remembers `state`, and writes it where the last writing is long enough ago."""
+    def update(self, state: State) -> None:
+        """Takes `state` as the latest, and writes it where the last writing is long enough ago."""
         self._latest = state
         if time.monotonic() - self._last >= self._every:
             self.write()
 
-    def beside(self, target: str, task: Mapping[str, Any]) -> "Checkpoints":
-        """Checkpoints of a part of this run, whose own output is `target`; nowhere if this run has none."""
+    def child(self, target: str, task: Mapping[str, Any]) -> "Checkpoints":
+        """Checkpoints of a part of this run, whose own output is `target`; written only if this run has any."""
         return Checkpoints(target if self.path else STREAM, task, self._seed, self._every, self._restart)
 
     def discard(self) -> None:
@@ -118,7 +117,7 @@ class Checkpoints:
             remove(self.path)
 
     def write(self) -> None:
-        """Writes the latest state, unless that is done or it is no sound one."""
+        """Writes the latest state, unless it is written already or not finite."""
         state = self._latest
         if state is None or state is self._written or not self._writes or not state.finite():
             return
@@ -135,7 +134,7 @@ class Checkpoints:
         if error is None:
             self.discard()
             return
-        if isinstance(error, UsageError):  # what was asked for cannot be done: there is nothing to continue
+        if isinstance(error, UsageError):  # the request cannot be fulfilled: there is nothing to continue
             return
         try:
             self.write()

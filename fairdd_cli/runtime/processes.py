@@ -1,8 +1,8 @@
-"""The processes that share one job, as torchrun starts them. Alone there is one, and nothing is sent.
+"""The ranks of one run, as torchrun starts them. A run without torchrun is one rank and communicates nothing.
 
-Each of them holds the data and the synthetic images, draws the same random numbers and takes the same steps; the
-classes of a matching step, the images of a network's batch, experts and evaluations are shared out. What they found is
-summed over all of them, so that they stay alike. The first one writes the files and does the talking.
+Every rank holds the data and the synthetic images, draws the same random numbers and takes the same steps. The classes
+of a matching step, the images of a network's batch, experts and evaluations are sharded; the results are all-reduced,
+so that the ranks stay equal. Rank 0 writes the files and the messages.
 """
 
 import atexit
@@ -18,78 +18,78 @@ from torch import Tensor
 
 from fairdd_cli.errors import UsageError, WorkError
 
-GIVEN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # by torchrun, in the environment
-PATIENCE = timedelta(hours=12)  # for one that makes experts or writes a large file; a lost one is noticed at once
+TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # what it sets in the environment
+TIMEOUT = timedelta(hours=12)  # one rank may train experts or write a large file; a lost rank is noticed at once
 
 
 @dataclass
 class Processes:
-    """Process `rank` of `count`, or of the `team` of them that a class of images is shared out to."""
+    """Rank `rank` of `world_size` in a `group`: all ranks, or those that a class of images is sharded over."""
 
     rank: int = 0
-    count: int = 1
-    team: Any = None  # torch's handle; None is all of them
-    sent: int = field(default=0, compare=False)  # bytes that were summed so far
+    world_size: int = 1
+    group: Any = None  # torch's handle; None is all of them
+    bytes_reduced: int = field(default=0, compare=False)
 
     @property
-    def first(self) -> bool:
-        """Whether this is the one that writes and talks."""
+    def is_main(self) -> bool:
+        """Whether this is rank 0, which writes files and messages."""
         return self.rank == 0
 
-    def share(self, count: int) -> slice:
-        """This process's part of 0 … count."""
-        return slice(self.rank * count // self.count, (self.rank + 1) * count // self.count)
+    def shard(self, count: int) -> slice:
+        """This rank's part of 0 … count."""
+        return slice(self.rank * count // self.world_size, (self.rank + 1) * count // self.world_size)
 
-    def sum(self, tensor: Tensor) -> Tensor:
-        """The sum of the `tensor` of each process, in place; raises WorkError where one of them is gone."""
-        if self.count > 1:
-            self.sent += tensor.nbytes
+    def all_reduce(self, tensor: Tensor) -> Tensor:
+        """The sum of the `tensor` of all ranks, in place; raises WorkError where one of them is gone."""
+        if self.world_size > 1:
+            self.bytes_reduced += tensor.nbytes
             try:
-                dist.all_reduce(tensor, group=self.team)
+                dist.all_reduce(tensor, group=self.group)
             except RuntimeError as error:
                 raise WorkError(
-                    f"process {dist.get_rank()} of {dist.get_world_size()} lost another one: "
+                    f"rank {dist.get_rank()} of {dist.get_world_size()} lost another rank: "
                     f"{str(error).splitlines()[0][:150]}"
                 ) from error
         return tensor
 
     def for_classes(self, classes: int) -> tuple[slice, "Processes"]:
-        """The classes out of `classes` that are this process's, and those that share its images with it."""
-        if self.count <= classes:
-            return self.share(classes), Processes()
-        mine = Processes()
-        for label in range(classes):  # every process must help to form every team
-            ranks = list(range(label, self.count, classes))
-            team = dist.new_group(ranks)
+        """The classes out of `classes` that are this rank's, and the group that shares their images with it."""
+        if self.world_size <= classes:
+            return self.shard(classes), Processes()
+        own = Processes()
+        for label in range(classes):  # every rank must take part in forming every group
+            ranks = list(range(label, self.world_size, classes))
+            group = dist.new_group(ranks)
             if self.rank in ranks:
-                mine = Processes(ranks.index(self.rank), len(ranks), team)
+                own = Processes(ranks.index(self.rank), len(ranks), group)
         label = self.rank % classes
-        return slice(label, label + 1), mine
+        return slice(label, label + 1), own
 
 
-def share_gradient(processes: Processes, parameters: Sequence[Tensor]) -> None:
-    """Sums the gradients of `parameters` over the processes, those that have none counting as zero."""
-    if processes.count == 1:
+def all_reduce_gradients(processes: Processes, parameters: Sequence[Tensor]) -> None:
+    """Sums the gradients of `parameters` over all ranks; a missing gradient counts as zero."""
+    if processes.world_size == 1:
         return
     parts = [(torch.zeros_like(each) if each.grad is None else each.grad).flatten() for each in parameters]
-    total = processes.sum(torch.cat(parts))
+    total = processes.all_reduce(torch.cat(parts))
     for each, part in zip(parameters, torch.split(total, [each.numel() for each in parameters]), strict=True):
         each.grad = part.view(each.shape)
 
 
-def started_together() -> bool:
-    """Whether torchrun started this process with others."""
-    return all(name in os.environ for name in GIVEN) and int(os.environ["WORLD_SIZE"]) > 1
+def launched_by_torchrun() -> bool:
+    """Whether torchrun started this process together with others."""
+    return all(name in os.environ for name in TORCHRUN) and int(os.environ["WORLD_SIZE"]) > 1
 
 
-def join(backend: str) -> Processes:
-    """Meets the processes that torchrun started with this one; alone where it started none."""
-    if not started_together():
+def init_process_group(backend: str) -> Processes:
+    """Joins the ranks that torchrun started; without torchrun the one rank there is."""
+    if not launched_by_torchrun():
         return Processes()
     if not dist.is_initialized():
         try:
-            dist.init_process_group(backend, timeout=PATIENCE)
+            dist.init_process_group(backend, timeout=TIMEOUT)
         except (RuntimeError, ValueError) as error:
-            raise UsageError(f"the processes cannot meet by {backend}: {str(error).splitlines()[0][:200]}") from error
+            raise UsageError(f"init_process_group failed with {backend}: {str(error).splitlines()[0][:200]}") from error
         atexit.register(dist.destroy_process_group)
     return Processes(dist.get_rank(), dist.get_world_size())

@@ -36,10 +36,11 @@ class Streams:
         return torch.Generator().manual_seed(self._key(name, counters) >> 1)
 
     @contextmanager
-    def ambient(self, name: str, *counters: int) -> Iterator[None]:
-        """A block in which torch's own initialisers draw from this stream; the global state is put back after it."""
+    def fork_rng(self, name: str, *counters: int) -> Iterator[None]:
+        """A block in which torch's own initialisers draw from this stream; the global state is restored after it."""
         import torch  # noqa: PLC0415
 
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(self._key(name, counters) >> 1)  # the host's alone, which is put back
+            # Only the generator of the CPU is seeded, because only its state is restored.
+            torch.default_generator.manual_seed(self._key(name, counters) >> 1)
             yield

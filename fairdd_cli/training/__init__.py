@@ -1,1 +1,29 @@
-"""Fitting classifiers: configuration, loop, augmentation and the features that a trained network sees."""
+"""Fitting classifiers: the training configuration, the loop, augmentation, CutMix and trained features.
+
+Evaluation trains its networks here, and so do methods that need trained networks or experts.
+"""
+
+from fairdd_cli.training import augmentation
+from fairdd_cli.training.configuration import TrainingConfig
+from fairdd_cli.training.cutmix import CutMix, sample_cutmix
+from fairdd_cli.training.features import FeatureExtractor, embed
+from fairdd_cli.training.images import Subset, TensorImages, TrainingImages
+from fairdd_cli.training.loop import confusion, fit
+from fairdd_cli.training.parameters import functional_call, parameter_vector, set_parameters
+
+__all__ = [
+    "CutMix",
+    "FeatureExtractor",
+    "Subset",
+    "TensorImages",
+    "TrainingConfig",
+    "TrainingImages",
+    "augmentation",
+    "confusion",
+    "embed",
+    "fit",
+    "functional_call",
+    "parameter_vector",
+    "sample_cutmix",
+    "set_parameters",
+]

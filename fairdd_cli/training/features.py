@@ -1,4 +1,4 @@
-"""What images look like to a network, for what is decided by it before the distillation starts."""
+"""Features of images in a briefly trained network, for choices made before the distillation starts."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,31 +9,32 @@ from torch import Tensor
 
 from fairdd_cli.artifacts import Split
 from fairdd_cli.networks import Classifier, NetworkSpec
-from fairdd_cli.runtime.device import ImageStore, Progress, Runtime
-from fairdd_cli.runtime.streams import Streams
-from fairdd_cli.training.loop import Selection, Training, TrainingImages, fit
+from fairdd_cli.runtime import ImageStore, Progress, Runtime, Streams
+from fairdd_cli.training.configuration import TrainingConfig
+from fairdd_cli.training.images import Subset, TrainingImages
+from fairdd_cli.training.loop import fit
 
-IMAGES = 12_000  # that the describing network is trained on, at most
-TRAINING = Training(epochs=1, momentum=0.9, batch=64, augmentation="", drops=())
+MAX_IMAGES = 12_000  # that the feature extractor is trained on
+TRAINING = TrainingConfig(epochs=1, momentum=0.9, batch_size=64, augmentation="", lr_milestones=())
 
 
 def embed(network: Classifier, store: TrainingImages, indices: np.ndarray, runtime: Runtime) -> Tensor:
     """The embeddings float32 [n, D] of the images at `indices`, on the device, computed in micro-batches."""
 
     def embedded() -> Tensor:
-        with torch.no_grad(), runtime.arithmetic():
-            pieces = runtime.pieces(len(indices), runtime.at_once(network))
-            return torch.cat([network.embed(store.take(indices[piece])).float() for piece in pieces])
+        with torch.no_grad(), runtime.autocast():
+            parts = runtime.micro_batches(len(indices), runtime.inference_batch(network))
+            return torch.cat([network.embed(store.take(indices[part])).float() for part in parts])
 
-    return runtime.within_memory(runtime.forward, embedded, lambda: None)
+    return runtime.retry_on_oom(runtime.forward_limit, embedded, lambda: None)
 
 
 @dataclass
-class Description:
+class FeatureExtractor:
     """Embeddings by a network that was briefly trained to tell the classes apart, made when first asked for.
 
-    Such a network takes up what is easiest to see first, and that is what a class is biased in: its embedding
-    parts the groups without knowing them. Deeper training would part the classes instead.
+    Such a network learns first what is easiest to see, and that is what a class is biased in: its embedding
+    separates the groups without knowing them. Longer training would separate the classes instead.
     """
 
     runtime: Runtime
@@ -47,14 +48,14 @@ class Description:
     @cached_property
     def network(self) -> Classifier:
         """The trained network."""
-        with self.streams.ambient("describe"):
+        with self.streams.fork_rng("describe"):
             _, *shape = self.store.shape
             network = self.spec.build((shape[0], shape[1], shape[2]), self.classes)
-        self.runtime.place(network)
-        indices = self.streams.numpy("describe").permutation(len(self.split))[:IMAGES]
-        self.progress.start("describing the images", TRAINING.epochs * len(indices))
+        self.runtime.prepare_module(network)
+        indices = self.streams.numpy("describe").permutation(len(self.split))[:MAX_IMAGES]
+        self.progress.start("training feature extractor", TRAINING.epochs * len(indices))
         labels = self.runtime.to_device(self.split.labels[indices])
-        images = Selection(self.store, indices)
+        images = Subset(self.store, indices)
         fit(network, images, labels, TRAINING, self.runtime, self.streams, (), self.progress)
         return network
 

@@ -70,7 +70,7 @@ def generated(setting: Setting):  # type: ignore[no-untyped-def]
     import numpy as np
 
     from fairdd_cli.artifacts import BiasedDataset, Split
-    from fairdd_cli.runtime.streams import Streams
+    from fairdd_cli.runtime import Streams
 
     generator = Streams(0).numpy("bench")
     kept = generator.integers(0, 256, (min(10_000, setting.images), 3, setting.side, setting.side), np.uint8)
@@ -113,7 +113,7 @@ def problem_of(setting: Setting, method: str, fairness: str):  # type: ignore[no
     """(the method, its problem) before the first iteration; experts, where needed, lie in the working folder."""
     from fairdd_cli.distill import make_plan, make_problem
     from fairdd_cli.networks import parse_network
-    from fairdd_cli.runtime.device import Silent, open_runtime
+    from fairdd_cli.runtime import NullProgress, open_runtime
 
     samples = method != "mtt"
     dataset = generated(setting if samples else replace(setting, images=2000))
@@ -131,7 +131,7 @@ def problem_of(setting: Setting, method: str, fairness: str):  # type: ignore[no
     )
     hyper = plan.hyper.for_data(dataset, plan.ipc)
     runtime = open_runtime(setting.device, setting.precision, compiles=setting.compile)
-    problem = make_problem(replace(plan, hyper=hyper), dataset, runtime, Silent(), "auto")
+    problem = make_problem(replace(plan, hyper=hyper), dataset, runtime, NullProgress(), "auto")
     hyper.prepare(problem)
     return hyper, problem
 
@@ -143,8 +143,8 @@ def ours(name: str, setting: Setting) -> Piece:
     """Our way of the piece `name`."""
     import torch
 
-    from fairdd_cli.runtime.device import ImageStore, Silent
-    from fairdd_cli.training.loop import Training, confusion
+    from fairdd_cli.runtime import ImageStore, NullProgress
+    from fairdd_cli.training import TrainingConfig, confusion
 
     method, fairness = name.partition("-")[0], "fairdd" if "-fair-" in name else "vanilla"
     if name == "make-dataset":
@@ -168,12 +168,12 @@ def ours(name: str, setting: Setting) -> Piece:
         shape = (setting.classes, setting.groups)
 
         def test() -> None:
-            confusion(network, store, labels, protected, shape, problem.runtime, Silent())
+            confusion(network, store, labels, protected, shape, problem.runtime, NullProgress())
 
         return test, 1.0
     epochs = 3
     if name in ("inner-epoch", "evaluation-epoch"):
-        training = Training(epochs) if name == "evaluation-epoch" else hyper.network_training(problem)
+        training = TrainingConfig(epochs) if name == "evaluation-epoch" else hyper.network_training(problem)
         training = replace(training, epochs=epochs)
 
         def train() -> None:
@@ -193,7 +193,7 @@ def textbook(name: str, setting: Setting) -> Piece | None:
     import textbook as book
     import textbook_methods as methods
 
-    from fairdd_cli.runtime.streams import Streams
+    from fairdd_cli.runtime import Streams
     from fairdd_cli.training import augmentation as augment
 
     kind, fairness = name.partition("-")[0], "fairdd" if "-fair-" in name else "vanilla"
@@ -242,7 +242,7 @@ def textbook(name: str, setting: Setting) -> Piece | None:
     def train() -> None:
         images = own.detach()
         if name == "evaluation-epoch":
-            draw = augment.draw_single(augment.FULL, len(own), problem.size, Streams(0).torch("book", next(count)))
+            draw = augment.sample_per_image(augment.FULL, len(own), problem.size, Streams(0).torch("book", next(count)))
             images = draw.apply(images, torch.arange(len(own)))
         book.train(network, images, labels, 1, {"learning_rate": 0.0, "momentum": 0.9, "weight_decay": 5e-4})
         synchronize()
@@ -274,11 +274,11 @@ def limit(setting: Setting) -> tuple[dict[str, float], Callable[[], float]]:
     from torch import nn
 
     from fairdd_cli.networks import parse_network
-    from fairdd_cli.runtime.device import open_runtime
+    from fairdd_cli.runtime import open_runtime
 
     runtime = open_runtime(setting.device, setting.precision)
     network = parse_network(f"convnet:width={setting.width}").build((3, setting.side, setting.side), setting.classes)
-    layers = [module for module in runtime.place(network).modules() if isinstance(module, nn.Conv2d)]
+    layers = [module for module in runtime.prepare_module(network).modules() if isinstance(module, nn.Conv2d)]
     synchronize = torch.cuda.synchronize if setting.device != "cpu" else lambda: None
     kind = torch.bfloat16 if setting.precision == "bf16" else torch.float32
     for layer in layers:

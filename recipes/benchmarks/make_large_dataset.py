@@ -17,8 +17,7 @@ import numpy as np
 from fairdd_cli.artifacts import check_target
 from fairdd_cli.datasets._source import Request, Samples, Source
 from fairdd_cli.make_dataset import build
-from fairdd_cli.runtime.device import Silent
-from fairdd_cli.runtime.streams import Streams
+from fairdd_cli.runtime import NullProgress, Streams
 
 SHAPE = (3, 64, 64)
 BLOCK = 1024  # images made at a time
@@ -68,7 +67,7 @@ def main() -> None:
         test=samples(np.full((2, 2), TEST_PER_CELL), Streams(1)),
     )
     start = time.perf_counter()
-    build("large", source, options.output, request=Request(), limit=None, progress=Silent(), force=False)
+    build("large", source, options.output, request=Request(), limit=None, progress=NullProgress(), force=False)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
     print(f"{options.output}: {2 * per_class:,} images in {time.perf_counter() - start:.0f} s, peak {peak:,.0f} MB")
 

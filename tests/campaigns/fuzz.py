@@ -27,7 +27,7 @@ from mutants import mutate, pick
 from fairdd_cli.artifacts import BiasedDataset, read_any
 from fairdd_cli.cli import main
 from fairdd_cli.errors import UsageError
-from fairdd_cli.runtime.streams import Streams
+from fairdd_cli.runtime import Streams
 
 SECONDS = 10
 MEMORY = 2**30  # bytes above what the program itself has mapped

@@ -20,7 +20,7 @@ import numpy as np
 
 from fairdd_cli.artifacts import read_any
 from fairdd_cli.cli import main
-from fairdd_cli.runtime.streams import Streams
+from fairdd_cli.runtime import Streams
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tiny import TINY, tiny_words  # beside the other tests

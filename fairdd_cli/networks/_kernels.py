@@ -1,13 +1,24 @@
-"""Normalisation, activation and pooling of a block as one pass over memory each way, where a compiler is at hand.
+"""Compiled kernels of instance normalisation, ReLU and 2x2 average pooling: one pass over memory each way.
 
-Instance normalisation, ReLU and 2x2 average pooling do a few operations per value but, one after another, read and
-write each value a dozen times; a compiler makes one kernel of them. It cannot differentiate its own kernels twice, as
-gradient matching needs, so the backward pass and its own backward pass are written out here and compiled like the
-forward pass.
+The three layers do a few operations per value, but one after another they read and write each value a dozen times; a
+compiler makes one kernel of them. It cannot differentiate its own kernels twice, as gradient matching needs, so the
+backward pass and the backward pass of that are written out here and compiled like the forward pass.
 
-With h = (x - mean) * rstd, y = pool(relu(weight * h + bias)), and P(z) = z - mean(z) - h * mean(z h), the gradient for
-`slope` (of y, brought back through pooling and ReLU) is weight * rstd * P(slope). Means are over the pixels of one
-channel of one image. All tensors are [N, C, H, W]; means are [N, C, 1, 1]; weight and bias are [C].
+Derivation, for one channel of one image with n pixels. mean(z) is the mean over its pixels, w and b are the channel's
+weight and bias, r = rstd = 1 / sqrt(var(x) + eps).
+
+Forward:     h = (x - mean(x)) * r,   y = pool(relu(w * h + b)).
+Backward:    s = "slope", the gradient of w * h + b: that of y, spread evenly over its 2x2 window, where w * h + b > 0.
+             The derivative of normalisation is the projection P(z) = z - mean(z) - h * mean(z * h), times r:
+             dx = w * r * P(s),   dw = n * mean(s * h),   db = n * mean(s).
+Double:      for gradients u, u_w, u_b of dx, dw, db. P is symmetric, mean(u * P(s)) = mean(P(u) * s), so that
+             to s:  w * r * P(u) + u_w * h + u_b, which goes back to the gradient of y like s itself;
+             to w:  n * r * mean(P(u) * s);
+             to x:  through h, which dw and P contain, r * P(q) with
+                    q = u_w * s - w * r * (mean(s * h) * u + mean(u * h) * s),
+                    and through r, whose derivative is -r * r * h / n: -w * r * r * h * mean(P(u) * s).
+
+All tensors are [N, C, H, W]; means are [N, C, 1, 1]; weight and bias are [C].
 """
 
 from collections.abc import Iterator
@@ -17,31 +28,32 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from fairdd_cli.networks._base import wide
+from fairdd_cli.networks._base import upcast
 
 PIXELS = (2, 3)
 
 
 def _windows(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """The pixels of [N, C, H, W] at each of the four places in their 2x2 windows, as [N, C, H // 2, W // 2].
+    """The pixels of [N, C, H, W] at each of the four positions in their 2x2 windows, as [N, C, H // 2, W // 2].
 
-    What is pooled is computed for each and added up: a pooling would have its whole input written out first.
+    The kernel computes what is pooled for each position and adds it up: a pooling layer would write its whole input
+    out first.
     """
     height, width = (side // 2 * 2 for side in tensors[0].shape[2:])
     for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        yield tuple(wide(tensor[:, :, row:height:2, column:width:2]) for tensor in tensors)
+        yield tuple(upcast(tensor[:, :, row:height:2, column:width:2]) for tensor in tensors)
 
 
 def _forward(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """(y, mean, rstd)."""
-    # Both moments come from one reading, about the mean of a few pixels: so near the true mean nothing cancels.
-    near = wide(x[:, :, ::4, ::4]).mean(PIXELS, keepdim=True)
-    apart = wide(x) - near
-    rest, square = apart.mean(PIXELS, keepdim=True), apart.square().mean(PIXELS, keepdim=True)
-    mean, rstd = near + rest, torch.rsqrt((square - rest.square()).clamp(min=0) + eps)
+    # Both moments come from one pass, about the mean of a few pixels: so near the true mean nothing cancels.
+    shift = upcast(x[:, :, ::4, ::4]).mean(PIXELS, keepdim=True)
+    shifted = upcast(x) - shift
+    first, second = shifted.mean(PIXELS, keepdim=True), shifted.square().mean(PIXELS, keepdim=True)
+    mean, rstd = shift + first, torch.rsqrt((second - first.square()).clamp(min=0) + eps)
     total = torch.zeros((), device=x.device)
     for (pixels,) in _windows(x):
         total = total + F.relu((pixels - mean) * rstd * weight[:, None, None] + bias[:, None, None])
@@ -50,9 +62,9 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tenso
 
 def _upstream(x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor, bias: Tensor, grad: Tensor) -> tuple[Tensor, ...]:
     """(h, the gradient of ReLU's input)."""
-    hidden = (wide(x) - mean) * rstd
+    hidden = (upcast(x) - mean) * rstd
     through = hidden * weight[:, None, None] + bias[:, None, None] > 0
-    spread = wide(grad).repeat_interleave(2, 2).repeat_interleave(2, 3) / 4
+    spread = upcast(grad).repeat_interleave(2, 2).repeat_interleave(2, 3) / 4
     spread = F.pad(spread, (0, x.shape[3] % 2, 0, x.shape[2] % 2))  # pooling leaves an odd row or column out
     return hidden, torch.where(through, spread, 0.0)
 
@@ -80,13 +92,13 @@ def _double(
     up_weight: Tensor,
     up_bias: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of (x, weight [N, C, 1, 1], grad) for `up`, `up_weight`, `up_bias`: those of what backward gave."""
+    """The gradients of (x, weight [N, C, 1, 1], grad) for the gradients `up…` of what the backward pass gave."""
     hidden, slope = _upstream(x, mean, rstd, weight, bias, grad)
-    up, scale = wide(up), weight[:, None, None] * rstd
+    up, scale = upcast(up), weight[:, None, None] * rstd
     up_mean, up_hidden = up.mean(PIXELS, keepdim=True), (up * hidden).mean(PIXELS, keepdim=True)
     projected = up - up_mean - hidden * up_hidden
-    both = (projected * slope).mean(PIXELS, keepdim=True)  # that of up * P(slope), too
-    # h depends on x by rstd * P; what reaches h, and its two means that P takes away
+    both = (projected * slope).mean(PIXELS, keepdim=True)
+    # What reaches h, and the two means that P subtracts; h depends on x by rstd * P.
     reach = up_weight[:, None, None] * slope - scale * (slope_hidden * up + up_hidden * slope)
     reach_mean = up_weight[:, None, None] * slope_mean - scale * (slope_hidden * up_mean + up_hidden * slope_mean)
     reach_hidden = up_weight[:, None, None] * slope_hidden - scale * 2 * slope_hidden * up_hidden
@@ -102,14 +114,11 @@ def _double(
 
 
 class _Kernel:
-    """`function`, compiled for images of one shape, in any number.
-
-    It takes tensors as they are: whoever calls it sees to their derivatives.
-    """
+    """`function`, compiled for images of one shape, in any number. It gives no derivatives: its callers do."""
 
     def __init__(self, function: FunctionType) -> None:
-        # What is compiled is kept with a function's code, a few versions of each: with code of its own, no shape of
-        # images drives out another.
+        # torch keeps a few compiled versions for each code object. With code of its own, no shape of images evicts
+        # another.
         self._run = torch.compile(FunctionType(function.__code__.replace(), function.__globals__), dynamic=False)
         self._general = False
 
@@ -120,7 +129,7 @@ class _Kernel:
                 if isinstance(value, Tensor) and value.ndim == 4:
                     torch._dynamo.mark_dynamic(value, 0)
             self._general = True
-        with torch.no_grad(), torch.autocast(plain[0].device.type, enabled=False):  # and one state for all callers
+        with torch.no_grad(), torch.autocast(plain[0].device.type, enabled=False):  # one state for all callers
             return self._run(*plain)
 
 
@@ -130,11 +139,11 @@ def _kernel(function: FunctionType, channels: int, height: int, width: int) -> _
 
 
 def _call(function: Any, x: Tensor, *further: Any) -> Any:
-    """What `function`, compiled for images like `x`, makes of its arguments."""
+    """The result of `function`, compiled for images like `x`."""
     return _kernel(function, *x.shape[1:])(x, *further)
 
 
-def _rows(tensor: Tensor) -> Tensor:
+def channels_last(tensor: Tensor) -> Tensor:
     """`tensor` in the one memory layout that kernels are made for."""
     return tensor.contiguous(memory_format=torch.channels_last)
 
@@ -150,11 +159,11 @@ class _Backward(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, up: Tensor, up_weight: Tensor, up_bias: Tensor) -> Any:
-        to_x, to_weight, to_grad = _call(_double, *ctx.saved_tensors, _rows(up), up_weight, up_bias)
+        to_x, to_weight, to_grad = _call(_double, *ctx.saved_tensors, channels_last(up), up_weight, up_bias)
         return to_x, None, None, to_weight.sum((0, 2, 3)), None, to_grad
 
 
-class _Fused(torch.autograd.Function):
+class FusedNormActPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         y, mean, rstd = _call(_forward, x, weight, bias, eps)
@@ -164,41 +173,4 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        return *_Backward.apply(*ctx.saved_tensors, _rows(grad)), None
-
-
-class Tail(nn.Sequential):
-    """What follows the convolution of a block: normalisation, activation, pooling; one by one, or `fused`."""
-
-    def __init__(self, norm: nn.Module, activation: nn.Module, pooling: nn.Module) -> None:
-        super().__init__(norm, activation, pooling)
-        self.fused = False
-
-    @property
-    def fusible(self) -> bool:
-        """Whether there is a kernel for it: instance normalisation, ReLU, 2x2 average pooling."""
-        norm, activation, pooling = self
-        by_instance = isinstance(norm, nn.GroupNorm) and norm.num_groups == norm.num_channels
-        return by_instance and isinstance(activation, nn.ReLU) and isinstance(pooling, nn.AvgPool2d)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps [N, C, H, W] half as large where it pools."""
-        if not self.fused:
-            result: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
-            return result
-        norm = self[0]
-        pooled: Tensor = _Fused.apply(_rows(x), norm.weight, norm.bias, norm.eps)
-        return pooled
-
-
-def fusible_values(network: nn.Module, shape: tuple[int, ...]) -> int:
-    """How many values of one image of `shape` (C, H, W) pass through tails that have a kernel."""
-    counts: list[int] = []
-    tails = [module for module in network.modules() if isinstance(module, Tail) and module.fusible]
-    handles = [tail.register_forward_pre_hook(lambda _, inputs: counts.append(inputs[0][0].numel())) for tail in tails]
-    if tails:
-        with torch.no_grad():
-            network(torch.zeros(1, *shape, device=next(network.parameters()).device))
-    for handle in handles:
-        handle.remove()
-    return sum(counts)
+        return *_Backward.apply(*ctx.saved_tensors, channels_last(grad)), None
