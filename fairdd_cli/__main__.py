@@ -4,9 +4,12 @@ import os
 import sys
 from typing import NoReturn
 
+from fairdd_cli.system import configure_threads
+
 
 def main() -> NoReturn:
     """Runs the command line. An interrupt while it is still being loaded ends it as quietly as later ones do."""
+    configure_threads()
     try:
         from fairdd_cli.cli import main as run
     except KeyboardInterrupt:

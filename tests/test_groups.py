@@ -141,15 +141,15 @@ def test_cutmix_takes_a_box_from_the_partner_and_weighs_the_labels_by_its_share(
 def test_stages_follow_each_other_and_each_draws_its_own() -> None:
     draw = augment.sample_siamese("flip+color+crop_rotate", 4, (8, 8), Streams(0).torch("draw"))
     assert set(draw.operations) == {"flip"}
-    assert draw.then is not None
+    assert draw.next_stage is not None
     assert set(draw.next_stage.operations) == {"color"}
-    assert draw.then.then is not None
+    assert draw.next_stage.next_stage is not None
     assert set(draw.next_stage.next_stage.operations) <= {"crop", "rotate"}
     assert augment.without("flip+color+crop_flip", "flip") == "color+crop"
     images = torch.randn(4, 3, 8, 8, generator=Streams(0).torch("images"))
     by_hand = images
-    for stage in (draw, draw.then, draw.then.then):
-        by_hand = dataclasses.replace(stage, then=None).apply(by_hand, torch.arange(4))
+    for stage in (draw, draw.next_stage, draw.next_stage.next_stage):
+        by_hand = dataclasses.replace(stage, next_stage=None).apply(by_hand, torch.arange(4))
     torch.testing.assert_close(draw.apply(images, torch.arange(4)), by_hand)
 
 

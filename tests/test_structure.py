@@ -22,7 +22,7 @@ ROWS = [
     {"fairness", "networks", "datasets"},
     {"runtime"},
     {"artifacts", "metrics"},
-    {"registry", "errors", ""},
+    {"registry", "errors", "system", ""},
 ]
 
 

@@ -3,6 +3,7 @@
 This package is the only place that opens HDF5 or writes a file.
 """
 
+from fairdd_cli.artifacts._cache import cache_folder, private_folder
 from fairdd_cli.artifacts._container import declared_format
 from fairdd_cli.artifacts._files import STREAM, check_readable, read_bytes, shown
 from fairdd_cli.artifacts._lock import check_target, lock_output, remove_parts
@@ -76,6 +77,7 @@ __all__ = [
     "Split",
     "SyntheticSet",
     "atomic_write",
+    "cache_folder",
     "cell_ranges",
     "check_export",
     "check_readable",
@@ -88,6 +90,7 @@ __all__ = [
     "lock_output",
     "majority_share",
     "pixels",
+    "private_folder",
     "read_any",
     "read_bytes",
     "read_checkpoint",

@@ -19,6 +19,7 @@ from fairdd_cli.cli.make_dataset import make_dataset
 from fairdd_cli.cli.report import report
 from fairdd_cli.cli.verify import verify
 from fairdd_cli.errors import FairddError, Interrupted, UsageError
+from fairdd_cli.system import launched_by_torchrun
 
 app = typer.Typer(
     name="fairdd",
@@ -109,7 +110,8 @@ def _fail(message: str, status: int, error: BaseException) -> NoReturn:
     # An interrupt in the midst of an import or of a library's own code may come out as another error.
     interrupted = status == INTERRUPTED or bool(signals)
     # Processes that share a job fail alike for what was asked of them; one says it.
-    rank, alike = os.environ.get("RANK"), interrupted or status == UsageError.exit_code
+    rank = os.environ["RANK"] if launched_by_torchrun() else None
+    alike = interrupted or status == UsageError.exit_code
     if rank in (None, "0") or not alike:
         terminal.error("\n".join(["interrupted" if interrupted else message, *getattr(error, "__notes__", ())]))
     elif not interrupted:  # torchrun ends all as soon as one is gone: the one that speaks goes first

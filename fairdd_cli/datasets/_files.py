@@ -9,10 +9,11 @@ import numpy as np
 
 from fairdd_cli.datasets._cells import BALANCING, balanced_test_split
 from fairdd_cli.datasets._decode import Geometry, decode_all
-from fairdd_cli.datasets._parallel import ordered_fill, usable_cores
+from fairdd_cli.datasets._parallel import ordered_fill
 from fairdd_cli.datasets._source import Request, Samples, Source
 from fairdd_cli.errors import UsageError
 from fairdd_cli.runtime import Streams
+from fairdd_cli.system import usable_cores
 
 OPTIONS = frozenset({"root", "download", "size", "test_per_cell", "workers", "skip_unreadable"})
 TRAIN, TEST = 0, 1

@@ -1,7 +1,6 @@
 """Arrays filled by several processes, in order, with a bounded number of them under way."""
 
 import multiprocessing
-import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from fairdd_cli.errors import WorkError
+from fairdd_cli.system import exit_with_parent
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -24,11 +24,6 @@ AHEAD = 3  # arrays under way for each process: enough to keep it busy, few enou
 KEPT = 2**25 - 2**16  # bytes
 
 
-def usable_cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def ordered_fill(
     fill: Callable[[Task, np.ndarray], Result], tasks: Iterable[Task], shape: tuple[int, ...], workers: int
 ) -> Iterator[tuple[np.ndarray, Result]]:
@@ -37,7 +32,7 @@ def ordered_fill(
     It is filled by one of `workers` processes (by this one where that is 1 or less) and valid until the next is
     asked for. Processes are spawned, not forked: torch holds threads and locks that a fork would copy half-way.
     Their arrays lie in memory shared with this process, since pipes would cost a tenth of the decoding. Raises
-    WorkError where a process dies.
+    WorkError where a process dies, or where the system has no memory to share.
     """
     if workers <= 1:
         array = np.empty(shape, np.uint8)
@@ -46,9 +41,15 @@ def ordered_fill(
         return
     context = multiprocessing.get_context("spawn")
     places = (AHEAD * workers, *shape)
-    shared = context.RawArray(c_ubyte, int(np.prod(places)))
+    try:
+        shared = context.RawArray(c_ubyte, int(np.prod(places)))
+        pool = ProcessPoolExecutor(workers, context, _start, (shared, places))
+    except OSError as error:
+        raise WorkError(
+            f"{workers} decoding processes need shared memory and a temporary folder: {error}\n"
+            "Make /dev/shm and TMPDIR writable with room in them, or decode in one process with --workers 1."
+        ) from error
     arrays = _as_arrays(shared, places)
-    pool = ProcessPoolExecutor(workers, context, _start, (shared, places))
     pending: deque[tuple[int, Future[Result]]] = deque()
     try:
         for number, task in enumerate(tasks):
@@ -76,7 +77,8 @@ _arrays: list[np.ndarray] = []  # in a worker: where its results go
 
 
 def _start(shared: "Array[c_ubyte]", shape: tuple[int, ...]) -> None:
-    """Readies a worker; an interrupt is for the parent, which ends its workers."""
+    """Prepares a worker; an interrupt is for the parent, which ends its workers."""
+    exit_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     np.empty(KEPT, np.uint8)  # made and freed at once
     _arrays.extend(_as_arrays(shared, shape))

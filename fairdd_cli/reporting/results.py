@@ -14,6 +14,7 @@ from fairdd_cli.artifacts import STREAM, Evaluation, read_evaluation
 from fairdd_cli.errors import UsageError
 from fairdd_cli.methods._renamed import with_current_names
 from fairdd_cli.reporting.outside_text import bounded
+from fairdd_cli.system import exit_with_parent, usable_cores
 
 PARALLEL_FROM = 1000  # files from which on several processes read them
 MOST_OPTIONS = 1000  # of one evaluation
@@ -63,7 +64,7 @@ def read(paths: Sequence[str]) -> list[Run]:
         raise UsageError("standard input can be read only once: give '-' a single time")
     if len(paths) < PARALLEL_FROM or STREAM in paths:
         return _without_duplicates(map(_read_one, paths))
-    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(usable_cores(), get_context("spawn"), exit_with_parent) as pool:
         return _without_duplicates(pool.map(_read_one, paths, chunksize=100))
 
 

@@ -1,12 +1,18 @@
-"""When parts of a network are compiled, and whether that is possible here."""
+"""When parts of a network are compiled, where the kernels are kept, and whether that is possible here."""
 
 import logging
+import os
 import warnings
 from functools import cache
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
 
+from fairdd_cli.artifacts import cache_folder, private_folder
+from fairdd_cli.errors import UsageError
+
+KERNEL_CACHE = "TORCHINDUCTOR_CACHE_DIR"
 COMPILES = ("auto", "on", "off")
 # Compiling pays from this number of values (of all images, forward and backward) through kernels on, for each thread:
 # kernels save 3 to 4 ns a value on one thread, and the compiler takes 17 s the first time and 3 s with a warm cache.
@@ -25,9 +31,26 @@ class Fusible(Protocol):
         ...
 
 
+def set_kernel_cache() -> None:
+    """Makes torch keep compiled kernels in the user's own cache, or where TORCHINDUCTOR_CACHE_DIR says.
+
+    torch's default is a folder with a predictable name in the shared temporary directory, whose code it loads whoever
+    made it. Raises UsageError where the user's choice is a folder that others can write to.
+    """
+    chosen = os.environ.get(KERNEL_CACHE)
+    if not chosen:
+        os.environ[KERNEL_CACHE] = str(cache_folder("kernels"))
+    elif not private_folder(Path(chosen)):
+        raise UsageError(
+            f"{KERNEL_CACHE}: '{chosen}' is not a folder that you alone can write to, and code is loaded from there; "
+            "choose another one or unset it"
+        )
+
+
 @cache
 def compiler_works(device: torch.device) -> bool:
-    """Whether torch can compile for the `device` here."""
+    """Whether torch can compile for the `device` here; raises UsageError for an unsafe TORCHINDUCTOR_CACHE_DIR."""
+    set_kernel_cache()
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns that there is no GPU
     try:
         with warnings.catch_warnings(action="ignore"):  # torch's own, about torch's own parts

@@ -14,7 +14,8 @@ from fairdd_cli.runtime import memory
 from fairdd_cli.runtime.compilation import COMPILE_THRESHOLD, COMPILES, Fusible, compiler_works
 from fairdd_cli.runtime.memory import Divisible, even_slices, first_line, out_of_memory
 from fairdd_cli.runtime.precision import allow_tf32, check_precision, use_deterministic_algorithms
-from fairdd_cli.runtime.processes import Processes, init_process_group, launched_by_torchrun
+from fairdd_cli.runtime.processes import Processes, init_process_group
+from fairdd_cli.system import launched_by_torchrun
 
 Result = TypeVar("Result")
 Values = TypeVar("Values", np.ndarray, torch.Tensor)

@@ -6,7 +6,6 @@ so that the ranks stay equal. Rank 0 writes the files and the messages.
 """
 
 import atexit
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -17,8 +16,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from fairdd_cli.errors import UsageError, WorkError
+from fairdd_cli.system import launched_by_torchrun
 
-TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # what it sets in the environment
 TIMEOUT = timedelta(hours=12)  # one rank may train experts or write a large file; a lost rank is noticed at once
 
 
@@ -75,11 +74,6 @@ def all_reduce_gradients(processes: Processes, parameters: Sequence[Tensor]) -> 
     total = processes.all_reduce(torch.cat(parts))
     for each, part in zip(parameters, torch.split(total, [each.numel() for each in parameters]), strict=True):
         each.grad = part.view(each.shape)
-
-
-def launched_by_torchrun() -> bool:
-    """Whether torchrun started this process together with others."""
-    return all(name in os.environ for name in TORCHRUN) and int(os.environ["WORLD_SIZE"]) > 1
 
 
 def init_process_group(backend: str) -> Processes:
