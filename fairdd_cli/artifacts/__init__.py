@@ -5,7 +5,7 @@ This package is the only place that opens HDF5 or writes a file.
 
 from fairdd_cli.artifacts._cache import cache_folder, private_folder
 from fairdd_cli.artifacts._container import declared_format
-from fairdd_cli.artifacts._files import STREAM, check_readable, read_bytes, shown
+from fairdd_cli.artifacts._input import STREAM, check_readable, read_bytes, shown
 from fairdd_cli.artifacts._lock import check_target, lock_output, remove_parts
 from fairdd_cli.artifacts._output import (
     atomic_write,

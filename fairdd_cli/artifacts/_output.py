@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fairdd_cli.artifacts._files import STREAM
+from fairdd_cli.artifacts._input import STREAM
 from fairdd_cli.errors import WorkError
 
 CHECKPOINT = ".checkpoint"  # what an output's name is followed by in that of its checkpoint

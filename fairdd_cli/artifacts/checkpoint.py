@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fairdd_cli.artifacts._container import json_attribute, opened
+from fairdd_cli.artifacts._container import json_attribute, open_container
 from fairdd_cli.artifacts._hdf5 import ANY, Schema
 from fairdd_cli.artifacts._writer import write
 
@@ -44,14 +44,14 @@ def write_checkpoint(path: str, checkpoint: Checkpoint) -> None:
 
 def read_checkpoint(path: str) -> Checkpoint:
     """The checkpoint at `path`; raises UsageError unless it is sound."""
-    with opened(path, SCHEMA) as container:
-        attributes = container.attributes
-        if attributes["done"] < 0 or attributes["seconds"] < 0:
-            raise container.fail("'done' or 'seconds' is out of range")
-        return Checkpoint(
-            task=json_attribute(container, "options"),
-            seed=attributes["seed"],
-            done=attributes["done"],
-            seconds=attributes["seconds"],
-            state={name.removeprefix("state/"): container.array(name)[0, ...] for name in container.names()},
-        )
+    container = open_container(path, SCHEMA)
+    attributes = container.attributes
+    if attributes["done"] < 0 or attributes["seconds"] < 0:
+        raise container.fail("'done' or 'seconds' is out of range")
+    return Checkpoint(
+        task=json_attribute(container, "options"),
+        seed=attributes["seed"],
+        done=attributes["done"],
+        seconds=attributes["seconds"],
+        state={name.removeprefix("state/"): container.array(name)[0, ...] for name in container.names()},
+    )

@@ -2,18 +2,15 @@
 
 import json
 import math
-import os
-import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from fairdd_cli.artifacts._container import Container, json_attribute, opened
-from fairdd_cli.artifacts._files import STREAM, read_at
+from fairdd_cli.artifacts._container import Container, json_attribute, open_container
 from fairdd_cli.artifacts._hdf5 import Attributes, Schema
+from fairdd_cli.artifacts._input import InputFile
 from fairdd_cli.artifacts._writer import ArrayChunks, write
 
 SPLITS = ("train", "test")
@@ -86,40 +83,30 @@ class MemoryImages:
         return self.array
 
 
+@dataclass(frozen=True)
 class FileImages:
-    """Images that stay in the file at `path`, from the byte `offset` on; each is read when it is asked for.
+    """Images that stay in their file, from the byte `offset` on; each is read when it is asked for.
 
-    The file is opened at once and kept open, so that it may be renamed or removed while it is in use. Positioned
-    reads rather than a memory map: pages of a map count as the process's memory, and a file that shrinks under
-    one ends the process. Raises WorkError where bytes are missing.
+    Raises WorkError where bytes are missing.
     """
 
-    def __init__(self, path: str, offset: int, shape: tuple[int, ...]) -> None:
-        self.shape = shape
-        self._path, self._offset = path, offset
-        self._descriptor = os.open(path, os.O_RDONLY)
-        weakref.finalize(self, os.close, self._descriptor)
-
-    def __reduce__(self) -> tuple[type["FileImages"], tuple[str, int, tuple[int, ...]]]:
-        """Another process opens the file itself: there the descriptor's number means another file."""
-        return FileImages, (self._path, self._offset, self.shape)
+    file: InputFile
+    offset: int
+    shape: tuple[int, ...]
 
     def take(self, indices: np.ndarray) -> np.ndarray:
         """The images at `indices`, read in the order in which they lie; WorkError where the file has lost them."""
         images = np.empty((len(indices), *self.shape[1:]), np.uint8)
         rows = images.reshape(len(indices), -1)
         for row in np.argsort(indices, kind="stable"):
-            self._read(rows[row].data, int(indices[row]) * rows.shape[1])
+            self.file.read_into(rows[row].data, self.offset + int(indices[row]) * rows.shape[1])
         return images
 
     def all(self) -> np.ndarray:
         """Every image."""
         images = np.empty(self.shape, np.uint8)
-        self._read(images.reshape(-1).data, 0)
+        self.file.read_into(images.reshape(-1).data, self.offset)
         return images
-
-    def _read(self, view: memoryview, start: int) -> None:
-        read_at(self._descriptor, view, self._offset + start, self._path)
 
 
 @dataclass(frozen=True)
@@ -241,48 +228,48 @@ def _attributes(dataset: BiasedDataset) -> Attributes:
 
 def read_dataset(path: str) -> BiasedDataset:
     """The data set at `path` (`-`: standard input); raises UsageError unless it is sound. Images stay in the file."""
-    with opened(path, SCHEMA) as container:
-        attributes = container.attributes
-        for name in ("class_names", "protected_names"):
-            if not attributes[name] or not all(isinstance(entry, str) for entry in attributes[name]):
-                raise container.fail(f"attribute '{name}' should be a list of names")
-        channels = container.shape("train/images")[1]
-        for name in ("mean", "std"):
-            values = attributes[name]
-            if len(values) != channels or not all(isinstance(value, float) for value in values):
-                raise container.fail(f"attribute '{name}' should be one number for each of {channels} channels")
-        if min(attributes["mean"]) < 0 or max(attributes["mean"]) > 1:
-            raise container.fail("attribute 'mean' must lie in 0…1")
-        if min(attributes["std"]) < SMALLEST_STD or max(attributes["std"]) > 1:
-            raise container.fail(f"attribute 'std' must lie in {SMALLEST_STD}…1")
-        if not 0 <= attributes["bias_ratio"] <= 1:
-            raise container.fail("attribute 'bias_ratio' must lie in 0…1")
-        present = [name for name in OPTIONAL_SPLITS if container.names(f"{name}/")]
-        splits = {name: _read_split(container, name) for name in (*SPLITS, *present)}
-        if len({split.images.shape[1:] for split in splits.values()}) > 1:
-            raise container.fail(f"the images of {', '.join(splits)} differ in size")
-        options = json_attribute(container, "options")
-        facts = {**_facts_of_0_1_0(attributes["name"], options), **attributes}
-        if facts["image_kind"] not in IMAGE_KINDS:
-            raise container.fail(f"attribute 'image_kind' must be one of {', '.join(IMAGE_KINDS)}")
-        return BiasedDataset(
-            name=attributes["name"],
-            class_names=tuple(attributes["class_names"]),
-            protected_names=tuple(attributes["protected_names"]),
-            mean=tuple(attributes["mean"]),
-            std=tuple(attributes["std"]),
-            bias_ratio=attributes["bias_ratio"],
-            train=splits["train"],
-            test=splits["test"],
-            val=splits.get("val"),
-            mirror_keeps_class=facts["mirror_keeps_class"],
-            image_kind=facts["image_kind"],
-            options=options,
-            seed=attributes["seed"],
-            path=path,
-            digest=attributes["digest"],
-            provenance={name: attributes[name] for name in ("created", "generated_by")},
-        )
+    container = open_container(path, SCHEMA)
+    attributes = container.attributes
+    for name in ("class_names", "protected_names"):
+        if not attributes[name] or not all(isinstance(entry, str) for entry in attributes[name]):
+            raise container.fail(f"attribute '{name}' should be a list of names")
+    channels = container.shape("train/images")[1]
+    for name in ("mean", "std"):
+        values = attributes[name]
+        if len(values) != channels or not all(isinstance(value, float) for value in values):
+            raise container.fail(f"attribute '{name}' should be one number for each of {channels} channels")
+    if min(attributes["mean"]) < 0 or max(attributes["mean"]) > 1:
+        raise container.fail("attribute 'mean' must lie in 0…1")
+    if min(attributes["std"]) < SMALLEST_STD or max(attributes["std"]) > 1:
+        raise container.fail(f"attribute 'std' must lie in {SMALLEST_STD}…1")
+    if not 0 <= attributes["bias_ratio"] <= 1:
+        raise container.fail("attribute 'bias_ratio' must lie in 0…1")
+    present = [name for name in OPTIONAL_SPLITS if container.names(f"{name}/")]
+    splits = {name: _read_split(container, name) for name in (*SPLITS, *present)}
+    if len({split.images.shape[1:] for split in splits.values()}) > 1:
+        raise container.fail(f"the images of {', '.join(splits)} differ in size")
+    options = json_attribute(container, "options")
+    facts = {**_facts_of_0_1_0(attributes["name"], options), **attributes}
+    if facts["image_kind"] not in IMAGE_KINDS:
+        raise container.fail(f"attribute 'image_kind' must be one of {', '.join(IMAGE_KINDS)}")
+    return BiasedDataset(
+        name=attributes["name"],
+        class_names=tuple(attributes["class_names"]),
+        protected_names=tuple(attributes["protected_names"]),
+        mean=tuple(attributes["mean"]),
+        std=tuple(attributes["std"]),
+        bias_ratio=attributes["bias_ratio"],
+        train=splits["train"],
+        test=splits["test"],
+        val=splits.get("val"),
+        mirror_keeps_class=facts["mirror_keeps_class"],
+        image_kind=facts["image_kind"],
+        options=options,
+        seed=attributes["seed"],
+        path=path,
+        digest=attributes["digest"],
+        provenance={name: attributes[name] for name in ("created", "generated_by")},
+    )
 
 
 def _facts_of_0_1_0(name: str, options: Mapping[str, Any]) -> Attributes:
@@ -314,8 +301,8 @@ def _read_split(container: Container, name: str) -> Split:
         if not np.array_equal(container.array(f"{name}/cells/{array}"), expected):
             raise container.fail(f"'{name}/cells/{array}' disagrees with the labels")
     images: Images
-    if container.path == STREAM:
-        images = MemoryImages(container.array(f"{name}/images", limited=False))
+    if isinstance(container.file, InputFile):
+        images = FileImages(container.file, container.offset(f"{name}/images"), shape)
     else:
-        images = FileImages(str(Path(container.path).absolute()), container.offset(f"{name}/images"), shape)
+        images = MemoryImages(container.array(f"{name}/images", limited=False))
     return Split(images, labels, protected, start, count)

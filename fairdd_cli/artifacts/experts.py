@@ -1,18 +1,15 @@
 """Experts: the parameters of networks trained on real images, kept at each epoch, for trajectory matching."""
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fairdd_cli.artifacts._container import json_attribute, opened
-from fairdd_cli.artifacts._files import STREAM, read_at
+from fairdd_cli.artifacts._container import json_attribute, open_container
 from fairdd_cli.artifacts._hdf5 import Schema
+from fairdd_cli.artifacts._input import InputFile
 from fairdd_cli.artifacts._writer import ArrayChunks, write
 from fairdd_cli.errors import UsageError
 
@@ -30,7 +27,7 @@ class Experts:
     `provenance` says what they were made from and how: whoever uses them compares it with what they need.
     """
 
-    path: str
+    file: InputFile
     offset: int
     shape: tuple[int, int, int]
     targets: int
@@ -42,15 +39,16 @@ class Experts:
         """Experts of each target."""
         return self.shape[0] // self.targets
 
-    @cached_property
-    def _descriptor(self) -> int:
-        return os.open(self.path, os.O_RDONLY)
+    @property
+    def path(self) -> str:
+        """Where the file was when it was opened."""
+        return self.file.path
 
     def parameters(self, target: int, expert: int, epoch: int) -> np.ndarray:
         """The parameters float32 [P] of an expert of `target` after `epoch` epochs; WorkError where they are gone."""
         vector = np.empty(self.shape[2], np.float32)
         row = (target * self.experts + expert) * self.shape[1] + epoch
-        read_at(self._descriptor, vector.view(np.uint8).data, self.offset + row * vector.nbytes, self.path)
+        self.file.read_into(vector.view(np.uint8).data, self.offset + row * vector.nbytes)
         return vector
 
 
@@ -65,18 +63,18 @@ def write_experts(
 
 def read_experts(path: str) -> Experts:
     """The experts at `path`; raises UsageError unless the file is sound."""
-    if path == STREAM:
+    container = open_container(path, SCHEMA)
+    if not isinstance(container.file, InputFile):
         raise UsageError("--experts needs a file; standard input cannot be read twice")
-    with opened(path, SCHEMA) as container:
-        rows, epochs, parameters = container.shape("trajectories")
-        targets = container.attributes["targets"]
-        if min(rows, parameters) < 1 or epochs < 2 or targets < 1 or rows % targets:
-            raise container.fail(f"it has {rows} trajectories of {epochs} epochs for {targets} targets")
-        return Experts(
-            path=str(Path(path).absolute()),
-            offset=container.offset("trajectories"),
-            shape=(rows, epochs, parameters),
-            targets=targets,
-            provenance=json_attribute(container, "options"),
-            digest=container.attributes["digest"],
-        )
+    rows, epochs, parameters = container.shape("trajectories")
+    targets = container.attributes["targets"]
+    if min(rows, parameters) < 1 or epochs < 2 or targets < 1 or rows % targets:
+        raise container.fail(f"it has {rows} trajectories of {epochs} epochs for {targets} targets")
+    return Experts(
+        file=container.file,
+        offset=container.offset("trajectories"),
+        shape=(rows, epochs, parameters),
+        targets=targets,
+        provenance=json_attribute(container, "options"),
+        digest=container.attributes["digest"],
+    )

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from fairdd_cli.artifacts._files import STREAM
+from fairdd_cli.artifacts._input import STREAM
 from fairdd_cli.artifacts._lock import check_replaceable, check_target, made_by_this_command
 from fairdd_cli.artifacts._output import (
     cannot_write,

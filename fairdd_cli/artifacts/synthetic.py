@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fairdd_cli.artifacts._container import Container, json_attribute, opened
+from fairdd_cli.artifacts._container import Container, json_attribute, open_container
 from fairdd_cli.artifacts._hdf5 import Schema
 from fairdd_cli.artifacts._writer import ArrayChunks, write
 
@@ -116,39 +116,39 @@ def write_synthetic(path: str, synthetic: SyntheticSet, force: bool = True) -> s
 
 def read_synthetic(path: str) -> SyntheticSet:
     """The synthetic set at `path` (`-`: standard input); raises UsageError unless it is sound."""
-    with opened(path, SCHEMA) as container:
-        values = {name: container.attributes[name] for name in (*SCHEMA.attributes, "seed", "digest")}
-        images, labels = container.array("images"), container.array("labels")
-        if len(images) < 1 or min(images.shape) < 1 or len(labels) != len(images):
-            raise container.fail(f"it has {len(images)} images and {len(labels)} labels")
-        if not np.isfinite(images).all():
-            raise container.fail("an image holds a value that is not finite")
-        if labels.min() < 0 or labels.max() >= len(values["class_names"]):
-            raise container.fail(f"'labels' must lie in 0…{len(values['class_names']) - 1}")
-        if not all(isinstance(name, str) for name in values["class_names"]):
-            raise container.fail("attribute 'class_names' should be a list of names")
-        for name in ("mean", "std"):
-            if len(values[name]) != images.shape[1] or not all(isinstance(v, float) for v in values[name]):
-                raise container.fail(f"attribute '{name}' should be one number for each channel")
-            values[name] = tuple(values[name])
-        values["class_names"] = tuple(values["class_names"])
-        if values["ipc"] < 1 or not 1 <= values["factor"] <= min(images.shape[2:]) or values["iterations"] < 0:
-            raise container.fail("'ipc', 'factor' or 'iterations' is out of range")
-        if values["learning_rate"] < 0:
-            raise container.fail("'learning_rate' must be a number of at least 0")
-        if images.nbytes * values["factor"] ** 2 > DECODED_LIMIT:
-            raise container.fail(f"its images, enlarged by 'factor', would take more than {DECODED_LIMIT:,} bytes")
-        values["evaluation"] = json_attribute(container, "evaluation")
-        values["options"] = json_attribute(container, "options")
-        if "environment" in container.attributes:
-            values["environment"] = json_attribute(container, "environment")
-        if container.names("groups"):
-            values |= _read_groups(container, len(images))
-        history = History(*(container.array(f"history/{name}") for name in ("iteration", "loss", "seconds")))
-        if not len(history.iteration) == len(history.loss) == len(history.seconds):
-            raise container.fail("the arrays of 'history' differ in length")
-        provenance = {name: container.attributes[name] for name in ("created", "generated_by")}
-        return SyntheticSet(images=images, labels=labels, history=history, path=path, provenance=provenance, **values)
+    container = open_container(path, SCHEMA)
+    values = {name: container.attributes[name] for name in (*SCHEMA.attributes, "seed", "digest")}
+    images, labels = container.array("images"), container.array("labels")
+    if len(images) < 1 or min(images.shape) < 1 or len(labels) != len(images):
+        raise container.fail(f"it has {len(images)} images and {len(labels)} labels")
+    if not np.isfinite(images).all():
+        raise container.fail("an image holds a value that is not finite")
+    if labels.min() < 0 or labels.max() >= len(values["class_names"]):
+        raise container.fail(f"'labels' must lie in 0…{len(values['class_names']) - 1}")
+    if not all(isinstance(name, str) for name in values["class_names"]):
+        raise container.fail("attribute 'class_names' should be a list of names")
+    for name in ("mean", "std"):
+        if len(values[name]) != images.shape[1] or not all(isinstance(v, float) for v in values[name]):
+            raise container.fail(f"attribute '{name}' should be one number for each channel")
+        values[name] = tuple(values[name])
+    values["class_names"] = tuple(values["class_names"])
+    if values["ipc"] < 1 or not 1 <= values["factor"] <= min(images.shape[2:]) or values["iterations"] < 0:
+        raise container.fail("'ipc', 'factor' or 'iterations' is out of range")
+    if values["learning_rate"] < 0:
+        raise container.fail("'learning_rate' must be a number of at least 0")
+    if images.nbytes * values["factor"] ** 2 > DECODED_LIMIT:
+        raise container.fail(f"its images, enlarged by 'factor', would take more than {DECODED_LIMIT:,} bytes")
+    values["evaluation"] = json_attribute(container, "evaluation")
+    values["options"] = json_attribute(container, "options")
+    if "environment" in container.attributes:
+        values["environment"] = json_attribute(container, "environment")
+    if container.names("groups"):
+        values |= _read_groups(container, len(images))
+    history = History(*(container.array(f"history/{name}") for name in ("iteration", "loss", "seconds")))
+    if not len(history.iteration) == len(history.loss) == len(history.seconds):
+        raise container.fail("the arrays of 'history' differ in length")
+    provenance = {name: container.attributes[name] for name in ("created", "generated_by")}
+    return SyntheticSet(images=images, labels=labels, history=history, path=path, provenance=provenance, **values)
 
 
 def _read_groups(container: Container, images: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from fairdd_cli.errors import WorkError
+from fairdd_cli.reporting.outside_text import is_harmful
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -32,7 +33,8 @@ def literal(text: str) -> "Text":
     """`text` as it is: no markup, and control characters (which could steer a terminal) as their escapes."""
     from rich.text import Text
 
-    return Text("".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text))
+    shown = (ascii(letter)[1:-1] if is_harmful(letter) and letter != "\n" else letter for letter in text)
+    return Text("".join(shown))
 
 
 def error(message: str) -> None:

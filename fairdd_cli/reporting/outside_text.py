@@ -14,10 +14,11 @@ def printable(text: object) -> str:
     words = str(text)
     if words.isprintable():
         return words
-    return "".join("\N{REPLACEMENT CHARACTER}" if _is_harmful(letter) else letter for letter in words)
+    return "".join("\N{REPLACEMENT CHARACTER}" if is_harmful(letter) else letter for letter in words)
 
 
-def _is_harmful(letter: str) -> bool:
+def is_harmful(letter: str) -> bool:
+    """Whether `letter` could steer a terminal or turn the line round."""
     return unicodedata.category(letter) in HARMFUL or letter in BIDIRECTIONAL
 
 
