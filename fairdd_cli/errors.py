@@ -4,7 +4,12 @@ An error's text is one or two lines: what is wrong, in which file, what was expe
 """
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
+
+# What could steer a terminal or end a line: control characters, lone surrogates, line and paragraph separators.
+HARMFUL = frozenset({"Cc", "Cs", "Zl", "Zp"})
+BIDIRECTIONAL = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 class FairddError(Exception):
@@ -37,3 +42,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'? " if near else ""
     return UsageError(f"unknown {kind} '{name}': {hint}(known: {', '.join(names)})")
+
+
+def is_harmful(letter: str) -> bool:
+    """Whether `letter`, shown, could steer a terminal or turn the line round."""
+    return unicodedata.category(letter) in HARMFUL or letter in BIDIRECTIONAL

@@ -182,7 +182,7 @@ def test_what_cannot_be_exported_is_said_in_a_line(fairdd: Fairdd, toy: BiasedDa
         (("toy.h5", "--export", "out.npz"), "'toy.h5' is not one"),
         (("e.json", "--export", "out"), "'e.json' is not one"),
         (("e.json", "--embedding", "out.png"), "'e.json' is not one"),
-        (("s.h5", "--embedding", "out.gif"), "pictures are written as .png, .svg, .pdf"),
+        (("s.h5", "--embedding", "out.gif"), "figures are written as .png, .svg, .pdf"),
         (("s.h5", "--embedding", "out.png"), "needs its data set"),
         (("s.h5", "--embedding", "out.png", "--data", "toy.h5"), "was distilled from"),
         (("s.h5", "--embedding", "out.png", "--class", "class 9"), "did you mean 'class"),

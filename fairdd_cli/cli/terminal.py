@@ -9,8 +9,7 @@ from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from fairdd_cli.errors import WorkError
-from fairdd_cli.reporting.outside_text import is_harmful
+from fairdd_cli.errors import WorkError, is_harmful
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

@@ -1,12 +1,10 @@
 """Text that comes from files and names: shown as text, whatever it holds, and never without end."""
 
 import hashlib
-import unicodedata
+
+from fairdd_cli.errors import is_harmful
 
 LONGEST = 120  # letters of a name or value in a report
-# What could steer a terminal or end a line: control characters, lone surrogates, line and paragraph separators.
-HARMFUL = frozenset({"Cc", "Cs", "Zl", "Zp"})
-BIDIRECTIONAL = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def printable(text: object) -> str:
@@ -15,11 +13,6 @@ def printable(text: object) -> str:
     if words.isprintable():
         return words
     return "".join("\N{REPLACEMENT CHARACTER}" if is_harmful(letter) else letter for letter in words)
-
-
-def is_harmful(letter: str) -> bool:
-    """Whether `letter` could steer a terminal or turn the line round."""
-    return unicodedata.category(letter) in HARMFUL or letter in BIDIRECTIONAL
 
 
 def bounded(text: object, letters: int = LONGEST) -> str:
