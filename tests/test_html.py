@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from chromium import Browser, program
+from browser import opened
 from evaluations import pair, synthetic, write
 
 from fairdd_cli.reporting import (
@@ -22,7 +22,6 @@ from fairdd_cli.runtime import Streams
 
 HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>&amp;"
 VOID = {"meta", "link", "br", "img", "hr", "input"}
-browser = pytest.mark.skipif(program() is None, reason="no Chromium is installed")
 
 
 class Outline(HTMLParser):
@@ -129,55 +128,51 @@ def many(tmp_path: Path) -> Path:
     return written(tmp_path, *found, *pair(tmp_path, ipc=20))
 
 
-COLUMN = (
-    "[...document.querySelectorAll('tbody tr')].map(row => row.cells[{}].dataset.value ?? row.cells[{}].textContent)"
-)
+COLUMN = "rows => rows.map(row => row.cells[{0}].dataset.value ?? row.cells[{0}].textContent)"
 
 
 @pytest.mark.browser
-@browser
-def test_headings_sort_by_mouse_and_by_keyboard(many: Path, tmp_path: Path) -> None:
-    with Browser(tmp_path) as chromium:
-        chromium.open(many)
-        heads = chromium.run("[...document.querySelectorAll('thead th')].map(head => head.textContent)")
-        place = heads.index("IPC")
-        column = COLUMN.format(place, place)
-        chromium.run(f"document.querySelectorAll('thead button')[{place}].click()")
-        assert chromium.run(column) == ["10", "20", "20", "50", "100"]
-        chromium.run(f"document.querySelectorAll('thead button')[{place}].focus()")
-        chromium.press("Enter")
-        assert chromium.run(column) == ["100", "50", "20", "20", "10"]
-        assert chromium.run("document.querySelector('[aria-sort]').ariaSort") == "descending"
-        chromium.press("Tab")
-        chromium.press("Enter")
-        found = [float(value) for value in chromium.run(COLUMN.format(place + 1, place + 1))]
-        assert found == sorted(found)
-        chromium.run("document.querySelector('tbody a').click()")
-        assert chromium.run("document.querySelectorAll('details[open]').length") == 1
-        assert chromium.complaints == []
-        assert {url.partition(":")[0] for url in chromium.requests} <= {"file", "data"}
+def test_headings_sort_by_mouse_and_by_keyboard(many: Path) -> None:
+    with opened(many) as found:
+        page = found.page
+        place = page.locator("thead th").all_inner_texts().index("IPC")
+        rows = page.locator("tbody tr")
+        heading = page.locator("thead button").nth(place)
+        heading.click()
+        assert rows.evaluate_all(COLUMN.format(place)) == ["10", "20", "20", "50", "100"]
+        heading.focus()
+        page.keyboard.press("Enter")
+        assert rows.evaluate_all(COLUMN.format(place)) == ["100", "50", "20", "20", "10"]
+        assert page.locator("[aria-sort]").get_attribute("aria-sort") == "descending"
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        values = [float(value) for value in rows.evaluate_all(COLUMN.format(place + 1))]
+        assert values == sorted(values)
+        page.locator("tbody a").first.click()
+        assert page.locator("details[open]").count() == 1
+        assert found.complaints == []
+        assert {url.partition(":")[0] for url in found.requests} <= {"file", "data"}
 
 
 @pytest.mark.browser
-@browser
 @pytest.mark.parametrize(("width", "dark"), [(1200, False), (390, True)])
 def test_the_page_fits_its_window(many: Path, tmp_path: Path, width: int, dark: bool) -> None:
-    with Browser(tmp_path) as chromium:
-        chromium.open(many, width, dark=dark)
-        assert chromium.run("document.documentElement.scrollWidth") <= width
-        colour = chromium.run("getComputedStyle(document.body).backgroundColor")
+    with opened(many, width, dark) as found:
+        page = found.page
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        colour = page.locator("body").evaluate("body => getComputedStyle(body).backgroundColor")
         assert (colour == "rgb(20, 23, 27)") == dark
-        label = chromium.run("getComputedStyle(document.querySelector('tbody td'), '::before').content")
+        label = page.locator("tbody td").first.evaluate("cell => getComputedStyle(cell, '::before').content")
         assert (label != "none") == (width < 600)
         for names in ("p", "a", "td", "small.better", "small:not(.better)", "dt, figcaption", "summary", "svg text"):
-            assert chromium.run(CONTRAST.replace("NAMES", names)) >= 4.5, names
-        chromium.screenshot(tmp_path / "page.png")
-        assert chromium.complaints == []
+            assert page.locator(names).evaluate_all(CONTRAST) >= 4.5, names
+        page.screenshot(path=tmp_path / "page.png", full_page=True)
+        assert found.complaints == []
 
 
-# The smallest contrast of the text of such elements with what is behind it, as WCAG 2 defines it.
+# The smallest contrast of the text of some elements with what is behind it, as WCAG 2 defines it.
 CONTRAST = """
-(() => {
+(elements) => {
   const light = (colour) => {
     const parts = colour.match(/[0-9.]+/g).slice(0, 3).map((part) => part / 255);
     const [r, g, b] = parts.map((part) => (part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
@@ -191,22 +186,18 @@ CONTRAST = """
   };
   const shown = (node) => getComputedStyle(node)[node.closest("svg") ? "fill" : "color"];
   const labels = (node) => !node.closest("svg") || /currentcolor/i.test(node.outerHTML); // not the figures in a map
-  const nodes = [...document.querySelectorAll("NAMES")].filter(labels);
-  return Math.min(...nodes.map((node) => {
+  return Math.min(...elements.filter(labels).map((node) => {
     const [one, other] = [light(shown(node)), light(behind(node))];
     return (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
   }));
-})()
+}
 """
 
 
 @pytest.mark.browser
-@browser
-def test_the_page_reads_without_scripts(many: Path, tmp_path: Path) -> None:
-    with Browser(tmp_path) as chromium:
-        chromium.open(many, scripts=False)
-        document = chromium.ask("DOM.getDocument", depth=-1)["root"]
-        text = chromium.ask("DOM.getOuterHTML", nodeId=document["nodeId"])["outerHTML"]
+def test_the_page_reads_without_scripts(many: Path) -> None:
+    with opened(many, scripts=False) as found:
+        text = found.page.content()
         assert "<button" not in text
         assert "vs vanilla" in text
-        assert chromium.complaints == []
+        assert found.complaints == []
