@@ -1,5 +1,6 @@
 """From a source to a file: samples are sorted by cell first, then decoded and written in that order, block by block."""
 
+from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -16,11 +17,21 @@ from fairdd_cli.artifacts import (
     write_dataset,
 )
 from fairdd_cli.datasets import DATASETS
-from fairdd_cli.datasets._cells import BALANCING, balanced_test_split, sample_cells
 from fairdd_cli.datasets._source import Request, Samples, Source
+from fairdd_cli.datasets._splits import (
+    BALANCING,
+    SAME_UNIT,
+    Cells,
+    balanced_split,
+    hold_out,
+    per_cell_of,
+    sample_cells,
+)
+from fairdd_cli.datasets._values import control_character
 from fairdd_cli.errors import UsageError
 from fairdd_cli.runtime import Progress, Streams
 
+GIVEN = "val"  # --holdout val: the validation images that the source sets apart
 OVERHEAD = 2**20  # bytes of a file besides its arrays, generously
 LEAST_DEVIATION = 1 / 255  # of a channel that is the same everywhere; it is divided by
 
@@ -36,6 +47,16 @@ class UnreadableImagesError(UsageError):
             "Repair or remove them, or leave them out with --skip-unreadable."
         )
         self.names = frozenset(unreadable)
+
+
+def dataset_name(name: str, request: Request) -> str:
+    """What the data set is called: as --name says, else as the source `name` says of one's own data, else `name`."""
+    if request.name is not None:
+        if not request.name.strip() or (harmful := control_character(request.name)):
+            raise UsageError(f"--name should be text, found {harmful if request.name.strip() else 'nothing'}")
+        return request.name
+    own = getattr(DATASETS.load(name), "default_name", None)
+    return (own(request) if own else "") or name
 
 
 def make(
@@ -58,10 +79,11 @@ def make(
         source = module.source(request)
         try:
             return build(name, source, path, request=request, limit=limit, progress=progress, force=force)
-        except UnreadableImagesError as found:
+        except UnreadableImagesError as error:
             if not request.skip_unreadable:
                 raise
-            request = replace(request, left_out=request.left_out | found.names)
+            # What was noticed was said the first time.
+            request = replace(request, left_out=request.left_out | error.names, say=lambda remark: None)
 
 
 def build(
@@ -69,25 +91,17 @@ def build(
 ) -> BiasedDataset:
     """Writes `source` to `path` and returns the data set's description (without images).
 
-    `limit` keeps that many training images, each cell in its proportion, so that the bias ratio stays. Raises
-    WorkError, before any image is decoded, where the disk has too little room, and UnreadableImagesError, after
-    all were tried, where some could not be decoded.
+    A validation split is held out of the training images before `limit` keeps that many of them, each cell in its
+    proportion, so that the bias ratio stays. Raises WorkError, before any image is decoded, where the disk has too
+    little room, and UnreadableImagesError, after all were tried, where some could not be decoded.
     """
-    groups = len(source.protected_names)
-    streams = Streams(request.seed)
-    orders = {"train": _by_cell(source.train, groups), "test": _by_cell(source.test, groups)}
-    if limit is not None:
-        orders["train"] = _proportional_subset(orders["train"], source.train, groups, limit, streams)
-    left_out = dict(source.left_out)
-    if request.test_per_cell is not None:
-        kept = _balanced_subset(orders["test"], source, request.test_per_cell, streams)
-        left_out[BALANCING] = left_out.get(BALANCING, 0) + len(orders["test"]) - len(kept)
-        orders["test"] = kept
-    splits = {split: _sorted_split(split, order, source) for split, order in orders.items()}
-    total = sum(map(len, orders.values()))
+    streams, left_out = Streams(request.seed), Counter(source.left_out)
+    chosen = _choose(source, request, limit, streams, left_out)
+    splits = {split: _sorted_split(split, samples, order, source) for split, (samples, order) in chosen.items()}
+    total = sum(map(len, splits.values()))
     check_space(path, total * int(np.prod(source.shape) + 16) + OVERHEAD)
     dataset = BiasedDataset(
-        name=name,
+        name=dataset_name(name, request),
         class_names=tuple(source.class_names),
         protected_names=tuple(source.protected_names),
         mean=tuple(map(float, source.mean or ())),
@@ -95,6 +109,7 @@ def build(
         bias_ratio=majority_share(splits["train"].count),
         train=splits["train"],
         test=splits["test"],
+        val=splits.get("val"),
         mirror_keeps_class=source.mirror_keeps_class,
         image_kind=source.image_kind,
         options={
@@ -102,26 +117,70 @@ def build(
             "limit": limit,
             "test_per_cell": request.test_per_cell,
             "left_out": {reason: count for reason, count in left_out.items() if count},
+            **({"holdout": request.holdout} if request.holdout else {}),
             **source.options,
         },
         seed=request.seed,
     )
-    levels = ChannelHistogram(source.shape[0])
+    histogram = ChannelHistogram(source.shape[0])
 
     def finalize(dataset: BiasedDataset) -> BiasedDataset:
         if source.unreadable:
             raise UnreadableImagesError(dict(source.unreadable), total)
-        return dataset if dataset.mean else replace(dataset, mean=levels.mean(), std=levels.std())
+        return dataset if dataset.mean else replace(dataset, mean=histogram.mean(), std=histogram.std())
 
     progress.start(f"writing {path}", total)
     with ExitStack() as stack:
-        blocks = {}
-        for split, order in orders.items():
-            measured = levels if split == "train" and not dataset.mean else None
-            parts = _reported(getattr(source, split).pixels.blocks(order), progress, measured)
-            blocks[split] = ArrayChunks((len(order), *source.shape), "uint8", stack.enter_context(closing(parts)))
-        digest = write_dataset(path, dataset, blocks, force, finalize)
+        chunks = {}
+        for split, (samples, order) in chosen.items():
+            measured = histogram if split == "train" and not dataset.mean else None
+            parts = _reported(samples.pixels.blocks(order), progress, measured)
+            chunks[split] = ArrayChunks((len(order), *source.shape), "uint8", stack.enter_context(closing(parts)))
+        digest = write_dataset(path, dataset, chunks, force, finalize)
     return replace(finalize(dataset), path=path, digest=digest)
+
+
+def _choose(
+    source: Source, request: Request, limit: int | None, streams: Streams, left_out: Counter[str]
+) -> dict[str, tuple[Samples, np.ndarray]]:
+    """The samples of each split and the order, by cell, in which those that are taken are written.
+
+    The reasons for others to be left out, and their numbers, go to `left_out`.
+    """
+    train, test = _by_cell(source.train, source), _by_cell(source.test, source)
+    chosen = {"train": (source.train, train)}
+    if request.holdout == GIVEN:
+        if source.val is None:
+            raise UsageError(f"--holdout {GIVEN}: the source sets no validation images apart; give a share or a number")
+        val = _by_cell(source.val, source)
+        kept = val[balanced_split(_cells(source.val, source, val), None, streams.numpy("holdout"), "validation")]
+        left_out["of the validation split, for cells of one size"] += len(val) - len(kept)
+        chosen["val"] = (source.val, kept)
+    else:
+        left_out["validation"] += len(source.val.labels) if source.val else 0
+    if request.holdout not in (None, GIVEN):
+        cells = _cells(source.train, source, train)
+        per_cell = per_cell_of(request.holdout, int(cells.sizes.min()), "--holdout")
+        if per_cell >= cells.sizes.min() > 0:
+            raise UsageError(
+                f"--holdout {request.holdout} leaves nothing to train on in the cell "
+                f"{cells.name(int(cells.sizes.argmin()))}, which has {cells.sizes.min():,} training images"
+            )
+        units = None if source.train.units is None else source.train.units[train]
+        val, rest = hold_out(cells, units, per_cell, streams.numpy("holdout"), "training")
+        left_out[SAME_UNIT.format(source.train.unit)] += len(train) - len(val) - len(rest)
+        chosen |= {"train": (source.train, train[rest]), "val": (source.train, train[val])}
+    if limit is not None:
+        train = chosen["train"][1]
+        kept = _proportional_subset(_cells(source.train, source, train), limit, streams.numpy("limit"))
+        chosen["train"] = (source.train, train[kept])
+    if request.test_per_cell is not None:
+        kept = test[
+            balanced_split(_cells(source.test, source, test), request.test_per_cell, streams.numpy("test per cell"))
+        ]
+        left_out[BALANCING] += len(test) - len(kept)
+        test = kept
+    return {**chosen, "test": (source.test, test)}
 
 
 class ChannelHistogram:
@@ -149,49 +208,42 @@ class ChannelHistogram:
         return tuple(max(float(np.sqrt(variance)), LEAST_DEVIATION) for variance in spread)
 
 
-def _by_cell(samples: Samples, groups: int) -> np.ndarray:
-    return np.argsort(samples.labels * groups + samples.protected, kind="stable")
+def _cells(samples: Samples, source: Source, order: np.ndarray) -> Cells:
+    return Cells(samples.labels[order], samples.protected[order], source.class_names, source.protected_names)
 
 
-def _proportional_subset(order: np.ndarray, samples: Samples, groups: int, limit: int, streams: Streams) -> np.ndarray:
-    """`limit` entries of `order`, drawn from each cell in proportion to its size (largest remainders round up)."""
-    if not 1 <= limit <= len(order):
-        raise UsageError(f"--limit {limit} is out of range: the training split has {len(order):,} images")
-    cells = (samples.labels * groups + samples.protected)[order]
-    share = np.bincount(cells) * limit / len(order)
+def _by_cell(samples: Samples, source: Source) -> np.ndarray:
+    everything = np.arange(len(samples.labels))
+    return np.argsort(_cells(samples, source, everything).numbers, kind="stable")
+
+
+def _proportional_subset(cells: Cells, limit: int, generator: np.random.Generator) -> np.ndarray:
+    """`limit` positions, drawn from each cell in proportion to its size (largest remainders round up)."""
+    total = len(cells.labels)
+    if not 1 <= limit <= total:
+        raise UsageError(f"--limit {limit} is out of range: the training split has {total:,} images")
+    share = cells.sizes * limit / total
     kept = np.floor(share).astype(np.int64)
     kept[np.argsort(kept - share, kind="stable")[: limit - kept.sum()]] += 1
-    subset: np.ndarray = order[sample_cells(cells, kept, streams.numpy("limit"))]
-    return subset
+    return sample_cells(cells.numbers, kept, generator)
 
 
-def _balanced_subset(order: np.ndarray, source: Source, per_cell: int, streams: Streams) -> np.ndarray:
-    """`per_cell` entries of each cell of the test split's `order`."""
-    labels, protected = source.test.labels[order], source.test.protected[order]
-    chosen = balanced_test_split(
-        labels, protected, source.class_names, source.protected_names, per_cell, streams.numpy("test per cell")
-    )
-    subset: np.ndarray = order[chosen]
-    return subset
-
-
-def _sorted_split(split: str, order: np.ndarray, source: Source) -> Split:
-    """The `split` in the given order, without images; UsageError where a class has none."""
-    samples: Samples = getattr(source, split)
+def _sorted_split(name: str, samples: Samples, order: np.ndarray, source: Source) -> Split:
+    """The split called `name` in the given order, without images; UsageError where a class has none."""
     nowhere = MemoryImages(np.empty((0, *source.shape), np.uint8))
     classes, groups = len(source.class_names), len(source.protected_names)
     result = Split.sorted_by_cell(nowhere, samples.labels[order], samples.protected[order], classes, groups)
     empty = np.flatnonzero(result.count.sum(axis=1) == 0)
     if len(empty):
-        raise UsageError(f"class '{source.class_names[empty[0]]}' has no image in the {split} split")
+        raise UsageError(f"class '{source.class_names[empty[0]]}' has no image in the {name} split")
     return result
 
 
 def _reported(
-    parts: Iterator[np.ndarray], progress: Progress, levels: ChannelHistogram | None
+    parts: Iterator[np.ndarray], progress: Progress, histogram: ChannelHistogram | None
 ) -> Generator[np.ndarray, None, None]:
     for part in parts:
-        if levels:
-            levels.add(part)
+        if histogram:
+            histogram.add(part)
         yield part
         progress.advance(len(part))

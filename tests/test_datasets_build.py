@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from image_trees import flat, levels, made, table
 
 from fairdd_cli.artifacts import FileImages, read_dataset
-from fairdd_cli.datasets._cells import balanced_test_split, sample_cells
 from fairdd_cli.datasets._parallel import AHEAD, ordered_fill
 from fairdd_cli.datasets._source import Request
+from fairdd_cli.datasets._splits import Cells, balanced_split, sample_cells
 from fairdd_cli.errors import UsageError, WorkError
 from fairdd_cli.make_dataset import ChannelHistogram, make
 from fairdd_cli.runtime import ImageStore, NullProgress, open_runtime
@@ -31,7 +31,7 @@ def photographs(root: Path, per_cell: int) -> Request:
     for number, row in enumerate(rows):
         flat(root / "photos" / row[0], number % 256, (9, 9))
     csv = table(root / "labels.csv", [["file", "kind", "group"], *rows])
-    return Request(root=root / "photos", csv=csv, target="kind", protected=("group",), size=8, workers=1)
+    return Request(root=root / "photos", csv=(csv,), target="kind", protected=("group",), size=8, workers=1)
 
 
 # --- Cells ----------------------------------------------------------------------------------------------------------
@@ -49,7 +49,7 @@ def test_sample_cells_takes_as_many_of_each_cell_as_asked(cells: list[int], seed
 @given(st.integers(1, 8), st.integers(1, 8), st.integers(0, 9))
 def test_equal_cells_are_as_large_as_the_smallest(first: int, second: int, seed: int) -> None:
     labels, protected = np.repeat([0, 0, 1, 1], [first, second, 9, 9]), np.repeat([0, 1, 0, 1], [first, second, 9, 9])
-    chosen = balanced_test_split(labels, protected, "ab", "xy", None, np.random.default_rng(seed))
+    chosen = balanced_split(Cells(labels, protected, "ab", "xy"), None, np.random.default_rng(seed))
     assert (np.bincount(labels[chosen] * 2 + protected[chosen]) == min(first, second)).all()
 
 
@@ -163,7 +163,7 @@ def test_stopping_half_way_ends_the_processes() -> None:
 
 def test_too_little_disk_is_said_before_anything_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=10**7))
-    with pytest.raises(WorkError, match=r"it needs 0\.03 GB, and 0\.01 GB are free in "):
+    with pytest.raises(WorkError, match=r"it needs 28\.84 MB, and 10\.00 MB are free in "):
         made("c-fmnist-fg", tmp_path / "data.h5", EMBEDDED)
     assert not list(tmp_path.iterdir())
 

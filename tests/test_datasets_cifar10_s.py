@@ -10,7 +10,7 @@ from image_trees import made
 from PIL import Image
 
 from fairdd_cli.datasets import cifar10_s
-from fairdd_cli.datasets._bias import assign_biased_groups
+from fairdd_cli.datasets._groups import assign_biased_groups
 from fairdd_cli.datasets._source import Request
 from fairdd_cli.errors import UsageError
 

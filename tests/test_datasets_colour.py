@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from image_trees import made
 
-from fairdd_cli.datasets._bias import assign_biased_groups
 from fairdd_cli.datasets._colour import COLOURS, PALETTES, colourise
+from fairdd_cli.datasets._groups import assign_biased_groups
 from fairdd_cli.datasets._idx import FILES
 from fairdd_cli.datasets._source import Request
 from fairdd_cli.errors import UsageError

@@ -1,13 +1,14 @@
 """fairdd inspect: what a file is, where it comes from, and what is in it."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fairdd_cli.cli.options import Device, Force, Quiet, Verbose
+from fairdd_cli.cli.tables import cell_tables, tables
 from fairdd_cli.cli.terminal import Terminal, out, product, width
 from fairdd_cli.errors import UsageError
 
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from fairdd_cli.artifacts import Artifact, BiasedDataset, Evaluation, SyntheticSet
-
-WIDE, NAMES = 50, 24  # characters for the heads of the groups, and for the names of classes or networks
-GAP = 1  # characters between columns
 
 
 def inspect(
@@ -112,7 +110,7 @@ def _show(artifact: "Artifact", terminal: Terminal) -> None:
 
     product(_facts(artifact))
     if isinstance(artifact, BiasedDataset):
-        for part in _cell_tables(artifact):
+        for part in cell_tables(artifact, width()):
             product(part)
         for warning in warnings(artifact):
             terminal.say(f"warning: {warning}")
@@ -249,58 +247,6 @@ def _numbers(values: tuple[float, ...]) -> str:
     return " ".join(f"{value:.4g}" for value in values)
 
 
-def _cell_tables(dataset: "BiasedDataset") -> "Iterator[Table | Text]":
-    """Training images of each cell, with the bias ratio of each class: as many tables as the groups need room."""
-    from rich.text import Text
-
-    from fairdd_cli.reporting.cells import class_bias
-
-    # Many groups get numbers for heads and a legend, so that the counts fit a terminal.
-    numbered = sum(len(name) + GAP for name in dataset.protected_names) > WIDE
-    heads = [str(group) if numbered else name for group, name in enumerate(dataset.protected_names)]
-    legend = ", ".join(f"{head} {name}" for head, name in zip(heads, dataset.protected_names, strict=True))
-    columns = [(head, [f"{count:,}" for count in dataset.train.count[:, group]]) for group, head in enumerate(heads)]
-    columns.append(("bias", [f"{share:.3f}" for share in class_bias(dataset.train.count)]))
-    yield Text("\nTraining images of each class and group", style="italic")
-    yield from _tables("class", dataset.class_names, columns)
-    if numbered:
-        yield Text(f"groups: {legend}", style="dim")
-
-
-Column = tuple[str, list[str]]  # head and entries
-
-
-def _tables(head: str, names: Sequence[str], columns: Sequence[Column]) -> "Iterator[Table]":
-    """Tables of the `columns`, each as wide as fits, that all begin with the `names` of the lines under `head`."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    longest = min(NAMES, max(map(len, (head, *names))))
-    for part in _fitting(columns, width() - longest - 2 * GAP):
-        table = Table(box=box.SIMPLE_HEAD, padding=0)
-        table.add_column(head, max_width=longest, overflow="fold")
-        for label, _ in part:
-            table.add_column(Text(label), justify="right", no_wrap=True)
-        for name, *entries in zip(names, *(entries for _, entries in part), strict=True):
-            table.add_row(Text(name), *entries)
-        yield table
-
-
-def _fitting(columns: Sequence[Column], room: int) -> list[list[Column]]:
-    """The columns, in order, in parts of at most `room` characters or of a single column."""
-    parts: list[list[Column]] = [[]]
-    left = room
-    for head, entries in columns:
-        needed = max(map(len, (head, *entries))) + GAP
-        if needed > left and parts[-1]:
-            parts.append([])
-            left = room
-        parts[-1].append((head, entries))
-        left -= needed
-    return parts
-
-
 def _metric_tables(evaluation: "Evaluation") -> "Iterator[Table | Text]":
     """Mean and deviation of every metric of each network: as many tables as the metrics need room."""
     from rich.text import Text
@@ -317,7 +263,7 @@ def _metric_tables(evaluation: "Evaluation") -> "Iterator[Table | Text]":
 
     columns = [(metric_title(metric), shown(metric)) for metric in next(iter(networks.values()))]
     yield Text(f"\n{caption(seeds)}", style="italic")
-    yield from _tables("network", list(networks), columns)
+    yield from tables("network", list(networks), columns, width())
 
 
 def _save_grid(artifact: "BiasedDataset | SyntheticSet", path: str, force: bool) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from fairdd_cli.cli.options import Force, Quiet, Recipe, Seed, Verbose, listing
+from fairdd_cli.cli.tables import cell_tables
 from fairdd_cli.cli.terminal import Terminal, out
 from fairdd_cli.datasets import DATASETS
 
@@ -40,32 +41,91 @@ def make_dataset(
         ),
     ] = None,
     csv: Annotated[
-        Path | None,
-        typer.Option("--csv", metavar="FILE", help="Table with a row for each image (folder). (default: none)"),
+        list[Path] | None,
+        typer.Option(
+            "--csv",
+            metavar="FILE",
+            help="Table with a row for each image: CSV of any kind, or Parquet; repeatable (folder). "
+            "(default: the folders' names tell all)",
+        ),
+    ] = None,
+    path: Annotated[
+        str | None,
+        typer.Option(
+            "--path",
+            metavar="COLUMN",
+            help="Column with the images' paths or names (folder). (default: the one that leads to files)",
+        ),
     ] = None,
     target: Annotated[
         str | None,
         typer.Option(
             "--target",
-            metavar="COLUMN",
-            help="Column (folder) or attribute (celeba) to predict. (default: celeba: Attractive)",
+            "--target-from",
+            metavar="COLUMN[…]",
+            help="Attribute (celeba) to predict, or column (folder), with conditions: sex=female,male  age<20,<40  "
+            "race=White,other:*  sex!=unknown  findings~Effusion  path:1 (first folder). "
+            "(default: celeba: Attractive)",
         ),
     ] = None,
     protected: Annotated[
         list[str] | None,
         typer.Option(
             "--protected",
-            metavar="COLUMN",
-            help="Column or attribute not to be unfair to; repeat it to combine several into one by their product. "
-            "(default: celeba: Male; utkface: race)",
+            "--protected-from",
+            metavar="COLUMN[…]",
+            help="Attribute or column not to be unfair to, with conditions as for --target; repeat it for "
+            "intersectional groups. (default: celeba: Male; utkface: race)",
         ),
     ] = None,
     split: Annotated[
         str | None,
         typer.Option(
             "--split",
+            metavar="COLUMN|SHARE",
+            help="Column that says train, val, test or 0, 1, 2; or share of the smallest cell to draw for testing "
+            "(folder). (default: 0.2)",
+        ),
+    ] = None,
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            "--group-by",
             metavar="COLUMN",
-            help="Column that says train, test or val, which is left out (folder). (default: draw a test split)",
+            help="Patient, lesion or the like, of which no two splits share one (folder). (default: none)",
+        ),
+    ] = None,
+    join: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--join",
+            metavar="FILE:KEY[=COLUMN]",
+            help="Second table, joined by its column KEY and COLUMN of the first (folder). (default: none)",
+        ),
+    ] = None,
+    holdout: Annotated[
+        str | None,
+        typer.Option(
+            "--holdout",
+            metavar="SHARE|N|val",
+            help="Hold out validation images: a share of the smallest training cell or N of each cell; val: those that "
+            "--split marks. (default: none)",
+        ),
+    ] = None,
+    test_groups: Annotated[
+        str,
+        typer.Option(
+            "--test-groups",
+            metavar="paper|all",
+            help="Test split of colour-biased sets: the paper's, or every test image in every group.",
+        ),
+    ] = "paper",
+    data_name: Annotated[
+        str | None,
+        typer.Option(
+            "--name",
+            metavar="NAME",
+            help="What the data set is called. (default: NAME; folder: the table's or folder's)",
         ),
     ] = None,
     size: Annotated[
@@ -108,39 +168,52 @@ def make_dataset(
     """
     name = DATASETS.canonical(name)
 
+    from dataclasses import replace
+
     from fairdd_cli.artifacts import check_target, lock_output
     from fairdd_cli.datasets._source import Request
-    from fairdd_cli.make_dataset import make
+    from fairdd_cli.make_dataset import dataset_name, make
     from fairdd_cli.reporting.cells import warnings
 
-    path = f"{name}.h5" if output is None else output
-    check_target(path, force)
     request = Request(
         seed=seed,
         root=root,
         download=download,
         embedded=embedded,
         bias_ratio=bias_ratio,
-        csv=csv,
+        csv=tuple(csv or ()),
+        path=path,
         target=target,
         protected=tuple(protected or ()),
         split=split,
+        group_by=group_by,
+        join=tuple(join or ()),
+        holdout=holdout,
+        test_groups=test_groups,
+        name=data_name,
         size=size,
         no_crop=no_crop,
         test_per_cell=test_per_cell,
         workers=workers,
         skip_unreadable=skip_unreadable,
     )
-    with lock_output(path), Terminal(quiet, verbose, unit="images") as terminal:
-        dataset = make(name, request, path, limit=limit, progress=terminal, force=force)
+    title = dataset_name(name, request)
+    target_path = f"{title.replace('/', '-')}.h5" if output is None else output
+    check_target(target_path, force)
+    with lock_output(target_path), Terminal(quiet, verbose, unit="images") as terminal:
+        request = replace(request, say=lambda remark: terminal.say(f"note: {remark}"))
+        dataset = make(name, request, target_path, limit=limit, progress=terminal, force=force)
         terminal.stop()
+        held_out = f"{len(dataset.val):,} validation, " if dataset.val else ""
         terminal.say(
-            f"{name}: {len(dataset.train):,} training and {len(dataset.test):,} test images, "
+            f"{title}: {len(dataset.train):,} training, {held_out}{len(dataset.test):,} test images, "
             f"{dataset.classes} classes x {dataset.groups} groups, bias ratio {dataset.bias_ratio:.3g}"
         )
         for reason, count in dataset.options["left_out"].items():
             terminal.say(f"left out: {count:,} images ({reason})")
         for warning in warnings(dataset):
             terminal.say(f"warning: {warning}")
-    if path != "-":
-        out(path)
+        for part in cell_tables(dataset, terminal.width):
+            terminal.show(part)
+    if target_path != "-":
+        out(target_path)

@@ -73,6 +73,16 @@ class Terminal:
         if not self.quiet and (self.verbose or not detail):
             console().print(literal(message), soft_wrap=True)
 
+    def show(self, thing: "RenderableType") -> None:
+        """Shows a table."""
+        if not self.quiet:
+            console().print(thing)
+
+    @property
+    def width(self) -> int:
+        """The columns that standard error has."""
+        return console().width
+
     def wrote(self, path: str) -> None:
         """Says where a picture or a page lies, unless it went to standard output."""
         if path != "-":

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fairdd_cli.datasets._bias import assign_biased_groups
+from fairdd_cli.datasets._groups import assign_biased_groups
 from fairdd_cli.datasets._idx import MNIST, GreyFamily, load_grey
-from fairdd_cli.datasets._source import Request, Samples, Source
+from fairdd_cli.datasets._source import ALL_GROUPS, Request, Samples, Source
 from fairdd_cli.runtime import Streams
 
-OPTIONS = frozenset({"root", "download", "embedded", "bias_ratio", "test_per_cell"})
+OPTIONS = frozenset({"root", "download", "embedded", "bias_ratio", "test_groups", "test_per_cell"})
 BIAS_RATIO = 0.9
 COLOURS = {
     "red": (255, 0, 0),
@@ -87,9 +87,9 @@ def colourise(grey: np.ndarray, colour: np.ndarray, palette: np.ndarray) -> np.n
 
 @dataclass(frozen=True)
 class ColouredPixels:
-    """Grey images that are coloured as they are asked for."""
+    """Grey images that are coloured as they are asked for; sample i shows image i modulo their number."""
 
-    grey: np.ndarray  # uint8 [N, 28, 28]
+    grey: np.ndarray  # uint8 [M, 28, 28]
     colour: np.ndarray  # int64 [N]
     palette: np.ndarray  # uint8 [256, colours, 3]
 
@@ -97,29 +97,40 @@ class ColouredPixels:
         """The images at `indices` as uint8 blocks [n, 3, 32, 32]."""
         for start in range(0, len(indices), BLOCK):
             block = indices[start : start + BLOCK]
-            yield colourise(self.grey[block], self.colour[block], self.palette)
+            yield colourise(self.grey[block % len(self.grey)], self.colour[block], self.palette)
 
 
 def coloured_source(request: Request, family: GreyFamily, palette: str, class_names: tuple[str, ...]) -> Source:
-    """The source of a colour-biased set: training biased by the ratio asked for, test with equal cells."""
+    """The source of a colour-biased set: training biased by the ratio asked for, test with equal cells.
+
+    With the test groups "all", every test image is there in every colour.
+    """
     bias_ratio = BIAS_RATIO if request.bias_ratio is None else request.bias_ratio
     grey = load_grey(family, request.root, request.download, request.embedded)
-    streams, splits = Streams(request.seed), {}
-    for split, ratio in (("train", bias_ratio), ("test", 1 / len(COLOURS))):
-        labels = grey[split].labels
-        protected = assign_biased_groups(
-            labels, range(len(COLOURS)), len(COLOURS), ratio, streams.numpy(f"bias/{split}")
-        )
-        splits[split] = Samples(labels, protected, ColouredPixels(grey[split].images, protected, PALETTES[palette]))
+    streams, groups = Streams(request.seed), len(COLOURS)
+
+    def split(name: str, ratio: float, every_group: bool) -> Samples:
+        labels = grey[name].labels
+        if every_group:
+            protected = np.repeat(np.arange(groups), len(labels))
+            labels = np.tile(labels, groups)
+        else:
+            protected = assign_biased_groups(labels, range(groups), groups, ratio, streams.numpy(f"bias/{name}"))
+        return Samples(labels, protected, ColouredPixels(grey[name].images, protected, PALETTES[palette]))
+
     return Source(
         class_names=class_names,
         protected_names=tuple(COLOURS),
         shape=(3, SIDE, SIDE),
         mean=(0.5,) * 3,
         std=(0.5,) * 3,
-        train=splits["train"],
-        test=splits["test"],
+        train=split("train", bias_ratio, every_group=False),
+        test=split("test", 1 / groups, every_group=request.test_groups == ALL_GROUPS),
         mirror_keeps_class=family is not MNIST,
         image_kind="grey",
-        options={"bias_ratio": bias_ratio, "embedded": request.embedded},
+        options={
+            "bias_ratio": bias_ratio,
+            "embedded": request.embedded,
+            **({"test_groups": ALL_GROUPS} if request.test_groups == ALL_GROUPS else {}),
+        },
     )

@@ -14,6 +14,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 # Formats that Pillow decodes by itself. Others (EPS among them) would start programs that are not made for
 # files of unknown origin.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+SUFFIXES = frozenset(
+    [".avif", ".bmp", ".gif", ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".j2k", ".png", ".ppm", ".pgm", ".pbm", ".pnm"]
+    + [".tga", ".tif", ".tiff", ".webp"]
+)
 PIXEL_LIMIT = 10**8  # a 100-megapixel photograph passes; what declares more is taken for a decompression bomb
 REDUCING_GAP = 3.0  # a photograph is first reduced, cheaply, to no less than three times the size wanted
 ORIENTATION = 0x0112  # the EXIF tag

@@ -7,16 +7,26 @@ from pathlib import Path
 
 import numpy as np
 
-from fairdd_cli.datasets._cells import BALANCING, balanced_test_split
 from fairdd_cli.datasets._decode import Geometry, decode_all
 from fairdd_cli.datasets._parallel import ordered_fill
 from fairdd_cli.datasets._source import Request, Samples, Source
+from fairdd_cli.datasets._splits import (
+    BALANCING,
+    SAME_UNIT,
+    TEST,
+    TRAIN,
+    VAL,
+    Cells,
+    balanced_split,
+    check_no_leak,
+    hold_out,
+    per_cell_of,
+)
 from fairdd_cli.errors import UsageError
 from fairdd_cli.runtime import Streams
 from fairdd_cli.system import usable_cores
 
 OPTIONS = frozenset({"root", "download", "size", "test_per_cell", "workers", "skip_unreadable"})
-TRAIN, TEST = 0, 1
 SIZE = 64
 SIZES = range(8, 1025)
 TASK_IMAGES, TASK_BYTES = 64, 2**22  # decoded by a process at a time: at most that many, and that many bytes
@@ -47,13 +57,17 @@ class FilePixels:
 
 
 def image_names(folder: Path, *patterns: str) -> list[str]:
-    """The files below `folder` that match one of the `patterns`, relative to it and sorted."""
-    return sorted(str(path.relative_to(folder)) for pattern in patterns for path in folder.glob(pattern))
+    """The files below `folder` that match one of the `patterns`, relative to it and sorted; hidden ones left out."""
+    files = (path for pattern in patterns for path in folder.glob(pattern) if not path.name.startswith("."))
+    return sorted(str(path.relative_to(folder)) for path in files)
 
 
 @dataclass(frozen=True)
 class ImageTable:
-    """Image files and what is known of each. `part` says TRAIN or TEST; where it is None, a test split is drawn."""
+    """Image files and what is known of each. `part` says TRAIN, VAL or TEST; where None, a test split is drawn.
+
+    `units` number what may be shown by several images, each called a `unit`, with their `unit_names`.
+    """
 
     folder: Path
     names: Sequence[str]  # relative to the folder
@@ -62,8 +76,15 @@ class ImageTable:
     class_names: Sequence[str]
     protected_names: Sequence[str]
     part: np.ndarray | None = None
+    units: np.ndarray | None = None  # int64 [N]
+    unit: str = ""
+    unit_names: Sequence[str] = ()
     options: Mapping[str, object] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
+
+    def cells(self, chosen: np.ndarray) -> Cells:
+        """The cells of the `chosen` images."""
+        return Cells(self.labels[chosen], self.protected[chosen], self.class_names, self.protected_names)
 
 
 def file_source(
@@ -72,11 +93,13 @@ def file_source(
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
     test_per_cell: int | None = None,
+    test_share: str | None = None,
 ) -> Source:
     """The source of a `table` of image files, with equal test cells.
 
-    A test split that is drawn has `test_per_cell` images of each cell, or a fifth of the smallest one; the rest
-    is for training. A given one is cut to its smallest cell. Raises UsageError where a cell has no test image.
+    A test split that is drawn has `test_per_cell` images of each cell, or the `test_share` (a fifth) of the smallest
+    one; the rest is for training. A given one is cut to its smallest cell. Raises UsageError where a cell has no test
+    image.
     """
     size = SIZE if request.size is None else request.size
     workers = usable_cores() if request.workers is None else request.workers
@@ -86,55 +109,59 @@ def file_source(
         )
     if workers < 1:
         raise UsageError(f"--workers {workers} is out of range: at least 1 process decodes")
+    if table.part is not None and table.units is not None:
+        check_no_leak(table.units, table.part, table.unit_names, table.unit)
     readable = np.array([name not in request.left_out for name in table.names], bool)
+    generator = Streams(request.seed).numpy("test split")
+    if table.part is None:
+        parts = _drawn_split(
+            table, np.flatnonzero(readable), request.test_per_cell or test_per_cell, test_share, generator
+        )
+    else:
+        parts = {part: np.flatnonzero(readable & (table.part == part)) for part in (TRAIN, VAL, TEST)}
+        if not len(parts[TEST]):
+            raise UsageError("no image belongs to the test split, so that nothing could be evaluated")
+        parts[TEST] = parts[TEST][balanced_split(table.cells(parts[TEST]), None, generator)]
     unreadable: dict[str, str] = {}
-    splits = {}
-    found = _split(table, np.flatnonzero(readable), request, test_per_cell)
-    for split, chosen in found.items():
+
+    def samples(chosen: np.ndarray) -> Samples:
         names = [table.names[index] for index in chosen]
         pixels = FilePixels(table.folder, names, Geometry(size, crop=not request.no_crop), workers, unreadable)
-        splits[split] = Samples(table.labels[chosen], table.protected[chosen], pixels)
+        units = None if table.units is None else table.units[chosen]
+        return Samples(table.labels[chosen], table.protected[chosen], pixels, units, table.unit)
+
+    unused = int(readable.sum()) - sum(map(len, parts.values()))
     return Source(
         class_names=table.class_names,
         protected_names=table.protected_names,
         shape=(3, size, size),
         mean=mean,
         std=std,
-        train=splits["train"],
-        test=splits["test"],
+        train=samples(parts[TRAIN]),
+        test=samples(parts[TEST]),
+        val=samples(parts[VAL]) if len(parts[VAL]) else None,
         options={"size": size, **table.options},
         left_out={
             **table.left_out,
             "unreadable": int(np.sum(~readable)),
-            BALANCING: 0 if table.part is None else int(np.sum(table.part[readable] == TEST)) - len(found["test"]),
+            (BALANCING if table.part is not None else SAME_UNIT.format(table.unit)): unused,
         },
         unreadable=unreadable,
     )
 
 
-def _split(
-    table: ImageTable, readable: np.ndarray, request: Request, test_per_cell: int | None
-) -> dict[str, np.ndarray]:
-    """Indices into the table for each split."""
-    if table.part is None:
-        candidates, per_cell = readable, request.test_per_cell or test_per_cell
-        if per_cell is None:
-            cells = table.labels[readable] * len(table.protected_names) + table.protected[readable]
-            sizes = np.bincount(cells, minlength=len(table.class_names) * len(table.protected_names))
-            per_cell = max(1, int(sizes.min()) // 5)
-    else:
-        candidates, per_cell = readable[table.part[readable] == TEST], None
-        if not len(candidates):
-            raise UsageError("no image belongs to the test split, so that nothing could be evaluated")
-    test = candidates[
-        balanced_test_split(
-            table.labels[candidates],
-            table.protected[candidates],
-            table.class_names,
-            table.protected_names,
-            per_cell,
-            Streams(request.seed).numpy("test split"),
-        )
-    ]
-    train = np.setdiff1d(readable, test) if table.part is None else readable[table.part[readable] == TRAIN]
-    return {"train": train, "test": test}
+def _drawn_split(
+    table: ImageTable,
+    readable: np.ndarray,
+    per_cell: int | None,
+    share: str | None,
+    generator: np.random.Generator,
+) -> dict[int, np.ndarray]:
+    """Indices into the table for each part, of those that are `readable`."""
+    cells = table.cells(readable)
+    if per_cell is None:
+        smallest = int(cells.sizes.min())
+        per_cell = max(1, smallest // 5) if share is None else per_cell_of(share, smallest, "--split")
+    units = None if table.units is None else table.units[readable]
+    test, train = hold_out(cells, units, per_cell, generator)
+    return {TRAIN: readable[train], TEST: readable[test], VAL: readable[:0]}

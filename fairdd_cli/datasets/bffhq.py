@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fairdd_cli.datasets._files import OPTIONS, TEST, TRAIN, ImageTable, file_source, image_names
+from fairdd_cli.datasets._files import OPTIONS, ImageTable, file_source, image_names
 from fairdd_cli.datasets._layout import Layout
 from fairdd_cli.datasets._source import Request, Source
+from fairdd_cli.datasets._splits import TEST, TRAIN
 
 __all__ = ["OPTIONS", "source"]
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from fairdd_cli.datasets._bias import assign_biased_groups
+from fairdd_cli.datasets._groups import assign_biased_groups
 from fairdd_cli.datasets._layout import Layout, fetching
 from fairdd_cli.datasets._source import Request, Samples, Source
 from fairdd_cli.errors import UsageError
 from fairdd_cli.runtime import Streams
 
-OPTIONS = frozenset({"root", "download", "bias_ratio", "test_per_cell"})
+OPTIONS = frozenset({"root", "download", "bias_ratio", "test_groups", "test_per_cell"})
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 GROUPS = ("grey", "colour")
 MEAN = (0.48905, 0.48451, 0.46715)

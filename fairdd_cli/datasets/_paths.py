@@ -1,0 +1,221 @@
+"""From what a table calls an image to its file: in a folder, never outside it, and though the spelling differs."""
+
+import os
+import shlex
+import unicodedata
+from collections import defaultdict
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import Literal, get_args
+
+from fairdd_cli.datasets._decode import SUFFIXES
+from fairdd_cli.datasets._table import Table
+from fairdd_cli.errors import UsageError
+
+PROBED, SHOWN = 20, 8  # rows that are looked at to find the column with the paths, and columns that a message shows
+LONGEST = 4096  # characters of a path; what is longer is text
+Kind = Literal["as it is", "suffix added", "suffix replaced"]
+LITTER = ("__MACOSX",)  # folders that archives bring along
+
+
+class ConfinedFolder:
+    """The files inside a folder: what a table names is never looked for elsewhere, neither by `..` nor by a link."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.real = folder.resolve()
+        self._parent = lru_cache(1024)(self._resolved)
+
+    def find(self, name: str) -> tuple[str, str]:
+        """(path relative to the real folder, "") of the file that `name` leads to, or ("", what is wrong with it)."""
+        if not name or "\0" in name:
+            return "", "the path is empty" if not name else "the path holds a NUL"
+        missing = f"the file '{name[:80]}' does not exist in '{self.folder}'"
+        if len(name) > LONGEST:
+            return "", missing
+        given = Path(name)
+        try:
+            parent = self._parent(given.parent)
+            file = parent / given.name if parent else None
+            if file and file.is_symlink():
+                file = file.resolve()
+                file = file if file.is_relative_to(self.real) else None
+            if file is None:
+                return "", f"the path '{name[:80]}' leads out of '{self.folder}'"
+            return (str(file.relative_to(self.real)), "") if file.is_file() else ("", missing)
+        except (OSError, RuntimeError, ValueError):  # too long for the system, a loop of links, or not to be encoded
+            return "", missing
+
+    def _resolved(self, parent: Path) -> Path | None:
+        real = (self.real / parent).resolve()
+        return real if real.is_relative_to(self.real) else None
+
+    @cached_property
+    def files(self) -> list[str]:
+        """Every file below, relative to the folder and sorted; hidden ones and the litter of archives left out."""
+        return sorted(self._walk())
+
+    @cached_property
+    def index(self) -> "_Index":
+        """The `files` by the end of their paths."""
+        return _Index(self.files)
+
+    def images(self) -> list[str]:
+        """Those of the `files` whose suffix is that of an image; UsageError where there is none."""
+        found = [name for name in self.files if PurePosixPath(name).suffix.lower() in SUFFIXES]
+        if not found:
+            raise UsageError(f"--root '{self.folder}' holds no image; known suffixes are {', '.join(sorted(SUFFIXES))}")
+        return found
+
+    def _walk(self) -> Iterator[str]:
+        for folder, folders, names in os.walk(self.real):
+            folders[:] = [name for name in folders if not name.startswith(".") and name not in LITTER]
+            below = Path(folder).relative_to(self.real).as_posix()
+            prefix = "" if below == "." else f"{below}/"
+            yield from (prefix + name for name in names if not name.startswith("."))
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How the names in a table may be meant: without their first folders, and with or without their suffix."""
+
+    dropped: int
+    kind: Kind
+
+    def tail(self, name: str) -> str:
+        """The end of the path that `name` means, folded; nothing where it has too few folders."""
+        tail = "/".join(folded(name).split("/")[self.dropped :])
+        return _stem(tail) if self.kind == "suffix replaced" else tail
+
+
+def folded(name: str) -> str:
+    """`name` without what differs between systems: direction of slashes, case, Unicode form, a leading "./" or "/"."""
+    text = unicodedata.normalize("NFC", name).casefold().replace("\\", "/")
+    return text.lstrip("/").removeprefix("./")
+
+
+def _stem(name: str) -> str:
+    suffix = PurePosixPath(name).suffix
+    return name.removesuffix(suffix) if suffix else name
+
+
+class _Index:
+    """The files of a folder by the end of their folded path, of images with or without their suffix."""
+
+    def __init__(self, files: Sequence[str]) -> None:
+        self._names = {name: folded(name) for name in files}
+        self._stems = {
+            name: _stem(path) for name, path in self._names.items() if PurePosixPath(path).suffix in SUFFIXES | {""}
+        }
+        self._by_tail: dict[tuple[bool, int], dict[str, list[str]]] = {}
+
+    def matches(self, reading: _Reading, name: str) -> dict[str, list[str]]:
+        """The files that `name` may be under a `reading`, by the folder below which they are."""
+        tail = reading.tail(name)
+        depth, whole = tail.count("/") + 1, reading.kind == "as it is"
+        if (whole, depth) not in self._by_tail:
+            entries = defaultdict(list)
+            for file, path in (self._names if whole else self._stems).items():
+                parts = path.split("/")
+                if len(parts) >= depth:
+                    entries["/".join(parts[-depth:])].append(file)
+            self._by_tail[whole, depth] = dict(entries)
+        bases = defaultdict(list)
+        for file in self._by_tail[whole, depth].get(tail, []) if tail else []:
+            bases["/".join(file.split("/")[:-depth])].append(file)
+        return dict(bases)
+
+
+def find_files(names: Sequence[str], folder: ConfinedFolder) -> tuple[list[tuple[str, str]], str]:
+    """For each of the `names` what `ConfinedFolder.find` gives, and a remark where they are spelled differently.
+
+    Where not all names lead to files as they stand, one way to read them is looked for that makes all of them do:
+    first folders dropped, others put in front, a suffix added, replaced or removed, another case or Unicode form.
+    Raises UsageError where that could mean different files.
+    """
+    direct = [folder.find(name) for name in names]
+    if all(path for path, _ in direct):
+        return direct, ""
+    respelled = _respell(names, folder)
+    if respelled is None or respelled == list(names):
+        return direct, ""
+    example = next(k for k, (name, path) in enumerate(zip(names, respelled, strict=True)) if name != path)
+    remark = f"'{names[example][:80]}' of the table is read as '{respelled[example]}', and the other rows likewise"
+    return [folder.find(path) for path in respelled], remark
+
+
+def _respell(names: Sequence[str], folder: ConfinedFolder) -> list[str] | None:
+    """The files that all of the `names` mean under one reading, or None."""
+    if not names or any(not name or len(name) > LONGEST or ".." in name for name in names):
+        return None
+    depths = {folded(name).count("/") for name in names[:PROBED]}
+    for dropped in range(max(depths) + 1):
+        for kind in get_args(Kind):
+            reading = _Reading(dropped, kind)
+            if all(folder.index.matches(reading, name) for name in names[:PROBED]):
+                matches = [folder.index.matches(reading, name) for name in names]
+                if all(matches):
+                    return _one_each(names, matches, folder)
+    return None
+
+
+def _one_each(
+    names: Sequence[str], matches: Sequence[Mapping[str, Sequence[str]]], folder: ConfinedFolder
+) -> list[str]:
+    """One of each row's `matches`: the only one, or that below the one folder which has a file for every row."""
+    shared = set.intersection(*map(set, matches))
+    base = "" if "" in shared or len(shared) != 1 else next(iter(shared))
+    chosen = [bases.get(base) or [file for files in bases.values() for file in files] for bases in matches]
+    for name, files in zip(names, chosen, strict=True):
+        if len(files) > 1:
+            first, second = sorted(files)[:2]
+            raise UsageError(
+                f"'{name[:80]}' may be '{first}' or '{second}' in '{folder.folder}'; "
+                "give --root the folder that is meant"
+            )
+    return [files[0] for files in chosen]
+
+
+def path_column(table: Table, folder: ConfinedFolder, others: Container[str]) -> str:
+    """The column, none of the `others`, whose first rows lead to files in the folder.
+
+    Raises UsageError where none does, or more than one.
+    """
+    rows = [row for _, row in islice(table.rows(), PROBED)]
+    columns = {name: index for index, name in enumerate(table.header) if name and name not in others}
+    cells = {name: [row[index] for row in rows if len(row) > index] for name, index in columns.items()}
+    names = list(cells)
+    found = [name for name in names if any(folder.find(cell)[0] for cell in cells[name])]
+    found = found or [name for name in names if _can_respell(cells[name], folder)]
+    if len(found) > 1:
+        raise UsageError(
+            f"'{table.path}': the columns {' and '.join(map(repr, found[:3]))} lead to files in '{folder.folder}'; "
+            f"say which with --path, as in --path {shlex.quote(found[0])}"
+        )
+    if not found:
+        shown = ", ".join(f"{name}='{cells[name][0][:40]}'" for name in names[:SHOWN] if cells[name])
+        raise UsageError(
+            f"'{table.path}': no column leads to files in '{folder.folder}'; its first row has {shown or 'nothing'}\n"
+            "One column should hold the images' paths below --root, with or without their suffix."
+        )
+    return found[0]
+
+
+def _can_respell(names: Sequence[str], folder: ConfinedFolder) -> bool:
+    try:
+        return _respell(names, folder) is not None
+    except UsageError:  # they lead to files, to more than one each
+        return True
+
+
+def path_part(part: str, file: str) -> str | None:
+    """The `part` of the path of a `file` (relative to the root): path:1, path:-1, path:name; None if it has none."""
+    *folders, name = file.split("/")
+    which = part.removeprefix("path:")
+    if which == "name":
+        return name
+    number = int(which)
+    return folders[number - (number > 0)] if -len(folders) <= number <= len(folders) else None
