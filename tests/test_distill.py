@@ -145,7 +145,7 @@ def test_fewer_large_images_pass_at_a_time() -> None:
     assert runtime.inference_batch(mlp) == 32
     assert runtime.inference_batch(convnet) == 128  # which divides them by itself
     short = Runtime(torch.device("meta"), micro_batch=32)  # another device, when its memory has run out
-    assert short.at_once(short.place(parse_network("convnet").build((3, 32, 32), 2))) == 32
+    assert short.inference_batch(short.prepare_module(parse_network("convnet").build((3, 32, 32), 2))) == 32
     halved = Runtime(torch.device("cpu"), micro_batch=2)  # memory ran out before
     halved.expect(128, 128)
     assert halved.micro_batch == 2
