@@ -13,14 +13,11 @@ from torch import Tensor
 from fairdd_cli.artifacts import STREAM, BiasedDataset, History, Split, SyntheticSet, stem_of
 from fairdd_cli.errors import DivergedError, UsageError, unknown
 from fairdd_cli.fairness._base import find_strategy
-from fairdd_cli.matching.experts import ExpertSpec, load_or_train_experts
-from fairdd_cli.matching.groups import cluster_groups, corrupt_groups, parse_groups
-from fairdd_cli.matching.initialisation import INITS, initialise
-from fairdd_cli.matching.networks import Networks
-from fairdd_cli.matching.real import RealData
-from fairdd_cli.matching.run import Run
+from fairdd_cli.matching.experts import obtained
+from fairdd_cli.matching.groups import noisy, parse_groups, pseudo
+from fairdd_cli.matching.problem import Problem
 from fairdd_cli.matching.sampling import SAMPLINGS
-from fairdd_cli.matching.synthetic import SyntheticImages
+from fairdd_cli.matching.synthetic import INITS, Synthetic, initialise
 from fairdd_cli.methods import METHODS
 from fairdd_cli.methods._base import MethodBase
 from fairdd_cli.networks import NetworkSpec, fusible_values
@@ -149,60 +146,60 @@ def check_plan(plan: Plan, dataset: BiasedDataset) -> None:
         )
     if plan.hyper.uses_experts and dataset.path == STREAM and not plan.experts:
         raise UsageError("give --experts FILE when the data set comes from standard input")
-    if plan.hyper.uses_experts and (spec := expert_spec(plan, dataset)).exists():
-        spec.read()  # which refuses those of another run
     if plan.factor > min(dataset.shape[1:]) // 4:
         raise UsageError(f"--factor {plan.factor} leaves tiles under 4 pixels of {dataset.shape[1]}x{dataset.shape[2]}")
     network = plan.network.build(dataset.shape, dataset.classes)  # which refuses images that it cannot take
-    if reason := plan.hyper.unsupported_reason(network):
+    if reason := plan.hyper.objection(network):
         raise UsageError(f"method '{plan.method}' cannot use network '{plan.network}': {reason}")
 
 
-def start_run(
+def make_problem(
     plan: Plan,
     dataset: BiasedDataset,
     runtime: Runtime,
     progress: Progress,
     residency: str = "auto",
     log: Callable[[str], None] = lambda line: None,
-) -> Run:
-    """All that a method needs to begin `plan` on `dataset`, but for experts: see `use_experts`."""
+    checkpoints: Checkpoints | None = None,
+) -> Problem:
+    """All that a method needs to begin `plan` on `dataset`, the first images and experts included."""
     streams, strategy = Streams(plan.seed), find_strategy(plan.fairness)
     runtime.set_image_size(*dataset.shape[1:])
 
-    def with_features(split: Split) -> tuple[ImageStore, FeatureExtractor]:
+    def described(split: Split) -> tuple[ImageStore, FeatureExtractor]:
         store = ImageStore(split.images, dataset.mean, dataset.std, runtime, residency)
-        # By each rank itself: clusters magnify the last bit in which all-reduced sums differ.
+        # By each process itself: clusters magnify the last bit in which shared sums differ.
         alone = runtime.without_group()
         return store, FeatureExtractor(alone, streams, split, store, plan.network, dataset.classes, progress)
 
     split = dataset.train
     if clusters := parse_groups(plan.groups):
-        split = cluster_groups(split, clusters, with_features(split)[1], streams, runtime.broadcast)
+        split = pseudo(split, clusters, described(split)[1], streams, runtime.broadcast)
     if plan.group_noise:
-        split = corrupt_groups(split, plan.group_noise, streams)
-    store, features = with_features(split)
+        split = noisy(split, plan.group_noise, streams)
+    store, description = described(split)
     log(f"{runtime.describe()}; images in {store.residency}; {plan.options()}")
     start = (plan.init, split, store, dataset.classes, plan.ipc, plan.factor, streams)
-    images = runtime.broadcast(runtime.to_device(initialise(*start, features, by_cell=strategy.uses_groups)))
-    sample_weights = runtime.broadcast(strategy.sample_weights(split, features))
-    sampling = SAMPLINGS[plan.sampling]
-    real = RealData(split, store, strategy, sampling, plan.batch_real, sample_weights, runtime, streams)
-    synthetic = SyntheticImages(images, dataset.classes, plan.ipc, plan.factor, store, runtime.processes)
-    networks = Networks(plan.network, real, synthetic, runtime, streams, progress)
-    return Run(runtime, streams, real, synthetic, networks, progress, dataset.mirror_keeps_class)
-
-
-def expert_spec(plan: Plan, dataset: BiasedDataset) -> ExpertSpec:
-    """The experts that `plan`, whose method uses some, needs for `dataset`."""
-    path = plan.experts or f"{stem_of(dataset.path)}.experts-{plan.fairness}.h5"
-    return ExpertSpec(path, plan.expert_origin(dataset), *plan.hyper.expert_training(dataset))
-
-
-def use_experts(run: Run, plan: Plan, dataset: BiasedDataset, checkpoints: Checkpoints | None = None) -> None:
-    """Gives `run` the experts that its method needs, if any: those in their file, or trained now."""
+    images = initialise(*start, description, by_cell=strategy.uses_groups)
+    problem = Problem(
+        runtime=runtime,
+        streams=streams,
+        split=split,
+        store=store,
+        synthetic=Synthetic(runtime.broadcast(runtime.to_device(images)), dataset.classes, plan.ipc, plan.factor),
+        strategy=strategy,
+        sampling=SAMPLINGS[plan.sampling],
+        batch_real=plan.batch_real,
+        network=plan.network,
+        progress=progress,
+        flips=dataset.mirror_keeps_class,
+        sample_weights=runtime.broadcast(strategy.sample_weights(split, description)),
+    )
     if plan.hyper.uses_experts:
-        run.experts = load_or_train_experts(expert_spec(plan, dataset), run, checkpoints)
+        path = plan.experts or f"{stem_of(dataset.path)}.experts-{plan.fairness}.h5"
+        experts, training = plan.hyper.expert_training(problem)
+        problem.experts = obtained(path, plan.expert_origin(dataset), experts, training, problem, checkpoints)
+    return problem
 
 
 def distill(
@@ -219,20 +216,18 @@ def distill(
     Raises WorkError when it diverges.
     """
     plan = replace(plan, hyper=plan.hyper.for_data(dataset, plan.ipc))
-    run = start_run(plan, dataset, runtime, progress, residency, log)
-    use_experts(run, plan, dataset, checkpoints)
-    passes = plan.iterations * plan.hyper.cost_per_iteration(run)
-    log(runtime.decide_compiling(passes * fusible_values(run.networks.fresh(), dataset.shape)))
-    processes, before = runtime.processes, run.bytes_reduced
-    history = _optimise(plan, run, checkpoints or Checkpoints())
+    problem = make_problem(plan, dataset, runtime, progress, residency, log, checkpoints)
+    passes = plan.iterations * plan.hyper.work(problem)
+    log(runtime.decide_compiling(passes * fusible_values(problem.fresh_network(), dataset.shape)))
+    processes, before = runtime.processes, problem.sent
+    history = _optimise(plan, problem, checkpoints or Checkpoints())
     if processes.world_size > 1:
-        reduced = (run.bytes_reduced - before) / max(1, plan.iterations)
-        log(f"{processes.world_size} processes; each summed {reduced:,.0f} bytes a step with the others")
-    evaluation = plan.hyper.evaluation
-    evaluation = replace(evaluation, augmentation=run.allowed_augmentations(evaluation.augmentation))
+        sent = (problem.sent - before) / max(1, plan.iterations)
+        log(f"{processes.world_size} processes; each summed {sent:,.0f} bytes a step with the others")
+    evaluation = replace(plan.hyper.evaluation, augmentation=problem.operations(plan.hyper.evaluation.augmentation))
     return SyntheticSet(
-        images=run.synthetic.images.detach().cpu().numpy(),
-        labels=run.synthetic.labels.numpy(),
+        images=problem.synthetic.images.detach().cpu().numpy(),
+        labels=problem.synthetic.labels.numpy(),
         history=history,
         method=plan.method,
         fairness=plan.fairness,
@@ -241,7 +236,7 @@ def distill(
         iterations=plan.iterations,
         network=str(plan.network),
         factor=plan.factor,
-        learning_rate=plan.hyper.learned_rate(run),
+        learning_rate=plan.hyper.learned_rate(problem),
         mean=dataset.mean,
         std=dataset.std,
         class_names=dataset.class_names,
@@ -249,47 +244,47 @@ def distill(
         dataset=dataset.name,
         dataset_path="" if dataset.path == STREAM else str(Path(dataset.path).absolute()),
         dataset_digest=dataset.digest,
-        options={**plan.options(), **({"experts": run.experts.digest} if plan.hyper.uses_experts else {})},
+        options={**plan.options(), **({"experts": problem.experts.digest} if plan.hyper.uses_experts else {})},
         seed=plan.seed,
     )
 
 
-def run_fingerprint(plan: Plan, dataset: BiasedDataset, runtime: Runtime) -> dict[str, object]:
+def task(plan: Plan, dataset: BiasedDataset, runtime: Runtime) -> dict[str, object]:
     """All that the outcome of `plan` on `dataset` depends on, but for its seed: what a checkpoint is of."""
     machine = {"device": runtime.device.type, "precision": runtime.precision, "compile": runtime.compiles}
     return {"command": "distill", "data set": dataset.digest, **plan.options(), **machine}
 
 
-def _optimise(plan: Plan, run: Run, checkpoints: Checkpoints) -> History:
-    hyper, progress = plan.hyper, run.progress
-    hyper.prepare(run)
+def _optimise(plan: Plan, problem: Problem, checkpoints: Checkpoints) -> History:
+    hyper, progress = plan.hyper, problem.progress
+    hyper.prepare(problem)
     if not plan.iterations:
         return History(np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
     label = f"{plan.method} {plan.fairness} ipc {plan.ipc}"
     every = max(1, plan.iterations // HISTORY_POINTS)
-    state = _start(plan, run, checkpoints, every)
+    state = _start(plan, problem, checkpoints, every)
     # Points (iteration, loss, seconds) are only ever added: the columns that a state holds never change.
     points = state.tensors["history"].shape[1]
     history = torch.zeros(3, plan.iterations // every + 2, dtype=torch.float64)
     history[:, :points] = state.tensors["history"]
-    experts = _expert_digest(plan, run)
-    processes = run.runtime.processes
-    work = (plan.iterations - state.done) * hyper.cost_per_iteration(run) / processes.world_size
+    experts = _experts(plan, problem)
+    processes = problem.runtime.processes
+    work = (plan.iterations - state.done) * hyper.work(problem) / processes.world_size
     progress.start(f"{label}, {plan.iterations:,} iterations", work)
     watch = Stopwatch(state.seconds)
-    last_finite = state  # of those that were checked
+    sound = state  # the latest that was looked at and found to be finite
     checkpoints.update(state)
     for iteration in range(state.done, plan.iterations):
-        loss = run.runtime.retry_on_oom(
-            run.real.images_per_step,
-            partial(hyper.step, run, iteration),
-            partial(run.restore, state.tensors),
+        loss = problem.runtime.retry_on_oom(
+            problem.real_images,
+            partial(hyper.step, problem, iteration),
+            partial(problem.restore, state.tensors),
         )
-        recorded = iteration % every == 0 or iteration == plan.iterations - 1
-        if recorded:
+        looked_at = iteration % every == 0 or iteration == plan.iterations - 1
+        if looked_at:
             value = float(processes.all_reduce(loss))
-            if not math.isfinite(value) or not torch.isfinite(run.synthetic.images).all():
-                checkpoints.update(last_finite)
+            if not math.isfinite(value) or not torch.isfinite(problem.synthetic.images).all():
+                checkpoints.update(sound)
                 raise DivergedError(
                     f"{label} diverged at iteration {iteration}: the loss is {value}; no output was written.\n"
                     "Lower the step size (-O learning_rate=…) or choose another --seed, and give --restart."
@@ -297,17 +292,17 @@ def _optimise(plan: Plan, run: Run, checkpoints: Checkpoints) -> History:
             history[:, points] = torch.tensor([iteration, value, watch.seconds()], dtype=torch.float64)
             points += 1
             progress.advance(0, value)
-        state = State(iteration + 1, watch.seconds(), {**run.snapshot(), **experts, "history": history[:, :points]})
-        last_finite = state if recorded else last_finite
+        state = State(iteration + 1, watch.seconds(), {**problem.snapshot(), **experts, "history": history[:, :points]})
+        sound = state if looked_at else sound
         checkpoints.update(state)
     columns = history[:, :points].numpy().copy()
     return History(columns[0].astype(np.int64), columns[1], columns[2])
 
 
-def _start(plan: Plan, run: Run, checkpoints: Checkpoints, every: int) -> State:
-    """The state to start from: that of `checkpoints`, to which `run` is brought, or the very first."""
-    experts = _expert_digest(plan, run)
-    first = State(0, 0.0, {**run.snapshot(), **experts, "history": torch.zeros(3, 0, dtype=torch.float64)})
+def _start(plan: Plan, problem: Problem, checkpoints: Checkpoints, every: int) -> State:
+    """The state to start from: that of `checkpoints`, to which `problem` is brought, or the very first."""
+    experts = _experts(plan, problem)
+    first = State(0, 0.0, {**problem.snapshot(), **experts, "history": torch.zeros(3, 0, dtype=torch.float64)})
     if checkpoints.state is None:
         return first
     found, last = checkpoints.state, plan.iterations - 1
@@ -318,15 +313,15 @@ def _start(plan: Plan, run: Run, checkpoints: Checkpoints, every: int) -> State:
     checkpoints.check(expected, plan.iterations)
     if any(not torch.equal(found.tensors[name], digest) for name, digest in experts.items()):
         raise UsageError(
-            f"'{checkpoints.path}' is the checkpoint of a run with other experts than '{run.experts.path}' has.\n"
+            f"'{checkpoints.path}' is the checkpoint of a run with other experts than '{problem.experts.path}' has.\n"
             "Give that run's with --experts to continue it, or give --restart to discard it."
         )
-    run.restore(found.tensors)
+    problem.restore(found.tensors)
     return found
 
 
-def _expert_digest(plan: Plan, run: Run) -> dict[str, Tensor]:
+def _experts(plan: Plan, problem: Problem) -> dict[str, Tensor]:
     """What a checkpoint says of the experts that the run uses, if any: the digest of their file, letter by letter."""
     if not plan.hyper.uses_experts:
         return {}
-    return {"experts": torch.tensor(list(run.experts.digest.encode()), dtype=torch.uint8)}
+    return {"experts": torch.tensor(list(problem.experts.digest.encode()), dtype=torch.uint8)}

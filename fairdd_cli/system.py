@@ -12,8 +12,7 @@ from pathlib import Path
 # cores, a thread spins away the time slice that the one it waits for needs. A short spin before sleeping serves both
 # (measured: recipes/BENCHMARKS.md). A user's own choice is any of WAITING.
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-SPIN_COUNT = "10000"  # of GNU's OpenMP, whose default is 300,000
-BLOCK_TIME = "1"  # milliseconds, of LLVM's and Intel's OpenMP, whose default is 200
+SPIN_COUNT = "30000"  # of GNU's OpenMP, which torch comes with on Linux; its default is 300,000
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # what it sets in the environment
 CGROUPS = Path("/sys/fs/cgroup")
 
@@ -24,7 +23,7 @@ def configure_threads(environment: MutableMapping[str, str] = os.environ) -> Non
     What the user has set stays. Takes effect only before torch is imported.
     """
     if not any(environment.get(name) for name in WAITING):
-        environment["GOMP_SPINCOUNT"], environment["KMP_BLOCKTIME"] = SPIN_COUNT, BLOCK_TIME
+        environment["GOMP_SPINCOUNT"] = SPIN_COUNT
     cores = usable_cores()
     if not environment.get("OMP_NUM_THREADS") and cores < _cores():
         environment["OMP_NUM_THREADS"] = str(cores)

@@ -26,10 +26,10 @@ from fairdd_cli.artifacts import (
     read_dataset,
     write_checkpoint,
 )
-from fairdd_cli.distill import Plan, distill, make_plan, run_fingerprint
+from fairdd_cli.distill import Plan, distill, make_plan, task
 from fairdd_cli.errors import UsageError, WorkError
 from fairdd_cli.evaluate import evaluate, whole_data
-from fairdd_cli.matching.run import Run
+from fairdd_cli.matching.problem import Problem
 from fairdd_cli.methods._base import MethodBase
 from fairdd_cli.networks import parse_network
 from fairdd_cli.runtime import Checkpoints, NullProgress, Progress, State, Streams, open_runtime
@@ -162,9 +162,9 @@ def test_stopping_at_any_word_of_progress_changes_nothing(folder: Path, method: 
     whole = distill(plan, dataset, runtime, counting := StopAt(0))
     output = str(folder / "s.h5")
     for after in Streams(1).numpy("stop").integers(1, counting.heard, 20):
-        with pytest.raises(Stop), Checkpoints(output, run_fingerprint(plan, dataset, runtime), 3) as checkpoints:
+        with pytest.raises(Stop), Checkpoints(output, task(plan, dataset, runtime), 3) as checkpoints:
             distill(plan, dataset, runtime, StopAt(int(after)), checkpoints=checkpoints)
-        with Checkpoints(output, run_fingerprint(plan, dataset, runtime), 3) as checkpoints:
+        with Checkpoints(output, task(plan, dataset, runtime), 3) as checkpoints:
             assert checkpoints.state is not None
             found = distill(plan, dataset, runtime, NullProgress(), checkpoints=checkpoints)
         assert np.array_equal(found.images, whole.images)
@@ -196,16 +196,16 @@ def test_what_a_method_carries_on_is_part_of_its_state(toy: BiasedDataset, monke
     plan, runtime = plan_of("dm"), open_runtime("cpu")
     step, prepare = type(plan.hyper).step, type(plan.hyper).prepare
 
-    def prepared(self: MethodBase, run: Run) -> None:
-        prepare(self, run)
-        run.state["rate"] = torch.tensor(0.5)  # without dimensions
-        run.state["seen"] = torch.zeros(3, dtype=torch.int64)
+    def prepared(self: MethodBase, problem: Problem) -> None:
+        prepare(self, problem)
+        problem.state["rate"] = torch.tensor(0.5)  # without dimensions
+        problem.state["seen"] = torch.zeros(3, dtype=torch.int64)
 
-    def stepped(self: MethodBase, run: Run, iteration: int) -> torch.Tensor:
-        run.synthetic.configure_optimizer(float(run.state["rate"]), 0.5)
-        run.state["rate"] *= 1.5
-        run.state["seen"] += iteration
-        return step(self, run, iteration)
+    def stepped(self: MethodBase, problem: Problem, iteration: int) -> torch.Tensor:
+        problem.optimise(float(problem.state["rate"]), 0.5)
+        problem.state["rate"] *= 1.5
+        problem.state["seen"] += iteration
+        return step(self, problem, iteration)
 
     monkeypatch.setattr(type(plan.hyper), "step", stepped)
     monkeypatch.setattr(type(plan.hyper), "prepare", prepared)

@@ -178,7 +178,7 @@ def distill(
     target = f"{stem_of(data)}.{method}-{fairness}-ipc{ipc}.h5" if output is None else output
     check_target(target, force, data)
 
-    from fairdd_cli.distill import check_plan, make_plan, run_fingerprint
+    from fairdd_cli.distill import check_plan, make_plan, task
     from fairdd_cli.distill import distill as run
     from fairdd_cli.networks import parse_network
     from fairdd_cli.runtime import Checkpoints, open_runtime
@@ -211,7 +211,7 @@ def distill(
             f"{method} {fairness}: {counted(ipc, 'image')} for each of {dataset.classes} classes of {dataset.name}; "
             f"{batches}{counted(plan.iterations, 'iteration')}{plan.hyper.loops()}"
         )
-        options = run_fingerprint(plan, dataset, runtime)
+        options = task(plan, dataset, runtime)
         with Checkpoints(target, options, seed, checkpoint_every, restart, terminal.say, first) as checkpoints:
             synthetic = run(plan, dataset, runtime, terminal, residency, terminal.detail, checkpoints)
             if first:

@@ -1,10 +1,11 @@
-"""Random real images: the baseline that optimises nothing."""
+"""Random real images: the baseline that learns nothing."""
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from fairdd_cli.matching.run import Run
+from fairdd_cli.matching.problem import Problem
 from fairdd_cli.methods._base import MethodBase
 
 
@@ -17,13 +18,13 @@ class Method(MethodBase):
     matches = False
     samples = False
 
-    def prepare(self, run: Run) -> None:
+    def prepare(self, problem: Problem) -> None:
         """Needs nothing."""
 
-    def cost_per_iteration(self, run: Run) -> float:
+    def work(self, problem: Problem) -> float:
         """None."""
         return 0
 
-    def step(self, run: Run, iteration: int) -> Tensor:
+    def step(self, problem: Problem, iteration: int) -> Tensor:
         """Changes nothing."""
-        return run.scalar(0)
+        return torch.zeros((), device=problem.runtime.device)

@@ -17,10 +17,12 @@ class Classifier(nn.Module, ABC):
     """A network that embeds images [N, C, H, W] as [N, D] and classifies the embedding.
 
     Weight matrices belong to `nn.Conv2d` and `nn.Linear` modules that are called once in a pass: gradient
-    matching reads their inputs and output gradients.
+    matching reads their inputs and output gradients. Where a layer's input has not one row for each image,
+    `rows_are_images` is False and gradients cannot be matched.
     """
 
     classifier: nn.Module
+    rows_are_images = True
 
     @abstractmethod
     def embed(self, images: Tensor) -> Tensor:

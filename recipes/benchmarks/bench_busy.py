@@ -20,7 +20,7 @@ from fairdd_cli.artifacts import read_synthetic
 
 COMMON = ["distill", "data.h5", "--method", "dm", "--fair", "--compile", "off", "--force", "--quiet", "-o", "out.h5"]
 RUNS = {
-    "small": ["--ipc", "1", "--batch-real", "16", "--network", "convnet:width=16", "--iterations", "20"],
+    "small": ["--ipc", "1", "--batch-real", "16", "--network", "convnet:width=16", "--iterations", "100"],
     "wide": ["--ipc", "10", "--batch-real", "64", "--network", "convnet:width=128", "--iterations", "4"],
 }
 LIBGOMP = 300_000  # its spin count where nothing is set
@@ -43,27 +43,27 @@ def main() -> None:
     parser.add_argument("--spin", action="append", help="a spin count, or passive; repeatable")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--run", action="append", choices=[*RUNS])
+    parser.add_argument("--load", action="append", choices=["quiet", "busy"])
     options = parser.parse_args()
     policies = [str(LIBGOMP), *(options.spin or ("100000", "10000", "1000", "0", "passive"))]
-    times: dict[tuple[str, bool, str], list[float]] = {}
+    times: dict[tuple[str, str, str], list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         make = ["make-dataset", "c-fmnist-fg", "--embedded", "--limit", "2000", "-o", "data.h5", "--quiet"]
         subprocess.run([sys.executable, "-m", "fairdd_cli", *make], cwd=folder, check=True, stdout=subprocess.DEVNULL)
-        for _, run, busy in product(range(options.rounds), options.run or RUNS, (False, True)):
+        for _, run, load in product(range(options.rounds), options.run or RUNS, options.load or ("quiet", "busy")):
             spin = [sys.executable, "-c", "while True: pass"]
-            competitors = [subprocess.Popen(spin) for _ in range(options.threads if busy else 0)]
+            competitors = [subprocess.Popen(spin) for _ in range(options.threads if load == "busy" else 0)]
             try:
                 for policy in policies:
                     found = seconds(run, policy, folder, options.threads)
-                    times.setdefault((run, busy, policy), []).append(found)
+                    times.setdefault((run, load, policy), []).append(found)
             finally:
                 for competitor in competitors:
                     competitor.kill()
                     competitor.wait()
-    for (run, busy, policy), measured in times.items():
-        base = times[run, busy, str(LIBGOMP)]
+    for (run, load, policy), measured in times.items():
+        base = times[run, load, str(LIBGOMP)]
         ratio = statistics.median(own / other for own, other in zip(measured, base, strict=True))
-        load = "busy" if busy else "quiet"
         listed = ", ".join(f"{value:.2f}" for value in measured)
         print(f"{run:6} {load:6} {policy:>8} {statistics.median(measured):7.2f} s {ratio:6.2f}  ({listed})")
 
