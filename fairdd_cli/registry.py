@@ -60,3 +60,9 @@ class Registry:
         if not hasattr(module, self.holds):
             raise UsageError(f"{self.kind} '{name}' cannot be loaded from '{target}', which has no '{self.holds}'")
         return module
+
+
+METHODS = Registry("method", "fairdd_cli.methods", "Method", aliases={"dc": "gm"})
+STRATEGIES = Registry("fairness strategy", "fairdd_cli.fairness", "strategy")
+DATASETS = Registry("data set", "fairdd_cli.datasets", "source")
+NETWORKS = Registry("network", "fairdd_cli.networks", "Network")

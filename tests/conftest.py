@@ -3,8 +3,9 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ from fairdd_cli.artifacts import (
     read_dataset,
     write_dataset,
 )
+from fairdd_cli.config import DistillConfig
+from fairdd_cli.distill import ResolvedConfig, resolve_config
 from fairdd_cli.runtime import Streams
 
 # Many small matrices: threads cost more than they bring, and processes of the tests would fight for the cores.
@@ -57,6 +60,12 @@ def write_toy(path: Path, cells: np.ndarray, side: int = 8, channels: int = 3, s
 def toy(tmp_path: Path) -> BiasedDataset:
     """Three classes and four groups, with an absent cell and a cell of one image."""
     return write_toy(tmp_path / "toy.h5", np.array([[9, 3, 0, 2], [2, 9, 1, 3], [4, 3, 2, 9]]))
+
+
+def resolved(method: str, *, network: object = "convnet", options: Mapping[str, str], **words: Any) -> ResolvedConfig:
+    """The resolved configuration of `fairdd distill` with these `options` of the `method` and further `words`."""
+    config = DistillConfig(data="data.h5", method=method, network=str(network), hyper=dict(options), **words)
+    return resolve_config(config)
 
 
 def pytest_configure() -> None:

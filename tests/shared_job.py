@@ -5,19 +5,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from conftest import resolved
 from tiny import TINY
 
 from fairdd_cli.artifacts import read_dataset
-from fairdd_cli.distill import Plan, distill, make_plan
+from fairdd_cli.distill import ResolvedConfig, distill
 from fairdd_cli.networks import parse_network
 from fairdd_cli.runtime import NullProgress, open_runtime
 
 MOVING = [name for name in TINY if name != "random"]
 
 
-def plan_of(method: str, folder: Path, norm: str = "instance") -> Plan:
+def plan_of(method: str, folder: Path, norm: str = "instance") -> ResolvedConfig:
     """A short run of `method`, fair where it matches anything."""
-    return make_plan(
+    return resolved(
         method,
         fairness="vanilla" if method == "random" else "fairdd",
         ipc=2,

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import write_toy
+from conftest import resolved, write_toy
 from tiny import TINY
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fairdd_cli.artifacts import BiasedDataset, read_experts
-from fairdd_cli.distill import Plan, distill, make_plan, make_problem
+from fairdd_cli.distill import ResolvedConfig, distill, make_problem
 from fairdd_cli.evaluate import evaluate, synthetic_data
 from fairdd_cli.matching.problem import Problem
 from fairdd_cli.methods._base import MethodBase
@@ -79,8 +79,8 @@ class NoWaitingCopies(TorchDispatchMode):
 
 def plan_of(
     method: str, fairness: str, folder: Path, options: Mapping[str, str] | None = None, network: str = NETWORK
-) -> Plan:
-    return make_plan(
+) -> ResolvedConfig:
+    return resolved(
         method,
         fairness=fairness,
         init="real",

@@ -5,10 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from conftest import resolved
 from tiny import TINY
 
 from fairdd_cli.artifacts import BiasedDataset, SyntheticSet
-from fairdd_cli.distill import Plan, check_plan, distill, make_plan, make_problem
+from fairdd_cli.distill import ResolvedConfig, check_config, distill, make_problem
 from fairdd_cli.errors import DivergedError, UsageError
 from fairdd_cli.fairness import STRATEGIES
 from fairdd_cli.fairness._base import class_means, concatenate, find_strategy
@@ -19,15 +20,15 @@ from fairdd_cli.runtime import NullProgress, Runtime, Streams, open_runtime
 NETWORK = parse_network("convnet:width=4,depth=2")
 
 
-def plan(method: str, **changes: object) -> Plan:
+def plan(method: str, **changes: object) -> ResolvedConfig:
     choices: dict[str, object] = {
         "fairness": "vanilla", "ipc": 2, "factor": 1, "iterations": 3, "network": NETWORK, "options": {},
     }  # fmt: skip
-    return make_plan(method, **{**choices, **changes})  # type: ignore[arg-type]
+    return resolved(method, **{**choices, **changes})  # type: ignore[arg-type]
 
 
-def run(dataset: BiasedDataset, chosen: Plan, micro_batch: int = 32) -> SyntheticSet:
-    check_plan(chosen, dataset)
+def run(dataset: BiasedDataset, chosen: ResolvedConfig, micro_batch: int = 32) -> SyntheticSet:
+    check_config(chosen, dataset)
     return distill(chosen, dataset, Runtime(torch.device("cpu"), micro_batch=micro_batch), NullProgress())
 
 
@@ -123,11 +124,11 @@ def test_batch_normalised_networks_are_matched_with_frozen_statistics(toy: Biase
 
 def test_a_plan_that_the_data_cannot_fulfil_is_refused(toy: BiasedDataset) -> None:
     with pytest.raises(UsageError, match="needs 15 images"):
-        check_plan(plan("dm", ipc=15), toy)
+        check_config(plan("dm", ipc=15), toy)
     with pytest.raises(UsageError, match="tiles"):
-        check_plan(plan("dm", ipc=1, factor=3), toy)
+        check_config(plan("dm", ipc=1, factor=3), toy)
     with pytest.raises(UsageError, match="pixels"):
-        check_plan(plan("dm", network=parse_network("convnet:depth=5")), toy)
+        check_config(plan("dm", network=parse_network("convnet:depth=5")), toy)
 
 
 def test_fewer_large_images_pass_at_a_time() -> None:
@@ -168,7 +169,7 @@ def test_a_gpu_gives_what_a_cpu_gives(toy: BiasedDataset) -> None:
     for method in ("dm", "gm", "dsa"):
         options = dict(TINY[method])
         chosen = plan(method, fairness="fairdd", options=options, iterations=2)
-        check_plan(chosen, toy)
+        check_config(chosen, toy)
         there = distill(chosen, toy, open_runtime("cuda"), NullProgress())
         np.testing.assert_allclose(there.images, run(toy, chosen).images, rtol=1e-2, atol=1e-3)
 

@@ -11,7 +11,7 @@ import typer.main
 from fairdd_cli.artifacts import dataset, evaluation, experts, synthetic
 from fairdd_cli.artifacts._hdf5 import Schema, with_header
 from fairdd_cli.cli import app
-from fairdd_cli.cli.report import FORMATS, PICTURES
+from fairdd_cli.config.report import FIGURES, FORMATS
 from fairdd_cli.datasets import DATASETS
 from fairdd_cli.fairness import STRATEGIES
 from fairdd_cli.matching.sampling import SAMPLINGS
@@ -32,7 +32,7 @@ NAMES = {
     "network": NETWORKS.names(),
     "data set": DATASETS.names(),
     "format of a report": list(FORMATS),
-    "picture of a report": list(PICTURES),
+    "picture of a report": list(FIGURES),
 }
 OPTIONS = [
     (name, parameter) for name, command in COMMANDS.items() for parameter in command.params if parameter.name != "help"

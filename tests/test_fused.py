@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from conftest import resolved
 from tiny import TINY
 from torch import Tensor, nn
 
 from fairdd_cli.artifacts import BiasedDataset
-from fairdd_cli.distill import distill, make_plan
+from fairdd_cli.distill import distill
 from fairdd_cli.errors import UsageError
 from fairdd_cli.networks import fusible_values, parse_network
 from fairdd_cli.networks._base import NORMS
@@ -114,7 +115,7 @@ def test_without_a_compiler_a_run_goes_on_plainly(monkeypatch: pytest.MonkeyPatc
 @needs_compiler
 @pytest.mark.parametrize("method", ["dm", "gm", "mtt"])
 def test_a_compiled_run_is_the_plain_one_but_for_rounding(method: str, toy: BiasedDataset) -> None:
-    plan = make_plan(
+    plan = resolved(
         method,
         fairness="fairdd",
         ipc=2,

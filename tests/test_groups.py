@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import write_toy
+from conftest import resolved, write_toy
 from torch import Tensor
 
 from fairdd_cli.artifacts import BiasedDataset, MemoryImages, Split
-from fairdd_cli.distill import distill, make_plan
+from fairdd_cli.distill import distill
 from fairdd_cli.errors import UsageError
 from fairdd_cli.fairness._base import find_strategy
 from fairdd_cli.matching.clusters import representatives
@@ -63,7 +63,7 @@ def test_noise_replaces_a_share_of_the_groups_and_keeps_images_with_their_labels
 
 def test_groups_may_change_whatever_the_residency(toy: BiasedDataset) -> None:
     for changes in ({"groups": "pseudo:3"}, {"group_noise": 0.3}):
-        chosen = make_plan(
+        chosen = resolved(
             "dm", fairness="fairdd", ipc=1, iterations=2, network=parse_network("convnet:width=4,depth=2"), options={},
             **changes,
         )  # fmt: skip
@@ -155,7 +155,7 @@ def test_stages_follow_each_other_and_each_draws_its_own() -> None:
 
 def test_a_pseudo_group_study_needs_no_labels(tmp_path: Path) -> None:
     alone = write_toy(tmp_path / "alone.h5", np.array([[12], [12]]))
-    chosen = make_plan(
+    chosen = resolved(
         "gm", fairness="fairdd", ipc=1, iterations=1, network=parse_network("convnet:width=4,depth=2"),
         options={"outer_loop": "1"}, groups="pseudo:2",
     )  # fmt: skip

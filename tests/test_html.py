@@ -111,12 +111,12 @@ def test_commands_make_the_run_again(tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", options=options, seed=4, network="mlp")
     distill, evaluate = commands(read([path])[0])
     assert distill == (
-        "fairdd distill DATA --method dm --fairness vanilla --sampling proportional --init real --ipc 10 "
+        "fairdd distill DATA --method dm --ipc 10 --fairness vanilla --sampling proportional --init real "
         "--iterations 100 --network convnet:width=8 --groups pseudo:3 --group-noise 0.1 -O momentum=0.5"
     )
     assert evaluate == (
-        "fairdd evaluate SYN --network mlp --seeds 3 --seed 4 --epochs 300 --learning-rate 0.01 --batch 256 "
-        "--augmentation none"
+        "fairdd evaluate SYN --network mlp --seeds 3 --epochs 300 --learning-rate 0.01 --batch 256 "
+        "--augmentation none --seed 4"
     )
     whole = write(tmp_path / "b.json", method="whole", ipc=0, synthetic_digest="")
     assert commands(read([whole])[0])[0].startswith("fairdd evaluate DATA ")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import textbook_methods as textbook
 import torch
-from conftest import write_toy
+from conftest import resolved, write_toy
 from tiny import TINY
 from torch import Tensor
 from typer.testing import CliRunner
@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from fairdd_cli import load
 from fairdd_cli.artifacts import BiasedDataset, SyntheticSet, read_experts
 from fairdd_cli.cli import app
-from fairdd_cli.distill import Plan, check_plan, distill, make_plan
+from fairdd_cli.distill import ResolvedConfig, check_config, distill
 from fairdd_cli.errors import UsageError
 from fairdd_cli.fairness import STRATEGIES
 from fairdd_cli.fairness._base import find_strategy
@@ -49,22 +49,22 @@ OPTIONS = {
 MATCHING = [name for name in METHODS.names() if METHODS.load(name).Method.matches]
 
 
-def plan(method: str, **changes: object) -> Plan:
+def plan(method: str, **changes: object) -> ResolvedConfig:
     choices: dict[str, object] = {
         "fairness": "vanilla", "ipc": 2, "batch_real": 12, "iterations": 3, "network": NETWORK,
         "options": dict(OPTIONS[method]),
     }  # fmt: skip
     if method == "mtt":
         choices["batch_real"] = None
-    return make_plan(method, **{**choices, **changes})  # type: ignore[arg-type]
+    return resolved(method, **{**choices, **changes})  # type: ignore[arg-type]
 
 
-def run(dataset: BiasedDataset, chosen: Plan) -> SyntheticSet:
-    check_plan(chosen, dataset)
+def run(dataset: BiasedDataset, chosen: ResolvedConfig) -> SyntheticSet:
+    check_config(chosen, dataset)
     return distill(chosen, dataset, RUNTIME, NullProgress())
 
 
-def problem_of(chosen: Plan, dataset: BiasedDataset, images: Tensor, runtime: Runtime = RUNTIME) -> Problem:
+def problem_of(chosen: ResolvedConfig, dataset: BiasedDataset, images: Tensor, runtime: Runtime = RUNTIME) -> Problem:
     """What `distill` hands to a method, with the synthetic `images` given."""
     store = ImageStore(dataset.train.images, dataset.mean, dataset.std, runtime)
     strategy = find_strategy(chosen.fairness)
@@ -88,7 +88,7 @@ def problem_of(chosen: Plan, dataset: BiasedDataset, images: Tensor, runtime: Ru
     )
 
 
-def judged(chosen: Plan, dataset: BiasedDataset, images: np.ndarray) -> float:
+def judged(chosen: ResolvedConfig, dataset: BiasedDataset, images: np.ndarray) -> float:
     """The loss of `images`, held still, over draws that no run has seen."""
     hyper = chosen.hyper.for_data(dataset, chosen.ipc)
     problem = problem_of(chosen, dataset, torch.from_numpy(images))
@@ -206,7 +206,7 @@ def test_idc_takes_the_published_values_for_the_data(tmp_path: Path, small: Bias
     assert (found.learning_rate, found.distance, found.real_per_step) == (pytest.approx(5e-3 * 5 * 4), "l2", 2000)
     assert dataclasses.replace(hyper, learning_rate=1.0, distance="l1").for_data(faces, 50).learning_rate == 1
     with pytest.raises(UsageError, match="convolutions"):
-        check_plan(plan("idc", network=parse_network("mlp")), small)
+        check_config(plan("idc", network=parse_network("mlp")), small)
 
 
 def double(network: Classifier) -> Classifier:
@@ -366,7 +366,7 @@ def test_experts_see_the_images_that_the_strategy_weighs(toy: BiasedDataset) -> 
 
 REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "a strategy for what matches nothing": (
-        lambda: make_plan("random", fairness="kde", ipc=1, network=NETWORK, options={}),
+        lambda: resolved("random", fairness="kde", ipc=1, network=NETWORK, options={}),
         "matches nothing",
     ),
     "a distance that a method doesn't have": (lambda: plan("dm", options={"distance": "cosine"}), "distance=l2|l1"),

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import write_toy
+from conftest import resolved, write_toy
 from kill import NETWORK, RUNS, campaign, start
 from tiny import TINY
 
@@ -26,7 +26,7 @@ from fairdd_cli.artifacts import (
     read_dataset,
     write_checkpoint,
 )
-from fairdd_cli.distill import Plan, distill, make_plan, task
+from fairdd_cli.distill import ResolvedConfig, distill, run_fingerprint
 from fairdd_cli.errors import UsageError, WorkError
 from fairdd_cli.evaluate import evaluate, whole_data
 from fairdd_cli.matching.problem import Problem
@@ -136,8 +136,8 @@ class StopAt(NullProgress):
             raise Stop
 
 
-def plan_of(method: str, **options: str) -> Plan:
-    return make_plan(
+def plan_of(method: str, **options: str) -> ResolvedConfig:
+    return resolved(
         method,
         fairness="fairdd",
         sampling=None,
@@ -162,9 +162,9 @@ def test_stopping_at_any_word_of_progress_changes_nothing(folder: Path, method: 
     whole = distill(plan, dataset, runtime, counting := StopAt(0))
     output = str(folder / "s.h5")
     for after in Streams(1).numpy("stop").integers(1, counting.heard, 20):
-        with pytest.raises(Stop), Checkpoints(output, task(plan, dataset, runtime), 3) as checkpoints:
+        with pytest.raises(Stop), Checkpoints(output, run_fingerprint(plan, dataset, runtime), 3) as checkpoints:
             distill(plan, dataset, runtime, StopAt(int(after)), checkpoints=checkpoints)
-        with Checkpoints(output, task(plan, dataset, runtime), 3) as checkpoints:
+        with Checkpoints(output, run_fingerprint(plan, dataset, runtime), 3) as checkpoints:
             assert checkpoints.state is not None
             found = distill(plan, dataset, runtime, NullProgress(), checkpoints=checkpoints)
         assert np.array_equal(found.images, whole.images)
@@ -249,10 +249,10 @@ def test_other_experts_are_not_continued_with(toy: BiasedDataset, tmp_path: Path
     options = dict(TINY["mtt"])
     network, output = parse_network("convnet:width=4,depth=2"), toy.path + ".out"
 
-    def plan(seed: int, iterations: int) -> Plan:
+    def plan(seed: int, iterations: int) -> ResolvedConfig:
         path = str(tmp_path / f"experts-{seed}.h5")
         given = {"fairness": "vanilla", "ipc": 1, "network": network, "options": options, "experts": path}
-        return make_plan("mtt", seed=seed, iterations=iterations, **given)  # type: ignore[arg-type]
+        return resolved("mtt", seed=seed, iterations=iterations, **given)  # type: ignore[arg-type]
 
     for seed in (0, 1):
         distill(plan(seed, 0), toy, open_runtime("cpu"), NullProgress())

@@ -22,6 +22,7 @@ ROWS = [
     {"fairness", "networks", "datasets"},
     {"runtime"},
     {"artifacts", "metrics"},
+    {"config"},
     {"registry", "errors", "system", ""},
 ]
 

@@ -16,8 +16,10 @@ from fairdd_cli.cli.distill import distill
 from fairdd_cli.cli.evaluate import evaluate
 from fairdd_cli.cli.inspect import inspect
 from fairdd_cli.cli.make_dataset import make_dataset
+from fairdd_cli.cli.options import as_command
 from fairdd_cli.cli.report import report
 from fairdd_cli.cli.verify import verify
+from fairdd_cli.config import COMMANDS
 from fairdd_cli.errors import FairddError, Interrupted, UsageError
 from fairdd_cli.system import launched_by_torchrun
 
@@ -26,17 +28,17 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help answers in half the time, and shows brackets as they are
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="fairdd COMMAND --help tells a command's options. stdout carries results, stderr all that is for people.",
+    epilog="Run 'fairdd COMMAND --help' for the options of a command. Results go to stdout, messages to stderr.",
 )
-for name, command, summary in (
+for name, run, summary in (
     ("make-dataset", make_dataset, "Make a biased data set file."),
     ("distill", distill, "Distil it into a few images per class."),
-    ("evaluate", evaluate, "Train on them; count what is predicted."),
-    ("report", report, "Compare evaluations: table, picture, page."),
+    ("evaluate", evaluate, "Train on them; measure accuracy and fairness."),
+    ("report", report, "Compare evaluations: table, figures, page."),
     ("inspect", inspect, "Show what a file is and what is in it."),
-    ("verify", verify, "Check digests and what was made from what."),
+    ("verify", verify, "Check digests and provenance."),
 ):
-    app.command(name, short_help=summary)(command)
+    app.command(name, short_help=summary)(as_command(COMMANDS[name], run))
 
 # Typer carries its own copy of Click in some versions and not in others; this is its base error in either.
 PARSER_ERROR: type[Exception] = typer.BadParameter.__mro__[2]

@@ -3,13 +3,11 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from fairdd_cli.cli.options import Device, Force, Quiet, Verbose
 from fairdd_cli.cli.tables import cell_tables, tables
 from fairdd_cli.cli.terminal import Terminal, out, product, width
+from fairdd_cli.config import InspectConfig
 from fairdd_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,77 +17,37 @@ if TYPE_CHECKING:
     from fairdd_cli.artifacts import Artifact, BiasedDataset, Evaluation, SyntheticSet
 
 
-def inspect(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="Any file of fairdd.", show_default=False)],
-    images: Annotated[
-        str | None,
-        typer.Option(
-            "--images",
-            metavar="FILE.png",
-            help="Save a grid of images, a row for each class (data set: a column for each group). (default: none)",
-        ),
-    ] = None,
-    export: Annotated[
-        str | None,
-        typer.Option(
-            "--export",
-            metavar="DIR|FILE",
-            help="Write a synthetic set's training images for others and print only the path: a folder of PNG, "
-            ".npz, .safetensors, or .pt with the tuple (images, labels). (default: none)",
-        ),
-    ] = None,
-    embedding: Annotated[
-        str | None,
-        typer.Option(
-            "--embedding",
-            metavar="FILE",
-            help="Save a figure, .png, .svg or .pdf, of how a synthetic set covers the groups of each class. "
-            "(default: none)",
-        ),
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option("--data", metavar="DATA", help="Data set for --embedding. (default: where the file says)"),
-    ] = None,
-    class_name: Annotated[
-        str | None,
-        typer.Option("--class", metavar="NAME", help="Class, or its number, for --embedding. (default: all)"),
-    ] = None,
-    device: Device = "auto",
-    force: Force = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> None:
+def inspect(config: InspectConfig) -> None:
     """Show what a file is, its provenance, and its cells or counts; give a synthetic set to other programs.
 
     Examples: fairdd inspect data.h5 --images data.png; fairdd inspect SYN --export images.npz
     """
     from fairdd_cli.artifacts import BiasedDataset, SyntheticSet, check_export, check_target, read_any
 
-    if images is not None:
-        if Path(images).suffix.lower() != ".png":
-            raise UsageError(f"--images {images}: the grid is written as .png")
-        check_target(images, force)
-    if export is not None:
-        check_export(export, force)
-    if embedding is not None:
-        _check_figure(embedding, force)
-    elif data is not None or class_name is not None:
+    if config.images is not None:
+        if Path(config.images).suffix.lower() != ".png":
+            raise UsageError(f"--images {config.images}: the grid is written as .png")
+        check_target(config.images, config.force)
+    if config.export is not None:
+        check_export(config.export, config.force)
+    if config.embedding is not None:
+        _check_figure(config.embedding, config.force)
+    elif config.data is not None or config.class_name is not None:
         raise UsageError("--data and --class say what --embedding shows: give that, too, or leave them out")
-    artifact = read_any(file)
-    _check_kind(artifact, file, images, embedding, export)
-    with Terminal(quiet, verbose, unit="images") as terminal:
-        if export is None:  # the one line of a path is for the next program
+    artifact = read_any(config.file)
+    _check_kind(artifact, config.file, config.images, config.embedding, config.export)
+    with Terminal(config.quiet, config.verbose, unit="images") as terminal:
+        if config.export is None:  # the one line of a path is for the next program
             _show(artifact, terminal)
-        if images is not None and isinstance(artifact, BiasedDataset | SyntheticSet):
-            _save_grid(artifact, images, force)
-            terminal.wrote(images)
+        if config.images is not None and isinstance(artifact, BiasedDataset | SyntheticSet):
+            _save_grid(artifact, config.images, config.force)
+            terminal.wrote(config.images)
         if isinstance(artifact, SyntheticSet):
-            if embedding is not None:
-                _save_embedding(artifact, data, class_name, embedding, device, terminal, force)
-                terminal.wrote(embedding)
-            if export is not None:
-                _export(artifact, export, terminal, force)
+            if config.embedding is not None:
+                _save_embedding(artifact, config, terminal)
+                terminal.wrote(config.embedding)
+            if config.export is not None:
+                _export(artifact, config.export, terminal, config.force)
 
 
 def _check_kind(artifact: "Artifact", file: str, images: str | None, embedding: str | None, export: str | None) -> None:
@@ -132,15 +90,7 @@ def _check_figure(path: str, force: bool) -> None:
     check_target(path, force)
 
 
-def _save_embedding(
-    synthetic: "SyntheticSet",
-    data: str | None,
-    class_name: str | None,
-    path: str,
-    device: str,
-    terminal: Terminal,
-    force: bool,
-) -> None:
+def _save_embedding(synthetic: "SyntheticSet", config: InspectConfig, terminal: Terminal) -> None:
     from fairdd_cli.artifacts import read_dataset, write_bytes
     from fairdd_cli.evaluate import check_match, resolve_dataset_path
     from fairdd_cli.reporting.coverage_figure import coverage_figure
@@ -148,17 +98,18 @@ def _save_embedding(
     from fairdd_cli.reporting.group_coverage import PANELS, class_projections, find_class
     from fairdd_cli.runtime import open_runtime
 
+    path = config.embedding or ""
     labels = [*range(len(synthetic.class_names))][:PANELS]
-    if class_name is not None:
-        labels = [find_class(class_name, synthetic.class_names)]
-    dataset = read_dataset(data or resolve_dataset_path(synthetic))
+    if config.class_name is not None:
+        labels = [find_class(config.class_name, synthetic.class_names)]
+    dataset = read_dataset(config.data or resolve_dataset_path(synthetic))
     check_match(synthetic, dataset)
-    if class_name is None and len(labels) < dataset.classes:
+    if config.class_name is None and len(labels) < dataset.classes:
         terminal.say(f"the figure shows the first {len(labels)} of {dataset.classes} classes; --class chooses another")
-    projections = class_projections(synthetic, dataset, labels, open_runtime(device), terminal)
+    projections = class_projections(synthetic, dataset, labels, open_runtime(config.device), terminal)
     terminal.stop()
     figure = coverage_figure(projections, dataset.protected_names, label_of(synthetic))
-    write_bytes(path, render(figure, Path(path).suffix.lower()), force)
+    write_bytes(path, render(figure, Path(path).suffix.lower()), config.force)
 
 
 def _export(synthetic: "SyntheticSet", path: str, terminal: Terminal, force: bool) -> None:

@@ -3,12 +3,10 @@
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from fairdd_cli.cli.options import Force, Quiet, Recipe, Seed, Verbose
 from fairdd_cli.cli.terminal import Terminal, out, product, width
+from fairdd_cli.config.report import CONFIDENCE_LEVEL, FIGURES, ReportConfig
 from fairdd_cli.errors import UsageError, unknown
 
 if TYPE_CHECKING:
@@ -18,155 +16,58 @@ if TYPE_CHECKING:
     from fairdd_cli.reporting import Row, Section
     from fairdd_cli.reporting.sheets import Sheet
 
-FORMATS = ("table", "markdown", "csv", "latex", "json")
-FIGURES = ("scatter", "recall", "images", "loss")
-CONFIDENCE_LEVEL = 95  # percent, of bootstrap intervals
 NARROWEST = 2  # metrics that a table keeps, however narrow the terminal
 
 
-def report(
-    files: Annotated[
-        list[str],
-        typer.Argument(metavar="FILE…", help="Evaluations, JSON and HDF5 mixed; - is stdin.", show_default=False),
-    ],
-    format: Annotated[str, typer.Option("--format", "-f", help=f"One of {', '.join(FORMATS)}.")] = "table",
-    group_by: Annotated[
-        str, typer.Option("--group-by", metavar="COLUMNS", help="Columns that make sections, comma-separated, or none.")
-    ] = "dataset",
-    sort: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--sort",
-            metavar="COLUMN",
-            help="Column or metric to sort by, best first; repeatable. (default: network, IPC, method, vanilla first)",
-        ),
-    ] = None,
-    reverse: Annotated[bool, typer.Option("--reverse", help="With --sort, the other way round.")] = False,
-    metric: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--metric",
-            metavar="NAME",
-            help="Metric to show; repeatable; csv and json have all. "
-            "(default: accuracy, deo_max, deo_mean, worst_group_accuracy)",
-        ),
-    ] = None,
-    empty_cells: Annotated[
-        str,
-        typer.Option(
-            "--empty-cells", metavar="skip|zero", help="Leave cells without test images out, or score them 0."
-        ),
-    ] = "skip",
-    bootstrap: Annotated[
-        int,
-        typer.Option(
-            "--bootstrap",
-            min=0,
-            metavar="N",
-            help="Bootstrap resamples of seeds and test images, 1000 say; 0 gives no intervals.",
-        ),
-    ] = 0,
-    confidence: Annotated[
-        float | None,
-        typer.Option(
-            "--confidence",
-            min=50,
-            max=99.9,
-            metavar="PERCENT",
-            help=f"Confidence level of these intervals. (default: {CONFIDENCE_LEVEL})",
-        ),
-    ] = None,
-    permutations: Annotated[
-        int | None,
-        typer.Option(
-            "--permutations",
-            min=0,
-            metavar="N",
-            help="Permutations of the groups for the fair floor of DEO and its p-value; 0 for none. "
-            "(default: 200, none where it takes long)",
-        ),
-    ] = None,
-    against: Annotated[
-        str | None,
-        typer.Option("--against", metavar="published", help="Show the published values, too. (default: no)"),
-    ] = None,
-    plot: Annotated[
-        str | None, typer.Option("--plot", metavar="FILE", help="Save a figure: .png, .svg or .pdf. (default: none)")
-    ] = None,
-    picture: Annotated[
-        str | None,
-        typer.Option(
-            "--picture", metavar="NAME", help=f"What --plot shows: {', '.join(FIGURES)}. (default: {FIGURES[0]})"
-        ),
-    ] = None,
-    html: Annotated[
-        str | None,
-        typer.Option("--html", metavar="FILE", help="Save a page with table, figures and provenance. (default: none)"),
-    ] = None,
-    synthetic: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--synthetic",
-            metavar="SYN",
-            help="Synthetic set whose images and loss to show; repeatable. (default: none)",
-        ),
-    ] = None,
-    seed: Seed = 0,
-    recipe: Recipe = None,
-    force: Force = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> None:
+def report(config: ReportConfig) -> None:
     """Compare evaluations: a row for each setting, mean and spread over seeds, difference to vanilla.
 
     Prints the table. Example: fairdd report runs/*.json --against published --html report.html
     """
     from fairdd_cli.artifacts import check_target, read_synthetic
-    from fairdd_cli.metrics import EMPTY_CELLS, METRICS
+    from fairdd_cli.metrics import METRICS
     from fairdd_cli.reporting import SHOWN, arrange, build_rows, read
 
-    metric = [_by_label(name) for name in metric or []]
-    sort = [_by_label(name) for name in sort or []]
-    _check_names("format", FORMATS, format)
-    _check_names("figure", FIGURES, *filter(None, [picture]))
-    _check_names("treatment of empty cells", EMPTY_CELLS, empty_cells)
+    metric = [_by_label(name) for name in config.metric]
+    sort = [_by_label(name) for name in config.sort]
     _check_names("metric", METRICS, *metric)
-    if against not in (None, "published"):
-        raise UsageError(f"--against {against}: only the values called 'published' are known")
+    shows_sets = config.html or config.picture in ("images", "loss")
     for option, given, other, there in (
-        ("--confidence", confidence is not None, "--bootstrap", bootstrap),
-        ("--picture", picture is not None, "--plot", plot),
-        ("--reverse", reverse, "--sort", sort),
-        ("--synthetic", synthetic, "--html or --picture images or loss", html or picture in ("images", "loss")),
+        ("--confidence", config.confidence is not None, "--bootstrap", config.bootstrap),
+        ("--picture", config.picture is not None, "--plot", config.plot),
+        ("--reverse", config.reverse, "--sort", sort),
+        ("--synthetic", config.synthetic, "--html or --picture images or loss", shows_sets),
     ):
         if given and not there:
             raise UsageError(f"{option} is for {other}: give that, too, or leave it out")
-    _check_figures(plot, html)
-    for target in filter(None, (plot, html)):
-        check_target(target, force, *files, *(synthetic or []))
-    grouped = () if group_by == "none" else tuple(group_by.split(","))
+    _check_figures(config.plot, config.html)
+    for target in filter(None, (config.plot, config.html)):
+        check_target(target, config.force, *config.files, *config.synthetic)
+    grouped = () if config.group_by == "none" else tuple(config.group_by.split(","))
     arrange((), grouped, sort)  # a misspelt column is found before thousands of files are read
     metrics = metric or SHOWN
 
-    with Terminal(quiet, verbose) as terminal:
-        rows = build_rows(read(files), empty_cells)
+    with Terminal(config.quiet, config.verbose) as terminal:
+        rows = build_rows(read(config.files), config.empty_cells)
         _check_applies(metrics, rows)
-        rows = _with_fair_floors(rows, permutations, seed, empty_cells, terminal)
-        if bootstrap:
-            level = (confidence or CONFIDENCE_LEVEL) / 100
-            rows = _with_intervals(rows, bootstrap, level, seed, empty_cells, metrics, format)
-        if against:
+        rows = _with_fair_floors(rows, config.permutations, config.seed, config.empty_cells, terminal)
+        if config.bootstrap:
+            level = (config.confidence or CONFIDENCE_LEVEL) / 100
+            rows = _with_intervals(
+                rows, config.bootstrap, level, config.seed, config.empty_cells, metrics, config.format
+            )
+        if config.against:
             rows = _with_published(rows, terminal)
-        sections = arrange(rows, grouped, sort, reverse)
-        sets = [read_synthetic(path) for path in synthetic or []]
-        if plot is not None:
-            _save_plot(plot, picture or FIGURES[0], rows, sets, terminal, force)
-            terminal.wrote(plot)
-        if html is not None:
-            _save_page(html, sections, metrics, sets, force)
-            terminal.wrote(html)
-        if html != "-":  # else the page has standard output for itself
-            _print(format, sections, metrics, asked=bool(metric))
+        sections = arrange(rows, grouped, sort, config.reverse)
+        sets = [read_synthetic(path) for path in config.synthetic]
+        if config.plot is not None:
+            _save_plot(config.plot, config.picture or FIGURES[0], rows, sets, terminal, config.force)
+            terminal.wrote(config.plot)
+        if config.html is not None:
+            _save_page(config.html, sections, metrics, sets, config.force)
+            terminal.wrote(config.html)
+        if config.html != "-":  # else the page has standard output for itself
+            _print(config.format, sections, metrics, asked=bool(metric))
 
 
 def _by_label(name: str) -> str:

@@ -1,19 +1,11 @@
 """fairdd verify: whether files are sound, and whether they belong together."""
 
-from typing import Annotated
-
-import typer
-
-from fairdd_cli.cli.options import Quiet, Verbose
 from fairdd_cli.cli.terminal import Terminal, literal, product
+from fairdd_cli.config import VerifyConfig
 from fairdd_cli.errors import UsageError
 
 
-def verify(
-    files: Annotated[list[str], typer.Argument(metavar="FILE…", help="Any files of fairdd.", show_default=False)],
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> None:
+def verify(config: VerifyConfig) -> None:
     """Check the digest of each file, and that evaluations, synthetic sets and data sets come from each other.
 
     Exit code 2 where a file is unsound or a chain is broken. Example: fairdd verify data.h5 data.*.h5 runs/*.json
@@ -23,15 +15,15 @@ def verify(
 
     from fairdd_cli.verify import verify as check
 
-    with Terminal(quiet, verbose):
-        findings = check(files)
+    with Terminal(config.quiet, config.verbose):
+        findings = check(config.files)
     table = Table(box=box.SIMPLE_HEAD)
     for name in ("file", "kind", "digest", "made from", "finding"):
         table.add_column(name, overflow="fold")
     for finding in findings:
         words = (finding.path, finding.kind, finding.digest[:19], finding.made_from, finding.problem or "sound")
         table.add_row(*map(literal, words))
-    if not quiet:
+    if not config.quiet:
         product(table)
     failed = [finding for finding in findings if finding.problem]
     if failed:

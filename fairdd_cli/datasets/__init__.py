@@ -4,6 +4,6 @@ A file `NAME.py` holds one function `source(request: Request) -> Source`, and OP
 it takes.
 """
 
-from fairdd_cli.registry import Registry
+from fairdd_cli.registry import DATASETS
 
-DATASETS = Registry("data set", "fairdd_cli.datasets", "source")
+__all__ = ["DATASETS"]

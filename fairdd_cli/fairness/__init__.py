@@ -5,6 +5,6 @@ the class's real batch, and every image of the batch belongs to one target, so a
 and a weight. A method computes a distance for each target and never asks which strategy it runs.
 """
 
-from fairdd_cli.registry import Registry
+from fairdd_cli.registry import STRATEGIES
 
-STRATEGIES = Registry("fairness strategy", "fairdd_cli.fairness", "strategy")
+__all__ = ["STRATEGIES"]

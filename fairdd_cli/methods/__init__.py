@@ -1,5 +1,5 @@
 """Distillation methods, one file each; a file `NAME.py` holds one class `Method`."""
 
-from fairdd_cli.registry import Registry
+from fairdd_cli.registry import METHODS
 
-METHODS = Registry("method", "fairdd_cli.methods", "Method", aliases={"dc": "gm"})
+__all__ = ["METHODS"]

@@ -14,7 +14,7 @@ from typing import Any
 from fairdd_cli.errors import UsageError, unknown
 from fairdd_cli.networks._base import Classifier, freeze_batch_norm, has_batch_norm
 from fairdd_cli.networks._blocks import fusible_values
-from fairdd_cli.registry import Registry
+from fairdd_cli.registry import NETWORKS
 
 __all__ = [
     "NETWORKS",
@@ -27,7 +27,6 @@ __all__ = [
     "torchvision_networks",
 ]
 
-NETWORKS = Registry("network", "fairdd_cli.networks", "Network")
 TORCHVISION = "torchvision"
 
 

@@ -1,50 +1,28 @@
 """The commands that make a run again."""
 
 import shlex
+from collections.abc import Sequence
 
+from fairdd_cli.config import DistillConfig, EvaluateConfig, command_words
+from fairdd_cli.config.evaluate import PROTOCOL
 from fairdd_cli.reporting.outside_text import bounded
 from fairdd_cli.reporting.results import Run, distill_options, flat
-
-PROTOCOL_OPTIONS = ("epochs", "learning_rate", "batch", "augmentation")
-DISTILL_OPTIONS = (
-    "method",
-    "fairness",
-    "sampling",
-    "init",
-    "ipc",
-    "factor",
-    "batch_real",
-    "iterations",
-    "network",
-    "groups",
-    "group_noise",
-)
 
 
 def commands(run: Run) -> list[str]:
     """The commands that make `run` again, with DATA and SYN for the files; for reading, not for running blindly."""
     evaluation = run.evaluation
-    distill = distill_options(evaluation)
-    known = {"method": evaluation.method, "fairness": evaluation.fairness, "sampling": evaluation.sampling}
-    known |= {"ipc": str(evaluation.ipc), "iterations": str(evaluation.iterations)}
-    given = {**known, **{key: value for key, value in distill.items() if key in DISTILL_OPTIONS}}
-    lines = []
-    if evaluation.method != "whole":
-        hyper = flat({"hyper": distill.get("hyper", {})})
-        words = [word for key in DISTILL_OPTIONS if key in given for word in (_option(key), given[key])]
-        words += [word for key, value in hyper.items() for word in ("-O", f"{key}={value}")]
-        words += ["--seed", distill["seed"]] if "seed" in distill else []
-        lines.append(_command("fairdd", "distill", "DATA", *words))
-    protocol = [(key, evaluation.protocol[key]) for key in PROTOCOL_OPTIONS if key in evaluation.protocol]
-    words = [word for key, value in protocol for word in (_option(key), value or "none")]
-    source = "DATA" if evaluation.method == "whole" else "SYN"
-    trained = ("--network", run.setting.network, "--seeds", run.seeds, "--seed", evaluation.seed)
-    return [*lines, _command("fairdd", "evaluate", source, *trained, *words)]
+    stored = distill_options(evaluation)
+    known = {name: getattr(evaluation, name) for name in ("method", "fairness", "sampling", "ipc", "iterations")}
+    hyper = flat({"hyper": stored.get("hyper", {})})
+    distill = command_words("distill", DistillConfig, {**known, **stored, "hyper": hyper, "data": "DATA"})
+    whole = evaluation.method == "whole"
+    trained = {"network": run.setting.network, "seeds": run.seeds, "seed": evaluation.seed}
+    protocol = {name: value or "none" for name, value in evaluation.protocol.items() if name in PROTOCOL}
+    given = {"synthetic": "DATA" if whole else "SYN", **trained, **protocol}
+    evaluate = command_words("evaluate", EvaluateConfig, given)
+    return [_quoted(evaluate)] if whole else [_quoted(distill), _quoted(evaluate)]
 
 
-def _option(key: str) -> str:
-    return f"--{key.replace('_', '-')}"
-
-
-def _command(*words: object) -> str:
+def _quoted(words: Sequence[str]) -> str:
     return " ".join(shlex.quote(bounded(word)) for word in words)

@@ -111,27 +111,29 @@ def generated(setting: Setting):  # type: ignore[no-untyped-def]
 
 def problem_of(setting: Setting, method: str, fairness: str):  # type: ignore[no-untyped-def]
     """(the method, its problem) before the first iteration; experts, where needed, lie in the working folder."""
-    from fairdd_cli.distill import make_plan, make_problem
-    from fairdd_cli.networks import parse_network
+    from fairdd_cli.config import DistillConfig
+    from fairdd_cli.distill import make_problem, resolve_config
     from fairdd_cli.runtime import NullProgress, open_runtime
 
     samples = method != "mtt"
     dataset = generated(setting if samples else replace(setting, images=2000))
-    plan = make_plan(
-        method,
+    config = DistillConfig(
+        data="data.h5",
+        method=method,
         fairness=fairness,
         sampling=setting.sampling if samples else None,
         init="real",
         ipc=setting.ipc,
         batch_real=setting.batch_real if method in ("dm", "gm", "dsa") else None,
         iterations=1,
-        network=parse_network(f"convnet:width={setting.width}"),
-        options=STEP.get(method, {}),
-        experts="" if samples else f"{fairness}.h5",
+        network=f"convnet:width={setting.width}",
+        hyper=STEP.get(method, {}),
+        experts=None if samples else f"{fairness}.h5",
     )
-    hyper = plan.hyper.for_data(dataset, plan.ipc)
+    resolved = resolve_config(config)
+    hyper = resolved.hyper.for_data(dataset, resolved.ipc)
     runtime = open_runtime(setting.device, setting.precision, compiles=setting.compile)
-    problem = make_problem(replace(plan, hyper=hyper), dataset, runtime, NullProgress(), "auto")
+    problem = make_problem(replace(resolved, hyper=hyper), dataset, runtime, NullProgress(), "auto")
     hyper.prepare(problem)
     return hyper, problem
 

@@ -1,0 +1,154 @@
+"""The options of `fairdd distill`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fairdd_cli.config import _shared as shared
+from fairdd_cli.config._defaults import per_method, strategies_with
+from fairdd_cli.config._options import argument, option
+from fairdd_cli.errors import UsageError
+from fairdd_cli.registry import METHODS, STRATEGIES
+
+SAMPLINGS = ("proportional", "balanced")
+INITS = ("real", "balanced", "kmeans", "noise")
+
+
+def _default_sampling() -> str:
+    return f"balanced with {strategies_with('sampling', 'balanced')}; else proportional"
+
+
+def _default_init() -> str:
+    return f"{per_method('init')()}; else balanced with {strategies_with('init', 'balanced')}; else real"
+
+
+def _default_batch_real() -> str:
+    balanced = per_method("batch_real", "balanced")()
+    return f"proportional sampling: {per_method('batch_real', 'proportional')()}; balanced sampling: {balanced}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillConfig:
+    """What to distil, and how, as the user says it; None leaves a choice to the method."""
+
+    data: str = argument("Data set file from make-dataset; - is stdin.", "DATA")
+    method: str = option(
+        "Distillation method; dc is gm. See 'fairdd list methods'.",
+        "-m",
+        choices=METHODS.names,
+        aliases=METHODS.aliases,
+        affects="result",
+    )
+    ipc: int = option("Synthetic images per class.", metavar="N", minimum=1, affects="result")
+    fair: bool = option(
+        "Short for --fairness fairdd, which also changes the defaults of --sampling, --init and --batch-real.",
+        default=False,
+        excludes="fairness",
+    )
+    fairness: str | None = option(
+        "Fairness strategy. See 'fairdd list strategies'.",
+        default=None,
+        choices=STRATEGIES.names,
+        kind="fairness strategy",
+        default_text="vanilla",
+        affects="result",
+    )
+    sampling: str | None = option(
+        "How real batches are drawn: as the groups occur, or evenly over them.",
+        default=None,
+        choices=SAMPLINGS,
+        default_text=_default_sampling,
+        affects="result",
+    )
+    init: str | None = option(
+        "Initialisation: real images, real images evenly over the groups, the most representative ones, or noise.",
+        default=None,
+        choices=INITS,
+        kind="initialisation",
+        default_text=_default_init,
+        affects="result",
+    )
+    factor: int | None = option(
+        "Multi-formation: N x N training images inside each stored one.",
+        default=None,
+        metavar="N",
+        minimum=1,
+        default_text=per_method("factor"),
+        affects="result",
+    )
+    batch_real: int | None = option(
+        "Real batch size per class.",
+        default=None,
+        metavar="N",
+        minimum=1,
+        default_text=_default_batch_real,
+        affects="result",
+    )
+    iterations: int | None = option(
+        "Outer iterations.",
+        default=None,
+        metavar="N",
+        minimum=0,
+        default_text=per_method("iterations"),
+        affects="result",
+    )
+    network: str = option(
+        "Network to match in, such as convnet:width=32,depth=3. See 'fairdd list networks'.",
+        default="convnet",
+        metavar="NAME[:KEY=VALUE,…]",
+        affects="result",
+    )
+    groups: str = option(
+        "Groups: labels are those of the data; pseudo[:K] are K clusters of each class, found without labels.",
+        default="labels",
+        metavar="labels|pseudo[:K]",
+        affects="result",
+    )
+    group_noise: float = option(
+        "Replace a share P of the protected labels at random.",
+        default=0.0,
+        metavar="P",
+        minimum=0,
+        maximum=1,
+        affects="result",
+    )
+    experts: str | None = option(
+        "Expert trajectories of mtt; made on first use.",
+        default=None,
+        metavar="FILE",
+        default_text="DATA.experts-FAIRNESS.h5",
+    )
+    hyper: Mapping[str, str] = option(
+        "Set a hyper-parameter of the method; repeatable. See 'fairdd list methods NAME'.",
+        "-O",
+        flag="--option",
+        default=dict,
+        metavar="KEY=VALUE",
+        default_text="the paper's",
+        affects="result",
+    )
+    output: str | None = option(
+        "Where to write; - is stdout.",
+        "-o",
+        default=None,
+        metavar="FILE",
+        default_text="DATA.METHOD-FAIRNESS-ipcN.h5",
+    )
+    seed: int = shared.seed()
+    residency: str = shared.residency()
+    device: str = shared.device()
+    precision: str = shared.precision()
+    deterministic: bool = shared.deterministic()
+    compile: str = shared.compile()
+    checkpoint_every: float = shared.checkpoint_every()
+    restart: bool = shared.restart()
+    recipe: str | None = shared.recipe()
+    force: bool = shared.force()
+    quiet: bool = shared.quiet()
+    verbose: bool = shared.verbose()
+
+    @property
+    def strategy(self) -> str:
+        """The name of the fairness strategy; raises UsageError where --fair and --fairness contradict each other."""
+        if self.fair and self.fairness not in (None, "fairdd"):
+            raise UsageError(f"--fair means --fairness fairdd, but --fairness {self.fairness} was given too")
+        return self.fairness or ("fairdd" if self.fair else "vanilla")
