@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 from fairdd_cli.datasets import cifar10_s
 from fairdd_cli.datasets._groups import assign_biased_groups
+from fairdd_cli.datasets._pickle import OPERATION_LIMIT
 from fairdd_cli.datasets._source import Request
 from fairdd_cli.errors import UsageError
 
@@ -101,6 +103,39 @@ def test_no_pickle_runs_code(tmp_path: Path, protocol: int) -> None:
     with pytest.raises(UsageError, match="which no batch of CIFAR-10 does"):
         cifar10_s.read_batch(path)
     assert not mark.exists()
+
+
+def bomb(*parts: bytes) -> bytes:
+    return b"\x80\x02" + b"".join(parts) + b"."
+
+
+BOMBS = {
+    "a memo of four billion entries": bomb(b"]", b"r\xff\xff\xff\xff"),
+    "bytes that are not there": bomb(b"\x8e" + (2**60).to_bytes(8, "little")),
+    "a text encoded again and again": bomb(
+        b"X" + (10**6).to_bytes(4, "little") + b"x" * 10**6 + b"q\x000",
+        b"c_codecs\nencode\nq\x010",
+        b"h\x01h\x00X\x06\x00\x00\x00latin1\x86R0" * 2000,
+    ),
+    "a key that takes years to hash": bomb(b"}", b")", b"q\x00h\x00\x86" * 200, b"Ns"),
+    "a list given to itself": bomb(b"]q\x00", b"(h\x00h\x00h\x00e" * 3),
+    "millions of lists": bomb(b"]" * (OPERATION_LIMIT + 1)),
+    "marks that are not there": bomb(b"e"),
+    "a state for a list": bomb(b"]Nb"),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_small_pickles_stay_small_tasks(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "data_batch_1"
+    path.write_bytes(BOMBS[name])
+    tracemalloc.start()
+    try:
+        with pytest.raises(UsageError, match="is not a batch of CIFAR-10"):
+            cifar10_s.read_batch(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**28
+    finally:
+        tracemalloc.stop()
 
 
 def test_an_incomplete_tree_is_shown(tmp_path: Path) -> None:

@@ -167,8 +167,69 @@ def test_unreadable_images_give_a_reason(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("values", [np.full((9, 9), 0.5, np.float32), np.full((9, 9), 70_000, np.int32)])
 def test_values_without_a_range_are_refused(tmp_path: Path, values: np.ndarray) -> None:
-    with pytest.raises(UnreadableError, match="whose range is anybody's guess"):
+    with pytest.raises(UnreadableError, match="unknown value range"):
         decode(saved(tmp_path / "values.tif", Image.fromarray(values)), SQUARE)
+
+
+def test_greys_of_fewer_bits_are_refused_rather_than_black(tmp_path: Path) -> None:
+    for values in (np.full((9, 9), 4_000, np.uint16), np.full((9, 9), 255, np.uint16)):
+        for suffix in ("png", "tif"):
+            with pytest.raises(UnreadableError, match=r"16-bit values of at most .* save it as 8 bits"):
+                decode(saved(tmp_path / f"values.{suffix}", Image.fromarray(values)), SQUARE)
+    assert (decode(saved(tmp_path / "black.png", Image.fromarray(np.zeros((9, 9), np.uint16))), SQUARE) == 0).all()
+
+
+def test_colours_of_fewer_bits_are_refused_rather_than_black(tmp_path: Path) -> None:
+    for level, readable in ((4_000, False), (200, False), (40_000, True)):
+        row = b"\0" + struct.pack(">27H", *[level] * 27)
+        header = chunk(b"IHDR", struct.pack(">IIBBBBB", 9, 9, 16, 2, 0, 0, 0))
+        content = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(row * 9)) + chunk(b"IEND", b"")
+        (tmp_path / "deep.png").write_bytes(content)
+        if readable:
+            assert (decode(str(tmp_path / "deep.png"), SQUARE) == level >> 8).all()
+        else:
+            with pytest.raises(UnreadableError, match="16-bit values"):
+                decode(str(tmp_path / "deep.png"), SQUARE)
+
+
+@pytest.mark.parametrize("largest", [255, 4_095, 65_535])
+def test_a_declared_number_of_levels_is_taken_for_what_it_is(tmp_path: Path, largest: int) -> None:
+    kind, half = ("u1", largest // 2) if largest < 256 else (">u2", largest // 2)
+    (tmp_path / "grey.pgm").write_bytes(b"P5 9 9 %d " % largest + np.full((9, 9), half, kind).tobytes())
+    assert np.abs(decode(str(tmp_path / "grey.pgm"), SQUARE).astype(int) - 127).max() <= 1
+
+
+def test_a_turned_photograph_with_an_odd_entry(tmp_path: Path) -> None:
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    pixels[:8] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = exif.tobytes()
+    # Another entry of a type that does not exist, beside the orientation.
+    entry = struct.pack("<HHII", 0x9999, 77, 1, 0) if b"II" in content[:10] else struct.pack(">HHII", 0x9999, 77, 1, 0)
+    order = "<" if b"II" in content[:10] else ">"
+    start = content.index(b"II" if order == "<" else b"MM") + 8
+    odd = (
+        content[:start] + struct.pack(order + "H", 2) + content[start + 2 : start + 14] + entry + content[start + 14 :]
+    )
+    path = saved(tmp_path / "photo.png", Image.fromarray(pixels), exif=odd)
+    turned = decode(path, SQUARE)
+    assert turned[0, :, 12].min() > 200
+    assert turned[0, :, 3].max() < 50
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"\0\0\0\x18ftypheic" + bytes(200), "HEIC is not read; convert it"),
+        (bytes(128) + b"DICM" + bytes(200), "DICOM is not read; convert it"),
+        (b"%PDF-1.7" + bytes(200), "PDF is not read; convert it"),
+    ],
+)
+def test_formats_that_are_not_decoded_are_named(tmp_path: Path, content: bytes, reason: str) -> None:
+    (tmp_path / "image").write_bytes(content)
+    with pytest.raises(UnreadableError, match=reason):
+        decode(str(tmp_path / "image"), SQUARE)
 
 
 def test_damage_never_escapes(tmp_path: Path) -> None:

@@ -73,7 +73,9 @@ def _find(family: GreyFamily, root: Path) -> Path | None:
 
 
 def _locate(folder: Path, name: str) -> Path | None:
-    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+    """The file `name`, plain or gzipped, or with the dot that some copies have: train-images.idx3-ubyte."""
+    spellings = (f"{each}{suffix}" for each in (name, name.replace("-idx", ".idx")) for suffix in ("", ".gz"))
+    return next((folder / each for each in spellings if (folder / each).is_file()), None)
 
 
 def _download(family: GreyFamily, root: Path) -> Path:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager, nullcontext
 from ctypes import Array, c_ubyte
 from typing import TypeVar
 
@@ -43,7 +44,7 @@ def ordered_fill(
     places = (AHEAD * workers, *shape)
     try:
         shared = context.RawArray(c_ubyte, int(np.prod(places)))
-        pool = ProcessPoolExecutor(workers, context, _start, (shared, places))
+        pool = ProcessPoolExecutor(workers, context, _start, (shared, places, context.Lock()))
     except OSError as error:
         raise WorkError(
             f"{workers} decoding processes need shared memory and a temporary folder: {error}\n"
@@ -69,18 +70,25 @@ def ordered_fill(
         pool.shutdown(cancel_futures=True)
 
 
+def exclusive() -> AbstractContextManager[object]:
+    """A block that only one of the processes is in at a time."""
+    return _exclusive[0]
+
+
 def _as_arrays(shared: "Array[c_ubyte]", shape: tuple[int, ...]) -> np.ndarray:
     return np.frombuffer(memoryview(shared), np.uint8).reshape(shape)
 
 
+_exclusive: list[AbstractContextManager[object]] = [nullcontext()]  # in a worker: a lock that all share
 _arrays: list[np.ndarray] = []  # in a worker: where its results go
 
 
-def _start(shared: "Array[c_ubyte]", shape: tuple[int, ...]) -> None:
+def _start(shared: "Array[c_ubyte]", shape: tuple[int, ...], lock: AbstractContextManager[object]) -> None:
     """Prepares a worker; an interrupt is for the parent, which ends its workers."""
     exit_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     np.empty(KEPT, np.uint8)  # made and freed at once
+    _exclusive[0] = lock
     _arrays.extend(_as_arrays(shared, shape))
 
 

@@ -3,8 +3,7 @@
 Source: CIFAR-10 (Krizhevsky, 2009) in its python batches; the bias as in FairDD (NeurIPS 2025).
 """
 
-import pickle  # only subclassed below, to read less than it does
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 
 from fairdd_cli.datasets._groups import assign_biased_groups
 from fairdd_cli.datasets._layout import Layout, fetching
+from fairdd_cli.datasets._pickle import ENCODE, read_pickle
 from fairdd_cli.datasets._source import Request, Samples, Source
 from fairdd_cli.errors import UsageError
 from fairdd_cli.runtime import Streams
@@ -26,6 +26,15 @@ BIAS_RATIO = 0.9
 MAJORITY_GROUP = (0,) * 5 + (1,) * 5  # classes 0…4 are mostly grey, the others mostly coloured
 BATCHES = {"train": tuple(f"data_batch_{number}" for number in range(1, 6)), "test": ("test_batch",)}
 SHAPE = (3, 32, 32)
+NAMES = frozenset(  # what a batch's pickle would call
+    {
+        "numpy.core.multiarray._reconstruct",
+        "numpy._core.multiarray._reconstruct",
+        "numpy.ndarray",
+        "numpy.dtype",
+        ENCODE,
+    }
+)
 LIMIT = 2**26  # bytes of one batch; the real ones have 31 million
 BLOCK = 2048  # images turned grey at a time
 LAYOUT = Layout(
@@ -102,58 +111,28 @@ def _download(root: Path) -> None:
         download_and_extract_archive(archive.url, str(root), filename=archive.filename, md5=archive.tgz_md5)
 
 
-class _Inert:
-    """Stands for the NumPy types that a batch's pickle names: it keeps what it is given and does nothing."""
-
-    def __init__(self, *arguments: object) -> None:
-        self.arguments = arguments
-        self.state: Any = None
-
-    def __setstate__(self, state: object) -> None:
-        self.state = state
-
-
-def _latin1(text: str, encoding: str) -> bytes:
-    """How a pickle of Python 3 spells bytes in the old protocols."""
-    return text.encode("latin1")
-
-
-class _BatchReader(pickle.Unpickler):
-    """Builds plain containers and inert stand-ins only: no name in the file leads to code of another's."""
-
-    NAMES: Mapping[tuple[str, str], Any] = {
-        ("numpy.core.multiarray", "_reconstruct"): _Inert,
-        ("numpy._core.multiarray", "_reconstruct"): _Inert,
-        ("numpy", "ndarray"): _Inert,
-        ("numpy", "dtype"): _Inert,
-        ("_codecs", "encode"): _latin1,
-    }
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self.NAMES:
-            raise pickle.UnpicklingError(f"it names '{module}.{name}', which no batch of CIFAR-10 does")
-        return self.NAMES[module, name]
-
-
 def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """(images uint8 [N, 3, 32, 32], labels int64 [N]) of a python batch; raises UsageError where it is none."""
     try:
         if path.stat().st_size > LIMIT:
             raise ValueError(f"it has more than {LIMIT:,} bytes")
         with path.open("rb") as stream:
-            return _checked(_BatchReader(stream, encoding="bytes").load())
+            return _checked(read_pickle(stream.read(), NAMES))
     except Exception as error:  # a pickle that was tampered with makes its reader raise anything
         reason = str(error).split("\n", maxsplit=1)[0][:160]
         raise UsageError(f"'{path}' is not a batch of CIFAR-10: {reason or type(error).__name__}") from error
 
 
 def _checked(content: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The arrays in an unpickled batch; any exception where they are not as published."""
+    """The arrays in a batch as it was read; any exception where they are not as published."""
     entries = {key if isinstance(key, bytes) else key.encode(): value for key, value in content.items()}
     _, shape, kind, fortran, raw = entries[b"data"].state
     labels = entries[b"labels"]
+    if not (isinstance(labels, list) and isinstance(shape, tuple) and all(type(size) is int for size in shape)):
+        raise ValueError("expected a list of labels and an array's shape")
     if shape != (len(labels), int(np.prod(SHAPE))) or kind.arguments[0] not in (b"u1", "u1"):
-        raise ValueError(f"expected uint8 rows of {np.prod(SHAPE)} for {len(labels)} labels, found {shape}")
+        raise ValueError(f"expected uint8 rows of {np.prod(SHAPE)} for {len(labels)} labels, found {shape[:4]}")
+    raw = raw.encode("latin1") if isinstance(raw, str) else raw  # Python 2's strings are bytes
     if not isinstance(raw, bytes) or len(raw) != shape[0] * shape[1]:
         raise ValueError("its array is truncated")
     if not labels or not all(type(label) is int and 0 <= label < len(CLASSES) for label in labels):
