@@ -3,10 +3,12 @@
 import os
 from typing import TYPE_CHECKING
 
+from fairdd_cli.version import __version__
+
 if TYPE_CHECKING:
     from fairdd_cli.loading import LabelledImages
 
-__version__ = "0.1.0"
+__all__ = ["__version__", "load"]
 
 
 def load(path: str | os.PathLike[str], split: str = "train") -> "LabelledImages":

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-import fairdd_cli
+from fairdd_cli.version import __version__
 
 VERSION = 1
 ANY = ("*", -1)  # stands for an array of numbers, whatever its dtype and dimensions
@@ -68,7 +68,7 @@ def with_header(kind: str, attributes: Attributes) -> Attributes:
     return {
         "format": kind,
         "format_version": VERSION,
-        "generated_by": f"fairdd {fairdd_cli.__version__}",
+        "generated_by": f"fairdd {__version__}",
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         **attributes,
     }

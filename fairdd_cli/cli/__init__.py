@@ -10,8 +10,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-import fairdd_cli
 from fairdd_cli.cli import terminal
+from fairdd_cli.cli.catalogue import list_entries
 from fairdd_cli.cli.distill import distill
 from fairdd_cli.cli.evaluate import evaluate
 from fairdd_cli.cli.inspect import inspect
@@ -22,6 +22,7 @@ from fairdd_cli.cli.verify import verify
 from fairdd_cli.config import COMMANDS
 from fairdd_cli.errors import FairddError, Interrupted, UsageError
 from fairdd_cli.system import launched_by_torchrun
+from fairdd_cli.version import __version__
 
 app = typer.Typer(
     name="fairdd",
@@ -37,6 +38,7 @@ for name, run, summary in (
     ("report", report, "Compare evaluations: table, figures, page."),
     ("inspect", inspect, "Show what a file is and what is in it."),
     ("verify", verify, "Check digests and provenance."),
+    ("list", list_entries, "List methods, strategies, data sets, networks."),
 ):
     app.command(name, short_help=summary)(as_command(COMMANDS[name], run))
 
@@ -49,7 +51,7 @@ signals: list[int] = []  # those that were to end the process
 
 def _print_version(value: bool) -> None:
     if value:
-        typer.echo(f"fairdd {fairdd_cli.__version__}")
+        typer.echo(f"fairdd {__version__}")
         raise typer.Exit
 
 

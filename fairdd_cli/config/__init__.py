@@ -7,6 +7,7 @@ prints, and the tables of the manual. Importing them imports no torch.
 from collections.abc import Mapping
 
 from fairdd_cli.config._options import assignments, command_words, option_table, options, record
+from fairdd_cli.config.catalogue import ListConfig
 from fairdd_cli.config.distill import DistillConfig
 from fairdd_cli.config.evaluate import EvaluateConfig
 from fairdd_cli.config.inspect import InspectConfig
@@ -19,6 +20,7 @@ __all__ = [
     "DistillConfig",
     "EvaluateConfig",
     "InspectConfig",
+    "ListConfig",
     "MakeDatasetConfig",
     "ReportConfig",
     "VerifyConfig",
@@ -36,4 +38,5 @@ COMMANDS: Mapping[str, type] = {
     "report": ReportConfig,
     "inspect": InspectConfig,
     "verify": VerifyConfig,
+    "list": ListConfig,
 }

@@ -12,7 +12,6 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-import fairdd_cli
 from fairdd_cli.artifacts import SyntheticSet
 from fairdd_cli.metrics import METRICS
 from fairdd_cli.reporting.commands import commands
@@ -37,6 +36,7 @@ from fairdd_cli.reporting.rows import Row, pairs
 from fairdd_cli.reporting.scatter import describe_scatter, scatter
 from fairdd_cli.reporting.sections import Section
 from fairdd_cli.reporting.synthetic_figures import image_grid, loss_curves
+from fairdd_cli.version import __version__
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -106,7 +106,7 @@ def page(sections: Sequence[Section], metrics: Sequence[str], figures: Sequence[
         legend=list(_legend(rows, metrics)),
         figures=[{"title": f.title, "caption": f.caption, "element": Markup(_element(f))} for f in figures],  # noqa: S704
         provenance=[_provenance(row, ids[id(row)]) for row in rows],
-        version=fairdd_cli.__version__,
+        version=__version__,
     )
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import fairdd_cli
 from fairdd_cli.artifacts import STREAM, Checkpoint, checkpoint_of, read_checkpoint, remove, write_checkpoint
 from fairdd_cli.errors import DivergedError, FairddError, UsageError
+from fairdd_cli.version import __version__
 
 INTERVAL = 60.0  # seconds between two checkpoints
 LISTED = 4  # differences that an error names
@@ -57,7 +57,7 @@ class Checkpoints:
     ) -> None:
         self.path = checkpoint_of(target)
         self.state: State | None = None
-        self._task = {**(task or {}), "fairdd": fairdd_cli.__version__}
+        self._task = {**(task or {}), "fairdd": __version__}
         self._seed = seed
         self._every = every
         self._restart = restart

@@ -1,0 +1,87 @@
+"""What is on offer: methods, fairness strategies, data sets and networks, those of other packages included."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from fairdd_cli.registry import DATASETS, METHODS, NETWORKS, STRATEGIES, Registry
+
+REGISTRIES: Mapping[str, Registry] = {
+    "methods": METHODS,
+    "strategies": STRATEGIES,
+    "datasets": DATASETS,
+    "networks": NETWORKS,
+}
+
+
+def titles(kind: str) -> dict[str, str]:
+    """What each entry of a `kind` is, in a line, by its name."""
+    return {name: _title(kind, name) for name in REGISTRIES[kind].names()}
+
+
+def _title(kind: str, name: str) -> str:
+    module = REGISTRIES[kind].load(name)
+    if kind == "methods":
+        return str(module.Method.title)
+    if kind == "strategies":
+        return str(module.strategy.title)
+    return _first_line(module.__doc__)
+
+
+def describe(kind: str, name: str) -> dict[str, Any]:
+    """All that is known of an entry, as JSON values; raises UsageError, naming the nearest, for an unknown one."""
+    registry = REGISTRIES[kind]
+    name = registry.canonical(name)
+    return {"name": name, "title": _title(kind, name), **DESCRIPTIONS[kind](name)}
+
+
+def _method(name: str) -> dict[str, Any]:
+    from fairdd_cli.methods._description import describe as describe_method  # noqa: PLC0415  # imports torch
+
+    known = asdict(describe_method(name))
+    parameters = known.pop("hyper_parameters")
+    return {**known, "aliases": _aliases(METHODS, name), "hyper_parameters": parameters}
+
+
+def _strategy(name: str) -> dict[str, Any]:
+    strategy = STRATEGIES.load(name).strategy
+    return {
+        "paper": strategy.paper,
+        "uses_groups": strategy.uses_groups,
+        "reweights_samples": strategy.reweights_samples,
+        "reduces_targets_by": strategy.reduce,
+    }
+
+
+def _dataset(name: str) -> dict[str, Any]:
+    module = DATASETS.load(name)
+    options = sorted(f"--{option.replace('_', '-')}" for option in module.OPTIONS)
+    return {"source": _rest(module.__doc__), "content": inspect.getdoc(module.source) or "", "options": options}
+
+
+def _network(name: str) -> dict[str, Any]:
+    network = NETWORKS.load(name).Network
+    parameters = inspect.signature(network.__init__).parameters.values()
+    options = {each.name: each.default for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY}
+    return {"about": inspect.getdoc(network) or "", "options": options}
+
+
+DESCRIPTIONS: Mapping[str, Callable[[str], dict[str, Any]]] = {
+    "methods": _method,
+    "strategies": _strategy,
+    "datasets": _dataset,
+    "networks": _network,
+}
+
+
+def _aliases(registry: Registry, name: str) -> list[str]:
+    return sorted(alias for alias, target in registry.aliases.items() if target == name)
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "").strip().partition("\n")[0]
+
+
+def _rest(text: str | None) -> str:
+    return " ".join((text or "").strip().partition("\n")[2].split())
