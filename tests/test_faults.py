@@ -7,21 +7,18 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 import torch
 from conftest import write_toy
-from evaluations import synthetic
-from evaluations import write as write_evaluated
+from writers import WRITERS, Interposed, contents, failing
 
 from fairdd_cli.artifacts import (
     BiasedDataset,
-    Checkpoint,
     check_target,
     lock_output,
     read_any,
@@ -29,13 +26,9 @@ from fairdd_cli.artifacts import (
     read_dataset,
     read_experts,
     write_bytes,
-    write_checkpoint,
     write_experts,
-    write_export,
-    write_synthetic,
 )
 from fairdd_cli.errors import UsageError, WorkError
-from fairdd_cli.loading import as_export
 from fairdd_cli.runtime import Checkpoints, State
 from fairdd_cli.runtime import checkpoints as checkpoints_module
 
@@ -89,48 +82,6 @@ def test_a_folder_that_cannot_be_written_is_said_at_once(small_disk: Path) -> No
         write_bytes(str(small_disk / "s.json"), b"{}")
 
 
-EXPERTS = {"dataset": "toy", "dataset_digest": "sha256:0", "network": "mlp"}
-WRITERS: dict[str, Callable[[str], object]] = {
-    "data.h5": lambda path: write_toy(Path(path), np.full((2, 2), 3)),
-    "synthetic.h5": lambda path: write_synthetic(path, synthetic()),
-    "evaluation.h5": lambda path: write_evaluated(Path(path)),
-    "evaluation.json": lambda path: write_evaluated(Path(path)),
-    "experts.h5": lambda path: write_experts(path, EXPERTS, 0, 1, (1, 2, 5), [np.ones((1, 2, 5), np.float32)]),
-    "s.h5.checkpoint": lambda path: write_checkpoint(path, Checkpoint({}, 0, 3, 1.0, {"images": np.ones(3)})),
-    "page.html": lambda path: write_bytes(path, b"page"),
-    "export": lambda path: write_export(path, as_export(synthetic()), force=True),
-    "export.npz": lambda path: write_export(path, as_export(synthetic()), force=True),
-}
-CALLS = ("open", "pwrite", "ftruncate", "fsync", "mkdir", "link", "rename", "replace")
-
-
-class Failing:
-    """Makes the `at`th call of the system that writes fail with the error `number`, and those called `missing`."""
-
-    def __init__(
-        self, patch: pytest.MonkeyPatch, number: int, at: int = 0, missing: tuple[str, ...] = (), calls: tuple = CALLS
-    ) -> None:
-        self.number, self.at, self.missing, self.count, self.failed = number, at, missing, 0, ""
-        for name in calls:
-            patch.setattr(os, name, self.wrapped(name, getattr(os, name)))
-
-    def wrapped(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapper(*words: Any, **options: Any) -> Any:
-            if name == "open" and not words[1] & os.O_CREAT:
-                return call(*words, **options)
-            self.count += 1
-            if self.count == self.at or name in self.missing:
-                self.failed = name
-                raise OSError(self.number, os.strerror(self.number))
-            return call(*words, **options)
-
-        return wrapper
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 @pytest.mark.parametrize("name", WRITERS)
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
 def test_each_call_that_fails_is_one_line_and_leaves_what_was_there(tmp_path: Path, name: str, number: int) -> None:
@@ -140,20 +91,20 @@ def test_each_call_that_fails_is_one_line_and_leaves_what_was_there(tmp_path: Pa
             path.unlink(missing_ok=True)
         before = contents(tmp_path)
         with pytest.MonkeyPatch.context() as patch:
-            failing = Failing(patch, number, at)
+            interposed = Interposed(patch, failing(number), at)
             try:
                 WRITERS[name](str(path))
             except WorkError as error:
                 said = str(error)
             else:
-                if failing.failed == "link":  # some file systems have none
+                if interposed.acted == "link":  # some file systems have none
                     continue
-                assert not failing.failed  # else a failure passed unseen
+                assert not interposed.acted  # else a failure passed unseen
                 break
         assert said.startswith(f"cannot write '{path}': {os.strerror(number)}")
         assert ("it needs" in said) == (number == errno.ENOSPC)
         assert len(said.splitlines()) == 1
-        if failing.failed != "fsync":  # else it may have got its name, and not its folder's word for it
+        if interposed.acted != "fsync":  # else it may have got its name, and not its folder's word for it
             assert contents(tmp_path) == before
         assert not list(tmp_path.rglob(".*"))
     assert at > 5
@@ -164,8 +115,7 @@ def test_each_call_that_fails_is_one_line_and_leaves_what_was_there(tmp_path: Pa
 def test_a_file_system_that_lacks_links_flushes_modes_and_locks_is_written_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, number: int
 ) -> None:
-    missing = ("link", "fsync", "chmod", "fchmod")
-    Failing(monkeypatch, number, missing=missing, calls=missing)
+    Interposed(monkeypatch, failing(number), missing=("link", "fsync", "chmod", "fchmod"))
 
     def flock(descriptor: int, operation: int) -> None:
         raise OSError(number, os.strerror(number))

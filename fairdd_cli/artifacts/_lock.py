@@ -46,8 +46,8 @@ def check_target(path: str, force: bool, *inputs: str) -> bool:
     """
     try:
         return _check_target(path, force, *inputs)
-    except OSError as error:  # a name too long, a loop of links, a folder that may not be looked into
-        raise UsageError(f"cannot write '{path}': {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # a name too long, a loop of links, a folder that may not be looked into
+        raise UsageError(f"cannot write '{path}': {getattr(error, 'strerror', None) or error}") from error
 
 
 def _check_target(path: str, force: bool, *inputs: str) -> bool:

@@ -115,7 +115,8 @@ def in_bytes(count: int) -> str:
 
 def cannot_write(path: str | Path, error: OSError, needed: int = 0) -> WorkError:
     """The error for an output that the system refused, with the bytes `needed` where room was short."""
-    words = f"cannot write '{path}': {error.strerror or error}"
+    where = "on standard output" if path == STREAM else f"'{path}'"
+    words = f"cannot write {where}: {error.strerror or error}"
     if error.errno in FULL and needed:
         words += f"; it needs {in_bytes(needed)}"
     return WorkError(words + (" (see 'ulimit -f')" if error.errno == errno.EFBIG else ""))

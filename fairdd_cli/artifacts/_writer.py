@@ -21,7 +21,7 @@ from fairdd_cli.artifacts._hdf5 import Attributes, content_digest, with_header
 from fairdd_cli.artifacts._output import atomic_write, cannot_write, is_stream, write_at, write_stream
 
 BLOCK = 2**22  # bytes that are copied at a time
-ROOM = 2**16  # bytes for the attributes, which are known at the end: a guess for messages
+ROOM = 2**14  # bytes for the attributes, which are known at the end: a guess for messages
 
 
 @dataclass(frozen=True)

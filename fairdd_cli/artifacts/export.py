@@ -115,8 +115,8 @@ def check_export(path: str, force: bool) -> bool:
         raise UsageError("--export needs the name of a folder or of a file")
     try:
         return _check_folder(path, force) if is_folder(path) else _check_file(path, force)
-    except OSError as error:
-        raise UsageError(f"cannot write '{path}': {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # a name too long, a loop of links
+        raise UsageError(f"cannot write '{path}': {getattr(error, 'strerror', None) or error}") from error
 
 
 def _check_file(path: str, force: bool) -> bool:
