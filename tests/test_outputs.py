@@ -227,20 +227,23 @@ def test_every_file_and_every_name_is_flushed(tmp_path: Path, monkeypatch: pytes
 def survives(path: Path, name: str) -> None:
     """Asserts that the output is whole, if it is there."""
     if path.is_dir():
-        assert len(list(path.glob("*/*.png"))) == 36
+        assert len(list(path.glob("*/*.png"))) == 2
     elif path.suffix in (".h5", ".json") and path.exists():
         read_any(str(path))
     elif path.exists():
         assert path.stat().st_size > 3
 
 
-@pytest.mark.parametrize("swap", [True, False], ids=["swap", "rename"])
-@pytest.mark.parametrize("name", sorted(set(WRITERS) - {"s.h5.checkpoint", "experts.h5"}))
+@pytest.mark.parametrize(
+    ("name", "swap"),
+    [("synthetic.h5", True), ("evaluation.json", True), ("export", True), ("export", False)],
+)
 def test_a_command_killed_at_any_call_leaves_whole_outputs_and_ends_when_given_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, swap: bool
 ) -> None:
     path = tmp_path / name
     check = check_export if name == "export" else check_target
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # it takes its time, and no power is cut
     if not swap:
         monkeypatch.setattr(ctypes, "CDLL", lambda name: None)
 
@@ -249,7 +252,6 @@ def test_a_command_killed_at_any_call_leaves_whole_outputs_and_ends_when_given_a
             Interposed(patch, killed, at, calls=(*CALLS, "unlink", "rmdir"))
             locked(path, name)
 
-    step = 1 if name != "export" else 7
     for there_before in (False, True):
         at, code = 1, -9
         while code < 0:
@@ -266,7 +268,7 @@ def test_a_command_killed_at_any_call_leaves_whole_outputs_and_ends_when_given_a
                 survives(path, name)
             assert names(tmp_path) <= {name}
             assert path.exists() or not there_before
-            at += step
+            at += 1
         assert at > 5
 
 

@@ -33,8 +33,8 @@ WRITERS: dict[str, Callable[[str], object]] = {
     "experts.h5": lambda path: write_experts(path, EXPERTS, 0, 1, (1, 2, 5), [np.ones((1, 2, 5), np.float32)]),
     "s.h5.checkpoint": lambda path: write_checkpoint(path, Checkpoint({}, 0, 3, 1.0, {"images": np.ones(3)})),
     "page.html": lambda path: write_bytes(path, b"page"),
-    "export": lambda path: write_export(path, as_export(synthetic()), force=True),
-    "export.npz": lambda path: write_export(path, as_export(synthetic()), force=True),
+    "export": lambda path: write_export(path, as_export(synthetic(classes=2, ipc=1)), force=True),
+    "export.npz": lambda path: write_export(path, as_export(synthetic(classes=2, ipc=1)), force=True),
 }
 CALLS = ("open", "pwrite", "ftruncate", "fsync", "mkdir", "link", "rename", "replace")
 
