@@ -1,5 +1,6 @@
 """Networks x seeds, trained on a synthetic set (or a whole data set), and their predictions on the test split."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -91,7 +92,7 @@ def resolve_dataset_path(synthetic: SyntheticSet) -> str:
     stored = synthetic.dataset_path
     sibling = Path(synthetic.path).with_name(Path(stored).name) if stored and synthetic.path != STREAM else None
     for path in (Path(stored), sibling):
-        if path is not None and path.is_file():
+        if path is not None and os.path.isfile(path):  # noqa: PTH113  # also where a folder may not be looked into
             return str(path)
     reason = f"'{stored}' is not there" if stored else "it does not say where that is"
     raise UsageError(f"'{synthetic.path}' needs its data set {synthetic.dataset}, but {reason}; give it with --data")

@@ -32,7 +32,8 @@ from fairdd_cli.artifacts.dataset import (
 )
 from fairdd_cli.artifacts.evaluation import Evaluation, read_evaluation, write_evaluation
 from fairdd_cli.artifacts.experts import Experts, read_experts, write_experts
-from fairdd_cli.artifacts.export import Export, check_export, pixels, write_export
+from fairdd_cli.artifacts.export import Export, check_export, class_folders, pixels, write_export
+from fairdd_cli.artifacts.foreign import ForeignSet, read_foreign
 from fairdd_cli.artifacts.synthetic import History, SyntheticSet, read_synthetic, write_synthetic
 from fairdd_cli.errors import UsageError
 
@@ -71,6 +72,7 @@ __all__ = [
     "Experts",
     "Export",
     "FileImages",
+    "ForeignSet",
     "History",
     "Images",
     "MemoryImages",
@@ -84,6 +86,7 @@ __all__ = [
     "check_space",
     "check_target",
     "checkpoint_of",
+    "class_folders",
     "is_stdout",
     "is_stream",
     "kind_of",
@@ -97,6 +100,7 @@ __all__ = [
     "read_dataset",
     "read_evaluation",
     "read_experts",
+    "read_foreign",
     "read_synthetic",
     "remove",
     "remove_parts",

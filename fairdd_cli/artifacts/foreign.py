@@ -1,0 +1,313 @@
+"""Synthetic sets in the files of other tools, read without running anything that they hold.
+
+| source | layout |
+|---|---|
+| `.pt` of DC, DSA, DM and FairDD | a dict whose `data` lists [images, labels] for each repetition |
+| `.pt` of DD-Ranking, IDC and `inspect --export` | images and labels, as a tuple or list |
+| `.pt` of MTT and its successors | images alone; labels in `labels_NAME.pt` beside `images_NAME.pt`, if there are any |
+| `.npz`, `.safetensors` | `images`, `labels` and, where they are known, `mean`, `std`, `class_names` |
+| a folder | a folder for each class with its images as PNG |
+"""
+
+import io
+import math
+import pickle
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fairdd_cli.artifacts._input import open_input, read_bytes
+from fairdd_cli.artifacts._json import strict_loads
+from fairdd_cli.artifacts.export import METADATA
+from fairdd_cli.errors import UsageError
+
+FILE_LIMIT = 2**30  # bytes of a file, and of the arrays that it holds
+IMAGE_LIMIT = 100_000  # images in a folder
+DESCRIPTION_LIMIT = 2**22  # bytes of what describes the arrays: a pickle, a head of JSON
+IMAGE_KEYS = ("images", "image_syn", "images_train", "x")
+LABEL_KEYS = ("labels", "label_syn", "labels_train", "y", "targets")
+SAFE_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "U8": "u1", "I64": "<i8", "I32": "<i4"}
+
+
+@dataclass(frozen=True)
+class ForeignSet:
+    """Images [M, C, H, W] (or [M, H, W]) as a file holds them, and what it says of them.
+
+    `labels` (int64 [M]) are None where the file has none, `mean` and `std` (of the normalisation) and `class_names`
+    likewise. For a folder, `labels` index `folders`. `origin` is what a file of `inspect --export` says besides.
+    """
+
+    layout: str
+    images: np.ndarray
+    labels: np.ndarray | None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    class_names: tuple[str, ...] | None = None
+    folders: tuple[str, ...] = ()
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_foreign(path: str, repetition: int = 1, labels: str | None = None) -> ForeignSet:
+    """The synthetic set in the file or folder `path`; with several in it, the one that `repetition` counts from 1.
+
+    `labels` names a .pt or .npy with the labels where those in the file, or beside it, are not the right ones. Raises
+    UsageError where the file is not in a known layout, is too large, or holds what is not plain numbers.
+    """
+    if Path(path).is_dir():
+        found = _read_folder(Path(path))
+    elif reader := READERS.get(Path(path).suffix.lower()):
+        found = reader(path, repetition)
+    else:
+        raise UsageError(f"'{path}' has none of the known suffixes ({', '.join(READERS)}) and is no folder")
+    if labels is not None:
+        found = replace(found, labels=_label_file(labels))
+    if found.images.ndim == 3:
+        found = replace(found, images=found.images[:, None])
+    if found.images.ndim != 4 or 0 in found.images.shape:
+        raise UsageError(f"'{path}': its images have shape {_shape(found.images)}; expected [images, C, H, W]")
+    if found.images.dtype.kind not in "fiu":
+        raise UsageError(f"'{path}': its images are {found.images.dtype}; expected numbers")
+    if not np.isfinite(found.images).all():
+        raise UsageError(f"'{path}': an image holds a value that is not finite")
+    if found.labels is None:
+        return found
+    if found.labels.ndim == 2 and found.labels.shape[1] > 1:
+        raise UsageError(
+            f"'{path}': its labels are soft ({_shape(found.labels)}): probabilities of each class, which fairdd does "
+            "not train on\nGive hard labels with --labels FILE, one class number for each image."
+        )
+    hard = found.labels.reshape(-1)
+    if len(hard) != len(found.images) or hard.dtype.kind not in "fiu" or (hard != np.round(hard)).any():
+        raise UsageError(f"'{path}' has {len(found.images)} images, but its labels are not as many class numbers")
+    return replace(found, labels=hard.astype(np.int64))
+
+
+def _shape(array: np.ndarray) -> str:
+    return "x".join(map(str, array.shape)) or "no shape"
+
+
+def _checked_zip(path: str) -> bytes:
+    """The content of the ZIP archive `path`; UsageError where what is in it is larger than what it says or allows."""
+    content = read_bytes(path, FILE_LIMIT)
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise UsageError(f"'{path}' is truncated or damaged: {str(error)[:80]}") from error
+    if len(members) > 10_000 or sum(member.file_size for member in members) > FILE_LIMIT:
+        raise UsageError(f"'{path}' holds more than the {FILE_LIMIT:,} bytes that are read here")
+    if any(member.file_size > DESCRIPTION_LIMIT for member in members if member.filename.endswith(".pkl")):
+        raise UsageError(f"'{path}' holds a pickle of more than {DESCRIPTION_LIMIT:,} bytes, which is not read")
+    return content
+
+
+def _load_pt(path: str) -> Any:
+    """What `torch.save` put into `path`: tensors and plain values; UsageError for anything else."""
+    import torch  # noqa: PLC0415  # slow to import, and only this format needs it
+
+    file = open_input(path)
+    if file.read(0, min(4, file.size)) != b"PK\3\4":
+        raise UsageError(f"'{path}' was not saved by torch 1.6 or later; load it there and save it again")
+    content = io.BytesIO(_checked_zip(path))
+    # The accuracies in the files of DC are numbers of NumPy, whose constructors run nothing.
+    scalar = np.float64(0).__reduce__()[0]
+    safe: list[Any] = [np.dtype, np.dtypes.Float64DType, np.dtypes.Float32DType]
+    safe += [(scalar, f"{module}.multiarray.scalar") for module in ("numpy.core", "numpy._core")]
+    try:
+        with torch.serialization.safe_globals(safe):
+            return torch.load(content, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = "it holds more than tensors and plain values, and is not unpickled"
+        raise UsageError(f"'{path}' cannot be read: {reason}") from error
+    except (
+        RuntimeError,
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        EOFError,
+        OverflowError,
+    ) as error:
+        raise UsageError(f"'{path}' is truncated or damaged: {str(error).splitlines()[0][:80]}") from error
+
+
+def _array(value: Any, path: str) -> np.ndarray:
+    """The tensor or list of numbers `value` as an array; UsageError for anything else."""
+    import torch  # noqa: PLC0415
+
+    if isinstance(value, list) and value and all(isinstance(entry, int) for entry in value):
+        return np.array(value)
+    if not isinstance(value, torch.Tensor) or value.layout != torch.strided or value.is_quantized:
+        raise UsageError(f"'{path}': expected a tensor, found {type(value).__name__}")
+    if value.numel() * 8 > FILE_LIMIT:  # a tensor of a few bytes may repeat them without end
+        raise UsageError(f"'{path}': a tensor of {value.numel():,} numbers is more than is read here")
+    value = value.detach()
+    return np.asarray((value.float() if value.dtype in (torch.bfloat16, torch.float16) else value).contiguous().numpy())
+
+
+def _read_pt(path: str, repetition: int) -> ForeignSet:
+    import torch  # noqa: PLC0415
+
+    value = _load_pt(path)
+    if isinstance(value, dict) and isinstance(value.get("data"), list | tuple):
+        return _pair(_repetition(value["data"], repetition, path), "DC, DSA, DM (res_….pt)", path)
+    if isinstance(value, dict):
+        names = [next((key for key in keys if key in value), None) for keys in (IMAGE_KEYS, LABEL_KEYS)]
+        if names[0] is None:
+            raise UsageError(f"'{path}' holds a dict without images; its keys are {', '.join(map(str, value))[:120]}")
+        return _pair([value[name] for name in names if name is not None], "a dict of tensors", path)
+    if isinstance(value, list | tuple):
+        return _pair(value, "images and labels (DD-Ranking, IDC)", path)
+    if not isinstance(value, torch.Tensor):
+        raise UsageError(f"'{path}' holds no images, but {type(value).__name__}")
+    beside = Path(path).with_name(Path(path).name.replace("images", "labels", 1))
+    labels = _label_file(str(beside)) if beside != Path(path) and beside.is_file() else None
+    return ForeignSet("images alone (MTT, DD-Ranking)", _array(value, path), labels)
+
+
+def _repetition(sets: Any, number: int, path: str) -> Any:
+    """The set that `number` counts from 1 in what DC's code saves: each of its repetitions."""
+    if not 1 <= number <= len(sets):
+        raise UsageError(f"'{path}' holds {len(sets)} repetitions; --repetition {number} is none of them")
+    return sets[number - 1]
+
+
+def _pair(value: Any, layout: str, path: str) -> ForeignSet:
+    if not isinstance(value, list | tuple) or not 1 <= len(value) <= 2:
+        raise UsageError(f"'{path}': expected images and labels, found {type(value).__name__} of another length")
+    images, *labels = (_array(entry, path) for entry in value)
+    return ForeignSet(layout, images, labels[0] if labels else None)
+
+
+def _label_file(path: str) -> np.ndarray:
+    """The labels in a .pt or .npy of their own."""
+    if Path(path).suffix.lower() == ".npy":
+        return _npy(read_bytes(path, FILE_LIMIT), path)
+    return _array(_load_pt(path), path)
+
+
+def _npy(content: bytes, path: str) -> np.ndarray:
+    """The array in `content`, whose head is compared with its length first; UsageError for objects."""
+    stream = io.BytesIO(content)
+    try:
+        version = np.lib.format.read_magic(stream)
+        reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = reader(stream)
+        if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(content) - stream.tell():
+            raise ValueError("its head does not describe what follows")
+        stream.seek(0)
+        return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
+    except (ValueError, TypeError, SyntaxError, OverflowError, EOFError, MemoryError) as error:
+        raise UsageError(f"'{path}' holds an array that is damaged or not of numbers: {str(error)[:80]}") from error
+
+
+def _read_npz(path: str, repetition: int) -> ForeignSet:
+    content = _checked_zip(path)
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            arrays = {name.removesuffix(".npy"): _npy(archive.read(name), path) for name in archive.namelist()}
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
+        raise UsageError(f"'{path}' is truncated or damaged: {str(error)[:80]}") from error
+    names = arrays.get("class_names")
+    class_names = tuple(map(str, names)) if names is not None and names.ndim == 1 else None
+    return _from_arrays(path, arrays, class_names, {})
+
+
+def _from_arrays(
+    path: str, arrays: dict[str, np.ndarray], class_names: tuple[str, ...] | None, origin: Mapping[str, Any]
+) -> ForeignSet:
+    images, labels = (next((arrays[key] for key in keys if key in arrays), None) for keys in (IMAGE_KEYS, LABEL_KEYS))
+    if images is None:
+        raise UsageError(f"'{path}' has no array named 'images'; it holds {', '.join(arrays)[:120] or 'nothing'}")
+    mean, std = (
+        tuple(map(float, arrays[key])) if key in arrays and arrays[key].ndim == 1 else None for key in ("mean", "std")
+    )
+    return ForeignSet("named arrays", images, labels, mean, std, class_names, origin=origin)
+
+
+def _read_safetensors(path: str, repetition: int) -> ForeignSet:
+    content = read_bytes(path, FILE_LIMIT)
+    length = int.from_bytes(content[:8], "little")
+    try:
+        if not 2 <= length <= min(DESCRIPTION_LIMIT, len(content) - 8):
+            raise ValueError("its head is cut off or too long")
+        head = strict_loads(content[8 : 8 + length].decode())
+        described = head.pop("__metadata__", {})
+        arrays = {name: _tensor(entry, memoryview(content)[8 + length :]) for name, entry in head.items()}
+        origin = {name: strict_loads(text) for name, text in described.items()} if "class_names" in described else {}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UsageError(f"'{path}' is not a sound .safetensors: {str(error)[:80]}") from error
+    names = origin.get("class_names")
+    class_names = tuple(map(str, names)) if isinstance(names, list) else None
+    return _from_arrays(path, arrays, class_names, origin)
+
+
+def _tensor(entry: Mapping[str, Any], data: memoryview) -> np.ndarray:
+    """The tensor that an `entry` in the head of a .safetensors places in its `data`."""
+    dtype, shape = np.dtype(SAFE_DTYPES[entry["dtype"]]), entry["shape"]
+    start, end = entry["data_offsets"]
+    if not all(type(size) is int and size >= 0 for size in (*shape, start, end)) or end > len(data):
+        raise ValueError("a tensor lies beyond the end")
+    if end - start != math.prod(shape) * dtype.itemsize:
+        raise ValueError("a tensor is not as long as its shape says")
+    return np.frombuffer(data[start:end], dtype).reshape(shape)
+
+
+def _read_folder(folder: Path) -> ForeignSet:
+    """The images in the folders of `folder`, a class each, in the order of their names."""
+    from PIL import Image  # noqa: PLC0415  # only this format needs it
+
+    folders = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    files = [
+        (label, file)
+        for label, entry in enumerate(folders)
+        for file in sorted(entry.iterdir())
+        if file.suffix.lower() == ".png" and not file.name.startswith(".")
+    ]
+    if not files or len(files) > IMAGE_LIMIT:
+        raise UsageError(f"'{folder}' has {len(files):,} PNG in folders of their class; expected 1 to {IMAGE_LIMIT:,}")
+    images: list[np.ndarray] = []
+    size: tuple[object, ...] = ()
+    for _, file in files:
+        try:
+            with Image.open(file) as picture:
+                if picture.mode not in ("L", "RGB"):
+                    raise ValueError(f"its mode is {picture.mode}; expected grey or RGB, 8 bits a channel")
+                size = size or (picture.size, picture.mode)
+                if (picture.size, picture.mode) != size or math.prod(picture.size) * len(files) * 3 > FILE_LIMIT:
+                    raise ValueError(f"its size is {picture.size}, mode {picture.mode}; the first has another")
+                image = np.asarray(picture)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise UsageError(f"'{file}' cannot be read: {str(error)[:120]}") from error
+        images.append(image[None] if image.ndim == 2 else image.transpose(2, 0, 1))
+    labels = np.array([label for label, _ in files])
+    names, origin = _metadata(folder / METADATA)
+    folder_names = tuple(entry.name for entry in folders)
+    return ForeignSet(
+        "a folder of PNG", np.stack(images), labels, class_names=names, folders=folder_names, origin=origin
+    )
+
+
+def _metadata(path: Path) -> tuple[tuple[str, ...] | None, Mapping[str, Any]]:
+    """The class names and all else that an exported folder says of itself, or nothing."""
+    if not path.is_file():
+        return None, {}
+    try:
+        said = strict_loads(read_bytes(str(path), DESCRIPTION_LIMIT).decode())
+        return tuple(map(str, said["class_names"])), said
+    except (ValueError, TypeError, KeyError) as error:
+        raise UsageError(f"'{path}' is not sound JSON as an export has it: {str(error)[:80]}") from error
+
+
+READERS: Mapping[str, Callable[[str, int], ForeignSet]] = {
+    ".pt": _read_pt,
+    ".pth": _read_pt,
+    ".npz": _read_npz,
+    ".safetensors": _read_safetensors,
+}

@@ -1,0 +1,277 @@
+"""Synthetic sets of other tools: each layout is read, checked against the data set, and trained on."""
+
+import json
+import pickle
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_toy
+from evaluations import synthetic
+from PIL import Image
+
+from fairdd_cli.artifacts import (
+    BiasedDataset,
+    SyntheticSet,
+    read_foreign,
+    read_synthetic,
+    write_export,
+    write_synthetic,
+)
+from fairdd_cli.errors import UsageError
+from fairdd_cli.import_set import import_set
+from fairdd_cli.loading import as_export
+
+IPC = 4
+MEAN, STD = np.full((3, 1, 1), 0.5), np.full((3, 1, 1), 0.25)
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> BiasedDataset:
+    """Three classes of 8x8 images, normalised by 0.5 and 0.25."""
+    return write_toy(tmp_path / "toy.h5", np.full((3, 2), 4))
+
+
+@pytest.fixture
+def made(dataset: BiasedDataset) -> SyntheticSet:
+    """A set of noise for the data set."""
+    return replace(synthetic(ipc=IPC), class_names=dataset.class_names, mean=dataset.mean, std=dataset.std)
+
+
+def tensors(made: SyntheticSet) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.from_numpy(made.images), torch.from_numpy(made.labels)
+
+
+def save(value: object, path: Path) -> str:
+    torch.save(value, path)
+    return str(path)
+
+
+def dc(made: SyntheticSet, path: Path) -> str:
+    """As main.py of DC, DSA and DM saves its results: two repetitions, and accuracies as numbers of NumPy."""
+    images, labels = tensors(made)
+    repetitions = [[images + 1, labels], [images, labels]]
+    return save({"data": repetitions, "accs_all_exps": {"ConvNet": [np.float64(0.5)]}}, path)
+
+
+def mtt(made: SyntheticSet, path: Path) -> str:
+    """As distill.py of MTT saves its best images, with the labels beside them."""
+    images, labels = tensors(made)
+    save(labels, path.with_name("labels_best.pt"))
+    return save(images, path.with_name("images_best.pt"))
+
+
+LAYOUTS: dict[str, tuple[Callable[[SyntheticSet, Path], str], dict[str, Any]]] = {
+    "dc": (dc, {"repetition": 2}),
+    "mtt": (mtt, {}),
+    "images alone": (lambda made, path: save(tensors(made)[0], path), {}),
+    "tuple": (lambda made, path: save(tensors(made), path), {}),
+    "list": (lambda made, path: save(list(tensors(made)), path), {}),
+    "dict": (lambda made, path: save(dict(zip(("images", "labels"), tensors(made), strict=True)), path), {}),
+    "parameter": (lambda made, path: save((torch.nn.Parameter(tensors(made)[0]), tensors(made)[1]), path), {}),
+    "column of labels": (lambda made, path: save((tensors(made)[0], tensors(made)[1][:, None].float()), path), {}),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_each_layout_is_read(dataset: BiasedDataset, made: SyntheticSet, tmp_path: Path, layout: str) -> None:
+    write, options = LAYOUTS[layout]
+    found = import_set(write(made, tmp_path / "set.pt"), dataset, **options).synthetic
+    np.testing.assert_array_equal(found.images, made.images)
+    np.testing.assert_array_equal(found.labels, made.labels)
+    assert (found.ipc, found.dataset_digest, found.evaluation["epochs"]) == (IPC, dataset.digest, 1000)
+    write_synthetic(str(tmp_path / "s.h5"), found)
+    assert read_synthetic(str(tmp_path / "s.h5")).method == "imported"
+
+
+@pytest.mark.parametrize("name", ["out.npz", "out.pt", "out.safetensors"])
+def test_it_is_the_inverse_of_an_export(dataset: BiasedDataset, made: SyntheticSet, tmp_path: Path, name: str) -> None:
+    path = str(tmp_path / name)
+    write_export(path, as_export(made))
+    found = import_set(path, dataset).synthetic
+    assert found.images.tobytes() == made.images.tobytes()
+    assert found.labels.tobytes() == made.labels.tobytes()
+
+
+def test_a_folder_comes_back_as_its_pixels(dataset: BiasedDataset, made: SyntheticSet, tmp_path: Path) -> None:
+    write_export(str(tmp_path / "one"), as_export(made))
+    write_export(str(tmp_path / "two"), as_export(import_set(str(tmp_path / "one"), dataset).synthetic))
+    for file in (tmp_path / "one").glob("*/*.png"):
+        assert file.read_bytes() == (tmp_path / "two" / file.relative_to(tmp_path / "one")).read_bytes()
+    assert import_set(str(tmp_path / "one"), dataset).synthetic.fairness == "vanilla"
+
+
+def test_real_images_come_back_exactly_from_a_folder(dataset: BiasedDataset, tmp_path: Path) -> None:
+    from fairdd_cli.runtime import ImageStore, Runtime
+
+    store = ImageStore(dataset.train.images, dataset.mean, dataset.std, Runtime(torch.device("cpu")), "disk")
+    images = store.take(np.arange(24)).contiguous().numpy()
+    real = replace(synthetic(ipc=8), images=images, labels=dataset.train.labels)
+    write_export(str(tmp_path / "out"), replace(as_export(real), class_names=dataset.class_names))
+    assert import_set(str(tmp_path / "out"), dataset).synthetic.images.tobytes() == images.tobytes()
+
+
+@pytest.mark.parametrize("names", [("class 0", "class 1", "class 2"), ("0", "1", "2")])
+def test_folders_are_classes_by_name_or_number(dataset: BiasedDataset, tmp_path: Path, names: tuple[str, ...]) -> None:
+    for label, name in enumerate(names):
+        (tmp_path / "out" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8), (100 * label, 0, 0)).save(tmp_path / "out" / name / "a.png")
+    found = import_set(str(tmp_path / "out"), dataset).synthetic
+    assert found.labels.tolist() == [0, 1, 2]
+    assert found.images[:, 0, 0, 0] == pytest.approx([-2, (100 / 255 - 0.5) / 0.25, (200 / 255 - 0.5) / 0.25])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda images: images, "normalised"),
+        (lambda images: (images * STD + MEAN).clip(0, 1), "in [0, 1]"),
+        (lambda images: np.rint((images * STD + MEAN).clip(0, 1) * 255), "levels of 0…255"),
+        (lambda images: np.rint((images * STD + MEAN).clip(0, 1) * 255).astype(np.uint8), "levels of 0…255"),
+    ],
+    ids=["normalised", "unit", "levels", "bytes"],
+)
+def test_the_kind_of_values_is_found_out_and_said(
+    dataset: BiasedDataset, made: SyntheticSet, tmp_path: Path, change: Callable[[np.ndarray], np.ndarray], words: str
+) -> None:
+    made = replace(made, images=made.images.clip(-2, 2))
+    np.savez(tmp_path / "set.npz", images=change(made.images), labels=made.labels)
+    found = import_set(str(tmp_path / "set.npz"), dataset)
+    np.testing.assert_allclose(found.synthetic.images, made.images, atol=0.6 / 255 / 0.25)
+    assert any(words in note for note in found.notes)
+
+
+def test_what_was_found_out_can_be_overridden(dataset: BiasedDataset, made: SyntheticSet, tmp_path: Path) -> None:
+    np.savez(tmp_path / "set.npz", images=np.full((3, 3, 8, 8), 0.5), labels=np.arange(3))
+    path = str(tmp_path / "set.npz")
+    assert import_set(path, dataset).synthetic.images.max() == 0
+    assert import_set(path, dataset, values="normalised").synthetic.images.max() == 0.5
+    other = import_set(path, dataset, values="normalised", mean=(0.4,) * 3, std=(0.2,) * 3).synthetic
+    assert other.images == pytest.approx((0.5 * 0.2 + 0.4 - 0.5) / 0.25)
+    with pytest.raises(UsageError, match="which are no unit of 0"):
+        np.savez(path, images=np.full((3, 3, 8, 8), 1.5), labels=np.arange(3))
+        import_set(path, dataset, values="unit")
+
+
+def test_the_protocol_is_the_one_that_is_named(dataset: BiasedDataset, made: SyntheticSet, tmp_path: Path) -> None:
+    path = save(tensors(made), tmp_path / "set.pt")
+    protocols = {name: import_set(path, dataset, protocol=name).synthetic.evaluation for name in ("dm", "dc", "idc")}
+    assert (protocols["dm"]["epochs"], protocols["dc"]["epochs"]) == (1000, 300)
+    digits = replace(dataset, mirror_keeps_class=False)
+    assert "flip" not in import_set(path, digits).synthetic.evaluation["augmentation"]
+    with pytest.raises(UsageError, match="unknown method 'cd'"):
+        import_set(path, dataset, protocol="cd")
+
+
+def test_labels_in_any_order_are_sorted(dataset: BiasedDataset, made: SyntheticSet, tmp_path: Path) -> None:
+    images, labels = tensors(made)
+    order = torch.arange(len(labels)).flip(0)
+    found = import_set(save((images[order], labels[order]), tmp_path / "set.pt"), dataset).synthetic
+    assert found.labels.tolist() == made.labels.tolist()
+    np.testing.assert_array_equal(found.images[0], made.images[IPC - 1])
+
+
+class Harmful:
+    def __reduce__(self) -> tuple[object, ...]:
+        return print, ("unpickled",)
+
+
+def bomb(path: Path) -> str:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("images.npy", "w") as member:
+        for _ in range(1100):
+            member.write(bytes(2**20))
+    return str(path)
+
+
+def liar(path: Path) -> str:
+    head = json.dumps({"images": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 4]}}).encode()
+    path.write_bytes(len(head).to_bytes(8, "little") + head + bytes(4))
+    return str(path)
+
+
+def files(folder: Path) -> str:
+    (folder / "stranger").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(folder / "stranger" / "a.png")
+    return str(folder)
+
+
+def npz(path: Path, **arrays: Any) -> str:
+    np.savez(path, **arrays)
+    return str(path)
+
+
+IMAGES = torch.zeros(6, 3, 8, 8)
+LABELS = torch.arange(3).repeat_interleave(2)
+REFUSED: dict[str, tuple[Callable[[Path], str], str]] = {
+    "soft labels": (lambda path: save((IMAGES, torch.rand(6, 3)), path / "a.pt"), "its labels are soft .6x3."),
+    "other size": (lambda path: save((torch.zeros(6, 3, 9, 9), LABELS), path / "a.pt"), "images of 3x9x9, but"),
+    "other labels": (lambda path: save((IMAGES, LABELS + 1), path / "a.pt"), "has labels 1…3, but"),
+    "a class without images": (lambda path: save((IMAGES, LABELS // 2), path / "a.pt"), "no image of class 'class 2'"),
+    "fewer labels": (lambda path: save((IMAGES, LABELS[:5]), path / "a.pt"), "has 6 images, but its labels"),
+    "no multiple": (lambda path: save(IMAGES[:5], path / "a.pt"), "no multiple of the 3 classes"),
+    "not finite": (lambda path: save(IMAGES * float("nan"), path / "a.pt"), "not finite"),
+    "a state dict": (lambda path: save({"w": torch.zeros(3)}, path / "a.pt"), "a dict without images; its keys are w"),
+    "code": (lambda path: save({"data": Harmful()}, path / "a.pt"), "is not unpickled"),
+    "plain pickle": (
+        lambda path: str((path / "a.pt").write_bytes(pickle.dumps([1])) and path / "a.pt"),
+        "not saved by torch",
+    ),
+    "a tensor without end": (
+        lambda path: save((torch.zeros(1).expand(2**40), LABELS), path / "a.pt"),
+        "is more than is read here",
+    ),
+    "bomb": (lambda path: bomb(path / "a.npz"), "holds more than the"),
+    "objects": (lambda path: npz(path / "a.npz", images=np.array([Harmful()])), "damaged or not of numbers"),
+    "no images": (lambda path: npz(path / "a.npz", z=np.zeros(3)), "no array named 'images'; it holds z"),
+    "other classes": (
+        lambda path: npz(path / "a.npz", images=IMAGES, labels=LABELS, class_names=np.array(["a", "b", "c"])),
+        "has the classes a, b, c, but",
+    ),
+    "shape that lies": (lambda path: liar(path / "a.safetensors"), "not as long as its shape says"),
+    "short": (lambda path: str((path / "a.safetensors").write_bytes(b"x") and path / "a.safetensors"), "cut off"),
+    "strange folder": (lambda path: files(path / "a"), "'stranger' is none of the classes"),
+    "empty folder": (lambda path: str((path / "a").mkdir() or path / "a"), "has 0 PNG"),
+    "suffix": (lambda path: str(path / "a.mat"), "none of the known suffixes"),
+    "missing": (lambda path: str(path / "a.npz"), "does not exist"),
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_what_does_not_fit_is_told(
+    dataset: BiasedDataset, tmp_path: Path, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write, words = REFUSED[reason]
+    with pytest.raises(UsageError, match=words) as failed:
+        import_set(write(tmp_path), dataset)
+    assert len(str(failed.value).splitlines()) <= 2
+    assert "unpickled" not in capsys.readouterr().out
+
+
+def test_a_repetition_that_is_not_there(dataset: BiasedDataset, made: SyntheticSet, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="holds 2 repetitions; --repetition 3 is none of them"):
+        read_foreign(dc(made, tmp_path / "res.pt"), 3)
+
+
+@pytest.mark.parametrize("name", ["set.pt", "set.npz", "set.safetensors"])
+def test_damaged_files_are_refused_or_read(
+    dataset: BiasedDataset, made: SyntheticSet, tmp_path: Path, name: str
+) -> None:
+    from fairdd_cli.runtime import Streams
+
+    path = tmp_path / name
+    write_export(str(path), as_export(made))
+    sound = path.read_bytes()
+    for number in range(60):
+        draw, content = Streams(0).numpy("damage", number), bytearray(sound)
+        for _ in range(draw.integers(1, 6)):
+            content[draw.integers(len(content))] = draw.integers(256)
+        path.write_bytes(content[: draw.integers(len(content))] if number % 4 == 0 else content)
+        try:
+            import_set(str(path), dataset)
+        except UsageError as error:
+            assert len(str(error).splitlines()) <= 2
