@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from fairdd_cli.artifacts import BiasedDataset, ForeignSet, History, SyntheticSet, class_folders, read_foreign
+from fairdd_cli.config.import_set import VALUES
 from fairdd_cli.errors import UsageError, unknown
 from fairdd_cli.methods import METHODS
 from fairdd_cli.training import augmentation as augment
 
-VALUES = ("auto", "normalised", "unit", "levels")
 LEVELS = 255
 ROUNDING = 1e-6  # beyond 0 and 1, of images in single precision
 
@@ -84,10 +84,16 @@ def import_set(
         dataset_path=str(Path(dataset.path).absolute()),
         dataset_digest=dataset.digest,
         options={
-            "imported": Path(path).name,
-            "layout": foreign.layout,
-            "protocol": METHODS.canonical(protocol),
-            "repetition": repetition,
+            "import": {
+                "file": Path(path).name,
+                "protocol": METHODS.canonical(protocol),
+                "values": values,
+                "mean": mean and ",".join(map(str, mean)),
+                "std": std and ",".join(map(str, std)),
+                "labels": labels and Path(labels).name,
+                "repetition": repetition,
+                "factor": factor,
+            }
         },
         seed=0,
     )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import write_toy
+from conftest import Fairdd, write_toy
 from evaluations import synthetic
 from PIL import Image
 
@@ -275,3 +275,23 @@ def test_damaged_files_are_refused_or_read(
             import_set(str(path), dataset)
         except UsageError as error:
             assert len(str(error).splitlines()) <= 2
+
+
+def test_a_set_of_another_tool_goes_the_whole_way(
+    fairdd: Fairdd, dataset: BiasedDataset, made: SyntheticSet, tmp_path: Path
+) -> None:
+    dc(made, tmp_path / "res_DM_ConvNet_0.1.pt")
+    words = ["import", "res_DM_ConvNet_0.1.pt", "--data", "toy.h5", "--repetition", 2, "--method", "theirs"]
+    done = fairdd(*words)
+    assert done.stdout == "toy.res_DM_ConvNet_0.1.h5\n"
+    assert "DC, DSA, DM (res_….pt), 12 images" in done.stderr
+    assert "normalised (--values says otherwise)" in done.stderr
+    assert fairdd(*words, check=False).returncode == 2
+    network = ["--network", "convnet:width=4,depth=1"]
+    evaluation = fairdd("evaluate", "toy.res_DM_ConvNet_0.1.h5", "--seeds", 1, "--epochs", 2, *network).stdout.strip()
+    rows = json.loads(fairdd("report", evaluation, "--format", "json", "--html", "page.html").stdout)
+    assert (rows[0]["method"], rows[0]["ipc"]) == ("theirs", IPC)
+    again = "fairdd import res_DM_ConvNet_0.1.pt --data DATA --protocol dm --values auto --repetition 2"
+    assert again in (tmp_path / "page.html").read_text()
+    assert "theirs" in fairdd("inspect", "toy.res_DM_ConvNet_0.1.h5").stdout
+    assert fairdd("verify", "toy.h5", "toy.res_DM_ConvNet_0.1.h5", evaluation).stdout.count("sound") == 3

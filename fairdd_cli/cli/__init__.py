@@ -14,6 +14,7 @@ from fairdd_cli.cli import terminal
 from fairdd_cli.cli.catalogue import list_entries
 from fairdd_cli.cli.distill import distill
 from fairdd_cli.cli.evaluate import evaluate
+from fairdd_cli.cli.import_set import import_set
 from fairdd_cli.cli.inspect import inspect
 from fairdd_cli.cli.make_dataset import make_dataset
 from fairdd_cli.cli.options import as_command
@@ -35,6 +36,7 @@ for name, run, summary in (
     ("make-dataset", make_dataset, "Make a biased data set file."),
     ("distill", distill, "Distil it into a few images per class."),
     ("evaluate", evaluate, "Train on them; measure accuracy and fairness."),
+    ("import", import_set, "Take over a synthetic set of another tool."),
     ("report", report, "Compare evaluations: table, figures, page."),
     ("inspect", inspect, "Show what a file is and what is in it."),
     ("verify", verify, "Check digests and provenance."),

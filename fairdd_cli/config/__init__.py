@@ -10,6 +10,7 @@ from fairdd_cli.config._options import assignments, command_words, option_table,
 from fairdd_cli.config.catalogue import ListConfig
 from fairdd_cli.config.distill import DistillConfig
 from fairdd_cli.config.evaluate import EvaluateConfig
+from fairdd_cli.config.import_set import ImportConfig
 from fairdd_cli.config.inspect import InspectConfig
 from fairdd_cli.config.make_dataset import MakeDatasetConfig
 from fairdd_cli.config.report import ReportConfig
@@ -19,6 +20,7 @@ __all__ = [
     "COMMANDS",
     "DistillConfig",
     "EvaluateConfig",
+    "ImportConfig",
     "InspectConfig",
     "ListConfig",
     "MakeDatasetConfig",
@@ -35,6 +37,7 @@ COMMANDS: Mapping[str, type] = {
     "make-dataset": MakeDatasetConfig,
     "distill": DistillConfig,
     "evaluate": EvaluateConfig,
+    "import": ImportConfig,
     "report": ReportConfig,
     "inspect": InspectConfig,
     "verify": VerifyConfig,

@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Sequence
 
-from fairdd_cli.config import DistillConfig, EvaluateConfig, command_words
+from fairdd_cli.config import DistillConfig, EvaluateConfig, ImportConfig, command_words
 from fairdd_cli.config.evaluate import PROTOCOL
 from fairdd_cli.reporting.outside_text import bounded
 from fairdd_cli.reporting.results import Run, distill_options, flat
@@ -15,13 +15,15 @@ def commands(run: Run) -> list[str]:
     stored = distill_options(evaluation)
     known = {name: getattr(evaluation, name) for name in ("method", "fairness", "sampling", "ipc", "iterations")}
     hyper = flat({"hyper": stored.get("hyper", {})})
-    distill = command_words("distill", DistillConfig, {**known, **stored, "hyper": hyper, "data": "DATA"})
+    first = command_words("distill", DistillConfig, {**known, **stored, "hyper": hyper, "data": "DATA"})
+    if isinstance(imported := stored.get("import"), dict):
+        first = command_words("import", ImportConfig, {**known, **imported, "data": "DATA"})
     whole = evaluation.method == "whole"
     trained = {"network": run.setting.network, "seeds": run.seeds, "seed": evaluation.seed}
     protocol = {name: value or "none" for name, value in evaluation.protocol.items() if name in PROTOCOL}
     given = {"synthetic": "DATA" if whole else "SYN", **trained, **protocol}
     evaluate = command_words("evaluate", EvaluateConfig, given)
-    return [_quoted(evaluate)] if whole else [_quoted(distill), _quoted(evaluate)]
+    return [_quoted(evaluate)] if whole else [_quoted(first), _quoted(evaluate)]
 
 
 def _quoted(words: Sequence[str]) -> str:

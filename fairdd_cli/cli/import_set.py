@@ -1,0 +1,42 @@
+"""fairdd import: a synthetic set that another tool made, as a file that evaluate, inspect and report take."""
+
+from pathlib import Path
+
+from fairdd_cli.cli.terminal import Terminal, out
+from fairdd_cli.config import ImportConfig
+
+
+def import_set(config: ImportConfig) -> None:
+    """Bring a synthetic set of another tool into a file of fairdd, checked against its data set.
+
+    Reads what DC, DSA, DM, MTT, IDC, FairDD and DD-Ranking save, and what 'fairdd inspect --export' writes. Nothing
+    in a file is unpickled but tensors and plain values. Prints the path written.
+    Example: fairdd import res_DM_CIFAR10_ConvNet_10ipc.pt --data data.h5 --method dm-theirs
+    """
+    from fairdd_cli.artifacts import check_target, lock_output, read_dataset, stem_of, write_synthetic
+
+    target = f"{stem_of(config.data)}.{Path(config.file).stem}.h5" if config.output is None else config.output
+    check_target(target, config.force, config.data, config.file)
+
+    from fairdd_cli.config.import_set import read_channels
+    from fairdd_cli.import_set import import_set as run
+
+    with lock_output(target), Terminal(config.quiet, config.verbose) as terminal:
+        imported = run(
+            config.file,
+            read_dataset(config.data),
+            protocol=config.protocol,
+            values=config.values,
+            mean=None if config.mean is None else read_channels(config.mean),
+            std=None if config.std is None else read_channels(config.std),
+            repetition=config.repetition,
+            labels=config.labels,
+            factor=config.factor,
+            method=config.method,
+            fairness=config.fairness,
+        )
+        for note in imported.notes:
+            terminal.say(note)
+        write_synthetic(target, imported.synthetic, config.force)
+    if target != "-":
+        out(target)
