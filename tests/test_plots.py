@@ -1,7 +1,10 @@
 """Figures: they are drawn from anything a report may hold, and what they say is right. How they look was looked at."""
 
 import io
+import os
+import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -9,6 +12,7 @@ import numpy as np
 import pytest
 from evaluations import confusion, pair, synthetic, write
 from PIL import Image
+from readable import problems
 
 from fairdd_cli.errors import UsageError
 from fairdd_cli.reporting import Row, build_rows, read
@@ -18,6 +22,7 @@ from fairdd_cli.reporting.group_coverage import ClassProjection
 from fairdd_cli.reporting.recall_maps import describe_recall, recall_maps
 from fairdd_cli.reporting.scatter import CROWD, describe_scatter, pareto, scatter
 from fairdd_cli.reporting.synthetic_figures import image_grid, loss_curves
+from fairdd_cli.runtime import Streams
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 from matplotlib.figure import Figure
@@ -148,6 +153,61 @@ def test_inline_svgs_share_no_ids_and_follow_the_page(tmp_path: Path) -> None:
     assert len(ids) == len(set(ids))
     assert "currentColor" in found[0]
     assert "<style" not in found[0]
+
+
+LONG = "a name that somebody gave to this thing in all its length " * 2
+WIDE = "W" * 90
+
+
+def projection(name: str, groups: int) -> ClassProjection:
+    points = Streams(0).numpy("points").normal(size=(4 * groups, 2))
+    return ClassProjection(name, points, np.tile(np.arange(groups), 4), points[:5], 0.4)
+
+
+@pytest.mark.parametrize("name", ["short", LONG, WIDE], ids=["short", "long", "wide"])
+def test_names_are_neither_cut_nor_overprinted(name: str, tmp_path: Path) -> None:
+    classes, groups = (tuple(f"{number}{name}" for number in range(count)) for count in (4, 3))
+    given = {"recall": np.full((4, 3), 0.5), "class_names": classes, "protected_names": groups, "method": name}
+    rows = rows_of(
+        write(tmp_path / "vanilla.json", dataset=name, **given),
+        write(tmp_path / "fair.json", dataset=name, fairness=name, **given),
+        write(tmp_path / "other.json", dataset=f"other {name}", **given),
+    )
+    one = replace(synthetic(classes=4, ipc=1), class_names=classes, dataset=name)
+    projections = [projection(each, 3) for each in classes]
+    for figure in (
+        recall_maps(rows[:2]),
+        scatter(rows),
+        image_grid(one),
+        loss_curves([one] * 5),
+        coverage_figure(projections, groups, name),
+        coverage_figure(projections[:1], groups, name),
+    ):
+        assert problems(figure) == []
+
+
+def test_many_names_have_room(tmp_path: Path) -> None:
+    classes, groups = (tuple(f"{kind} {number}" for number in range(60)) for kind in ("class", "group"))
+    counts = np.ones((1, 60, 60, 60), np.int64)
+    given = {"confusion": {"mlp": counts}, "class_names": classes, "protected_names": groups}
+    assert problems(recall_maps(rows_of(write(tmp_path / "many.json", **given)))) == []
+    methods = [
+        {"method": f"method {i}", "fairness": f"strategy {i % 15}", "dataset": f"data {i % 5}"} for i in range(60)
+    ]
+    paths = [write(tmp_path / f"{number}.json", seeds=1, **each) for number, each in enumerate(methods)]
+    assert problems(scatter(rows_of(*paths))) == []
+    assert problems(coverage_figure([projection(each, 60) for each in classes[:6]], groups)) == []
+
+
+def test_a_library_says_nothing_on_standard_error(tmp_path: Path) -> None:
+    paths = pair(tmp_path, dataset="\u6f22\u5b57")  # of which the font has no glyphs
+    words = ["report", *paths, "--plot", str(tmp_path / "a.png"), "--html", str(tmp_path / "a.html"), "--quiet"]
+    unwritable = tmp_path / "file"
+    unwritable.touch()  # where matplotlib would keep its fonts
+    environment = {**os.environ, "MPLCONFIGDIR": str(unwritable)}
+    command = [sys.executable, "-m", "fairdd_cli", *words]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_without_matplotlib_the_way_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairdd_cli.cli.tables import cell_tables, tables
-from fairdd_cli.cli.terminal import Terminal, out, product, width
+from fairdd_cli.cli.terminal import Terminal, literal, out, product, width
 from fairdd_cli.config import InspectConfig
 from fairdd_cli.errors import UsageError
 
@@ -133,13 +133,12 @@ def _facts(artifact: "Artifact") -> "Table":
     """Attribute and value, one a line."""
     from rich import box
     from rich.table import Table
-    from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, show_header=False, title=Text(Path(artifact.path).name))
+    table = Table(box=box.SIMPLE_HEAD, show_header=False, title=literal(Path(artifact.path).name))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in _described(artifact).items():
-        table.add_row(Text(name), Text(str(value)))
+        table.add_row(literal(name), literal(str(value)))
     return table
 
 

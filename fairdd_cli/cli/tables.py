@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from fairdd_cli.cli.terminal import literal
+
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
@@ -29,23 +31,22 @@ def cell_tables(dataset: "BiasedDataset", width: int) -> "Iterator[Table | Text]
     yield Text("\nTraining images of each class and group", style="italic")
     yield from tables("class", dataset.class_names, columns, width)
     if numbered:
-        yield Text(f"groups: {legend}", style="dim")
+        yield literal(f"groups: {legend}")
 
 
 def tables(head: str, names: Sequence[str], columns: Sequence[Column], width: int) -> "Iterator[Table]":
     """Tables of the `columns`, each at most `width` wide, that all begin with the `names` of the lines under `head`."""
     from rich import box
     from rich.table import Table
-    from rich.text import Text
 
     longest = min(NAMES, max(map(len, (head, *names))))
     for part in _fitting(columns, width - longest - 2 * GAP):
         table = Table(box=box.SIMPLE_HEAD, padding=0)
         table.add_column(head, max_width=longest, overflow="fold")
         for label, _ in part:
-            table.add_column(Text(label), justify="right", no_wrap=True)
+            table.add_column(literal(label), justify="right", no_wrap=True)
         for name, *entries in zip(names, *(entries for _, entries in part), strict=True):
-            table.add_row(Text(name), *entries)
+            table.add_row(literal(name), *entries)
         yield table
 
 

@@ -37,7 +37,7 @@ def coverage_figure(projections: "Sequence[ClassProjection]", group_names: Seque
     legend = [*(wrapped(bounded(group_names[group])) for group in shown), "synthetic"]
     width, height, legend_columns = legend_size(legend)
     across = panel * columns + width + 0.4
-    title = wrapped(bounded(title), across - 0.4, 11, bold=True)
+    title = wrapped(bounded(title), panel * columns, 11, bold=True)
     down = rows * (panel + max(text_size(name, 9)[1] for name in names) + 0.1)
     figure = new_figure(across, max(down, height) + text_size(title, 11)[1] + 0.4)
     grid = figure.subplots(rows, columns, squeeze=False)
@@ -50,7 +50,7 @@ def coverage_figure(projections: "Sequence[ClassProjection]", group_names: Seque
     synthetic = handles.pop(-1)
     figure.supxlabel("first principal direction of the class's real images", fontsize=9)
     figure.supylabel("second principal direction", fontsize=9)
-    figure.suptitle(title, fontsize=11, fontweight="bold")
+    figure.suptitle(title, x=0.02, ha="left", fontsize=11, fontweight="bold")
     figure.legend(
         [*(handles[group] for group in shown), synthetic],
         legend,

@@ -144,4 +144,5 @@ def legend_size(labels: Sequence[str]) -> tuple[float, float, int]:
 
 def label_of(synthetic: SyntheticSet) -> str:
     """The set in a few words."""
-    return bounded(f"{synthetic.dataset} {synthetic.method} {synthetic.fairness} IPC {synthetic.ipc}")
+    names = map(bounded, (synthetic.dataset, synthetic.method, synthetic.fairness))
+    return f"{' '.join(names)} IPC {synthetic.ipc}"

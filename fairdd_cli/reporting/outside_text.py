@@ -22,8 +22,3 @@ def bounded(text: object, letters: int = LONGEST) -> str:
         return printable(words)
     digest = hashlib.sha256(words.encode(errors="surrogatepass")).hexdigest()[:8]
     return f"{printable(words[: letters - len(digest) - 1])}…{digest}"
-
-
-def truncate(text: str, letters: int) -> str:
-    """`text` for a label of at most that many letters."""
-    return text if len(text) <= letters else f"{text[: letters - 1]}…"

@@ -218,8 +218,8 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
     yield "protocol", _listed(evaluation.protocol)
     if evaluation.environment:
         yield "environment", _listed(evaluation.environment)
-    yield "data set", bounded(evaluation.dataset_digest)
-    yield "synthetic set", bounded(evaluation.synthetic_digest) or "none: trained on the data set itself"
+    yield "data set", evaluation.dataset_digest
+    yield "synthetic set", evaluation.synthetic_digest or "none: trained on the data set itself"
     yield "evaluation", evaluation.digest
 
 

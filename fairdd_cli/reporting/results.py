@@ -95,13 +95,16 @@ def _read_one(path: str) -> list[Run]:
         reported={},
         class_names=tuple(map(bounded, evaluation.class_names)),
         protected_names=tuple(map(bounded, evaluation.protected_names)),
+        dataset=bounded(evaluation.dataset),
+        dataset_digest=bounded(evaluation.dataset_digest),
+        synthetic_digest=bounded(evaluation.synthetic_digest),
     )
     details = _details(evaluation)
     fingerprint = hashlib.sha256(json.dumps(details, sort_keys=True).encode()).hexdigest()
     return [
         Run(
             Setting(
-                bounded(evaluation.dataset),
+                source.dataset,
                 bounded(evaluation.method),
                 bounded(evaluation.fairness),
                 bounded(evaluation.sampling),
