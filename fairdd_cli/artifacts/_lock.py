@@ -32,7 +32,7 @@ from fairdd_cli.artifacts._output import (
     remove,
     shortened,
 )
-from fairdd_cli.errors import UsageError
+from fairdd_cli.errors import FairddError, UsageError
 
 RECORD_LIMIT = 2**20  # bytes of a lock file that are read
 
@@ -127,13 +127,21 @@ def lock_output(path: str) -> Iterator[None]:
         except OSError as error:
             raise cannot_write(path, error) from error
         yield
+        _release(lock)
+    except BaseException:
+        if not made_by_this_command(target):  # else the same command is to find that only what follows failed
+            _release(lock)
+        raise
     finally:
-        with suppress(OSError):
-            lock.unlink()
         os.close(descriptor)
         with suppress(OSError):  # a folder that holds something stays
             for folder in missing:
                 folder.rmdir()
+
+
+def _release(lock: Path) -> None:
+    with suppress(OSError):
+        lock.unlink()
 
 
 def _lock_of(target: Path) -> Path:
@@ -242,10 +250,14 @@ def _recover(target: Path) -> None:
 
 
 def remove_parts(path: str, names: Iterable[str]) -> None:
-    """Removes the checkpoints of what `path` was put together from, called `path.NAME`, and what writing them left."""
-    for name in names:
-        checkpoint = Path(checkpoint_of(f"{path}.{name}"))
-        parts = checkpoint.parent.glob(f".{glob.escape(shortened(checkpoint.name))}.????????.part")
-        for leftover in (checkpoint, *parts):
-            with suppress(OSError):  # in a folder that is only read from, they stay
-                leftover.unlink()
+    """Removes what a killed process left of making `path`, and the checkpoints of its parts, called `path.NAME`.
+
+    In a folder that is only read from, they stay.
+    """
+    with suppress(FairddError), lock_output(path):
+        for name in names:
+            checkpoint = Path(checkpoint_of(f"{path}.{name}"))
+            parts = checkpoint.parent.glob(f".{glob.escape(shortened(checkpoint.name))}.????????.part")
+            for leftover in (checkpoint, *parts):
+                with suppress(OSError):
+                    leftover.unlink()
