@@ -2,7 +2,7 @@
 
 from contextlib import nullcontext
 
-from fairdd_cli.cli.terminal import Terminal, counted, duration, out
+from fairdd_cli.cli.terminal import Terminal, counted, duration, end_killed_command, print_path
 from fairdd_cli.config import DistillConfig
 from fairdd_cli.errors import UsageError
 
@@ -21,7 +21,7 @@ def distill(config: DistillConfig) -> None:
         check_readable(config.data)
     default = f"{stem_of(config.data)}.{config.method}-{config.strategy}-ipc{config.ipc}.h5"
     target = default if config.output is None else config.output
-    check_target(target, config.force, config.data)
+    complete = check_target(target, config.force, config.data)
 
     from fairdd_cli.distill import check_config, resolve_config, run_fingerprint
     from fairdd_cli.distill import distill as run
@@ -30,6 +30,10 @@ def distill(config: DistillConfig) -> None:
     resolved = resolve_config(config)
     runtime = open_runtime(config.device, config.precision, config.deterministic, config.compile)
     first = runtime.processes.is_main
+    if complete:
+        if first:
+            end_killed_command(target, config.quiet)
+        return
     if runtime.processes.world_size > 1 and "-" in (config.data, target):
         raise UsageError("processes that share a job cannot share its standard input or output; give files")
     with (
@@ -55,5 +59,5 @@ def distill(config: DistillConfig) -> None:
             tenth = max(1, len(losses) // 10)  # single losses scatter: each belongs to another network
             begun, ended, seconds = losses[:tenth].mean(), losses[-tenth:].mean(), synthetic.history.seconds[-1]
             terminal.say(f"loss {begun:.4g} -> {ended:.4g} (first and last tenth) in {duration(seconds)}")
-    if target != "-" and first:
-        out(target)
+    if first:
+        print_path(target)

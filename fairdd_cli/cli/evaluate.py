@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairdd_cli.cli.terminal import Terminal, counted, out
+from fairdd_cli.cli.terminal import Terminal, counted, end_killed_command, print_path
 from fairdd_cli.config.evaluate import PROTOCOL, EvaluateConfig
 from fairdd_cli.errors import UsageError
 
@@ -23,16 +23,16 @@ def evaluate(config: EvaluateConfig) -> None:
     if config.synthetic == "-" and config.output is None:
         raise UsageError("give -o FILE (or -o -) when the synthetic set comes from standard input")
 
-    from fairdd_cli.artifacts import stem_of
+    from fairdd_cli.artifacts import is_stream, stem_of
 
     default = str(Path("runs") / f"{Path(stem_of(config.synthetic)).name}.json")
     target = default if config.output is None else config.output
-    if target != "-" and Path(target).suffix not in (".json", ".h5"):
+    if not is_stream(target) and Path(target).suffix not in (".json", ".h5"):
         raise UsageError(f"-o {target}: an evaluation is written as .json or .h5")
 
     from fairdd_cli.artifacts import check_target, kind_of, lock_output, write_evaluation
 
-    check_target(target, config.force, config.synthetic, *filter(None, [config.data]))
+    complete = check_target(target, config.force, config.synthetic, *filter(None, [config.data]))
     whole = config.synthetic != "-" and kind_of(config.synthetic) == "fairdd/dataset"
 
     from fairdd_cli.evaluate import evaluate as run
@@ -44,6 +44,10 @@ def evaluate(config: EvaluateConfig) -> None:
     runtime = open_runtime(config.device, config.precision, config.deterministic, config.compile)
     networks = [parse_network(text) for text in config.network]
     first = runtime.processes.is_main
+    if complete:
+        if first:
+            end_killed_command(target, config.quiet)
+        return
     if runtime.processes.world_size > 1 and "-" in (config.synthetic, target):
         raise UsageError("processes that share a job cannot share its standard input or output; give files")
     with (
@@ -72,8 +76,8 @@ def evaluate(config: EvaluateConfig) -> None:
                 write_evaluation(target, evaluation, metrics, config.force)
         terminal.stop()
         _say(terminal, evaluation, metrics)
-    if target != "-" and first:
-        out(target)
+    if first:
+        print_path(target)
 
 
 def _inputs(config: EvaluateConfig, whole: bool, runtime: "Runtime") -> "tuple[BiasedDataset, EvaluationInput]":

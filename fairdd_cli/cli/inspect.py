@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairdd_cli.cli.tables import cell_tables, tables
-from fairdd_cli.cli.terminal import Terminal, literal, out, product, width
+from fairdd_cli.cli.terminal import Terminal, literal, print_path, product, width
 from fairdd_cli.config import InspectConfig
 from fairdd_cli.errors import UsageError
 
@@ -22,21 +24,25 @@ def inspect(config: InspectConfig) -> None:
 
     Examples: fairdd inspect data.h5 --images data.png; fairdd inspect SYN --export images.npz
     """
-    from fairdd_cli.artifacts import BiasedDataset, SyntheticSet, check_export, check_target, read_any
+    from fairdd_cli.artifacts import BiasedDataset, SyntheticSet, check_export, check_target, lock_output, read_any
 
+    complete: list[bool] = []
     if config.images is not None:
         if Path(config.images).suffix.lower() != ".png":
             raise UsageError(f"--images {config.images}: the grid is written as .png")
-        check_target(config.images, config.force)
+        complete.append(check_target(config.images, config.force))
     if config.export is not None:
-        check_export(config.export, config.force)
+        complete.append(check_export(config.export, config.force))
     if config.embedding is not None:
-        _check_figure(config.embedding, config.force)
+        complete.append(_check_figure(config.embedding, config.force))
     elif config.data is not None or config.class_name is not None:
         raise UsageError("--data and --class say what --embedding shows: give that, too, or leave them out")
     artifact = read_any(config.file)
     _check_kind(artifact, config.file, config.images, config.embedding, config.export)
-    with Terminal(config.quiet, config.verbose, unit="images") as terminal:
+    config = replace(config, force=config.force or any(complete))  # what a killed run made may be made again
+    with ExitStack() as locks, Terminal(config.quiet, config.verbose, unit="images") as terminal:
+        for target in filter(None, (config.images, config.embedding, config.export)):
+            locks.enter_context(lock_output(target))
         if config.export is None:  # the one line of a path is for the next program
             _show(artifact, terminal)
         if config.images is not None and isinstance(artifact, BiasedDataset | SyntheticSet):
@@ -79,7 +85,7 @@ def _show(artifact: "Artifact", terminal: Terminal) -> None:
         terminal.say("See the images with --images FILE.png", detail=True)
 
 
-def _check_figure(path: str, force: bool) -> None:
+def _check_figure(path: str, force: bool) -> bool:
     """Raises UsageError, before anything is computed, for a figure that could not be drawn or written."""
     from fairdd_cli.artifacts import check_target
     from fairdd_cli.reporting.figures import SUFFIXES, require
@@ -87,7 +93,7 @@ def _check_figure(path: str, force: bool) -> None:
     require()
     if Path(path).suffix.lower() not in SUFFIXES:
         raise UsageError(f"--embedding {path}: figures are written as {', '.join(SUFFIXES)}")
-    check_target(path, force)
+    return check_target(path, force)
 
 
 def _save_embedding(synthetic: "SyntheticSet", config: InspectConfig, terminal: Terminal) -> None:
@@ -126,7 +132,7 @@ def _export(synthetic: "SyntheticSet", path: str, terminal: Terminal, force: boo
             f"each of the {len(synthetic.images)} stored images was decoded into {synthetic.factor**2} "
             f"(multi-formation, factor {synthetic.factor})"
         )
-    out(path)
+    print_path(path)
 
 
 def _facts(artifact: "Artifact") -> "Table":

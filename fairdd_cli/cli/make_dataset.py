@@ -3,7 +3,7 @@
 from dataclasses import fields, replace
 
 from fairdd_cli.cli.tables import cell_tables
-from fairdd_cli.cli.terminal import Terminal, out
+from fairdd_cli.cli.terminal import Terminal, end_killed_command, print_path
 from fairdd_cli.config import MakeDatasetConfig
 
 
@@ -21,7 +21,9 @@ def make_dataset(config: MakeDatasetConfig) -> None:
     request = Request(**{name: getattr(config, name) for name in asked})
     title = dataset_name(config.dataset, request)
     target_path = f"{title.replace('/', '-')}.h5" if config.output is None else config.output
-    check_target(target_path, config.force)
+    if check_target(target_path, config.force):
+        end_killed_command(target_path, config.quiet)
+        return
     with lock_output(target_path), Terminal(config.quiet, config.verbose, unit="images") as terminal:
         request = replace(request, say=lambda remark: terminal.say(f"note: {remark}"))
         dataset = make(config.dataset, request, target_path, limit=config.limit, progress=terminal, force=config.force)
@@ -37,5 +39,4 @@ def make_dataset(config: MakeDatasetConfig) -> None:
             terminal.say(f"warning: {warning}")
         for part in cell_tables(dataset, terminal.width):
             terminal.show(part)
-    if target_path != "-":
-        out(target_path)
+    print_path(target_path)

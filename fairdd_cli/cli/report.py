@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Collection, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ def report(config: ReportConfig) -> None:
 
     Prints the table. Example: fairdd report runs/*.json --against published --html report.html
     """
-    from fairdd_cli.artifacts import check_target, read_synthetic
+    from fairdd_cli.artifacts import check_target, is_stdout, lock_output, read_synthetic
     from fairdd_cli.metrics import METRICS
     from fairdd_cli.reporting import SHOWN, arrange, build_rows, read
 
@@ -41,13 +42,17 @@ def report(config: ReportConfig) -> None:
         if given and not there:
             raise UsageError(f"{option} is for {other}: give that, too, or leave it out")
     _check_figures(config.plot, config.html)
-    for target in filter(None, (config.plot, config.html)):
-        check_target(target, config.force, *config.files, *config.synthetic)
+    targets = [target for target in (config.plot, config.html) if target]
+    # What a killed run of this command made may be made again.
+    complete = [check_target(target, config.force, *config.files, *config.synthetic) for target in targets]
+    force = config.force or any(complete)
     grouped = () if config.group_by == "none" else tuple(config.group_by.split(","))
     arrange((), grouped, sort)  # a misspelt column is found before thousands of files are read
     metrics = metric or SHOWN
 
-    with Terminal(config.quiet, config.verbose) as terminal:
+    with ExitStack() as locks, Terminal(config.quiet, config.verbose) as terminal:
+        for target in targets:
+            locks.enter_context(lock_output(target))
         rows = build_rows(read(config.files), config.empty_cells)
         _check_applies(metrics, rows)
         rows = _with_fair_floors(rows, config.permutations, config.seed, config.empty_cells, terminal)
@@ -61,12 +66,12 @@ def report(config: ReportConfig) -> None:
         sections = arrange(rows, grouped, sort, config.reverse)
         sets = [read_synthetic(path) for path in config.synthetic]
         if config.plot is not None:
-            _save_plot(config.plot, config.picture or FIGURES[0], rows, sets, terminal, config.force)
+            _save_plot(config.plot, config.picture or FIGURES[0], rows, sets, terminal, force)
             terminal.wrote(config.plot)
         if config.html is not None:
-            _save_page(config.html, sections, metrics, sets, config.force)
+            _save_page(config.html, sections, metrics, sets, force)
             terminal.wrote(config.html)
-        if config.html != "-":  # else the page has standard output for itself
+        if config.html is None or not is_stdout(config.html):  # else the page has standard output for itself
             _print(config.format, sections, metrics, asked=bool(metric))
 
 

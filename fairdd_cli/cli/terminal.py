@@ -185,6 +185,26 @@ def out(text: str) -> None:
         sys.stdout.flush()
 
 
+def print_path(path: str) -> None:
+    """Writes the path of an output for the next program, byte for byte, unless standard output is what was written."""
+    from fairdd_cli.artifacts import is_stdout
+
+    if not is_stdout(path):
+        with writing():
+            sys.stdout.flush()
+            sys.stdout.buffer.write(os.fsencode(f"{path}\n"))
+            sys.stdout.buffer.flush()
+
+
+def end_killed_command(target: str, quiet: bool) -> None:
+    """Ends a command that was killed after its output was complete: removes what that left, and prints the path."""
+    from fairdd_cli.artifacts import lock_output
+
+    with lock_output(target):
+        Terminal(quiet).say(f"'{target}' is complete: an earlier run of this command ended before it could say so")
+    print_path(target)
+
+
 def width() -> int:
     """The columns that standard output has; those of no terminal where it is a pipe, so that nothing is folded."""
     from rich.console import Console
