@@ -254,12 +254,13 @@ def test_markup_in_a_name_is_shown_as_it_is(tmp_path: Path, capsys: pytest.Captu
 
     from fairdd_cli.cli import terminal
     from fairdd_cli.cli.inspect import inspect
+    from fairdd_cli.config import InspectConfig
 
     write_toy(tmp_path / "toy.h5", np.full((2, 2), 3))
     with h5py.File(tmp_path / "toy.h5", "r+") as file:
         file.attrs["class_names"] = ["[red]a[/red]", "b"]
         sealed(file)
-    inspect(str(tmp_path / "toy.h5"))
+    inspect(InspectConfig(file=str(tmp_path / "toy.h5")))
     assert "[red]a[/red]" in capsys.readouterr().out
     terminal.error("a name \x1b[31m[red]with[/red] \x07 controls")
     assert "a name \\x1b[31m[red]with[/red] \\x07 controls" in capsys.readouterr().err

@@ -6,7 +6,7 @@ This package is the only place that opens HDF5 or writes a file.
 from fairdd_cli.artifacts._cache import cache_folder, private_folder
 from fairdd_cli.artifacts._container import declared_format
 from fairdd_cli.artifacts._input import STREAM, check_readable, read_bytes, shown
-from fairdd_cli.artifacts._lock import check_target, lock_output, remove_parts
+from fairdd_cli.artifacts._lock import check_target, lock_output, made_by_this_command, remove_parts
 from fairdd_cli.artifacts._output import (
     atomic_write,
     check_space,
@@ -91,6 +91,7 @@ __all__ = [
     "is_stream",
     "kind_of",
     "lock_output",
+    "made_by_this_command",
     "majority_share",
     "pixels",
     "private_folder",

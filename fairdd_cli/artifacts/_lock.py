@@ -65,7 +65,7 @@ def _check_target(path: str, force: bool, *inputs: str) -> bool:
     exists = _identity(target) is not None
     if exists and any(Path(each).exists() and target.samefile(each) for each in inputs):
         raise UsageError(f"'{path}' is what the command reads, and would be lost; give the output another name")
-    complete = made_by_this_command(target)
+    complete = _made_by_this_command(target)
     if exists and not force and not complete:
         raise UsageError(f"'{path}' exists already; give --force to replace it, or another name")
     folder = Path(os.path.realpath(target.parent))
@@ -120,7 +120,7 @@ def lock_output(path: str) -> Iterator[None]:
     try:
         try:
             _recover(target)
-            if made_by_this_command(target):
+            if _made_by_this_command(target):
                 remove(checkpoint_of(path))
             else:
                 _record(descriptor, target)
@@ -129,7 +129,7 @@ def lock_output(path: str) -> Iterator[None]:
         yield
         _release(lock)
     except BaseException:
-        if not made_by_this_command(target):  # else the same command is to find that only what follows failed
+        if not _made_by_this_command(target):  # else the same command is to find that only what follows failed
             _release(lock)
         raise
     finally:
@@ -222,7 +222,12 @@ def _identity(target: Path) -> list[int] | None:
     return [status.st_ino, status.st_mtime_ns, status.st_size]
 
 
-def made_by_this_command(target: Path) -> bool:
+def made_by_this_command(*paths: str) -> bool:
+    """Whether a killed run of this very command made one of its outputs `paths`: then none of them is another's."""
+    return any(not is_stream(path) and _made_by_this_command(followed(path)) for path in paths)
+
+
+def _made_by_this_command(target: Path) -> bool:
     """Whether a killed process of this very command left its lock beside `target`, and had made that anew."""
     try:
         with _lock_of(target).open("rb") as lock:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from fairdd_cli.artifacts._input import STREAM
-from fairdd_cli.artifacts._lock import check_replaceable, check_target, made_by_this_command
+from fairdd_cli.artifacts._lock import check_replaceable, check_target
 from fairdd_cli.artifacts._output import (
     cannot_write,
     flush_folder,
@@ -106,42 +106,41 @@ def is_folder(path: str) -> bool:
     return path.endswith("/") or Path(path).is_dir() or not Path(path).suffix
 
 
-def check_export(path: str, force: bool) -> bool:
-    """Refuses what `write_export` could not write: an unknown suffix, or a place where something is.
-
-    Returns, as `check_target`, whether a killed run of this very command had made the export already.
-    """
+def check_export(path: str, force: bool) -> None:
+    """Raises UsageError where `write_export` could not write `path`: an unknown suffix, or something is there."""
     if path in ("", STREAM):
         raise UsageError("--export needs the name of a folder or of a file")
     try:
-        return _check_folder(path, force) if is_folder(path) else _check_file(path, force)
+        if is_folder(path):
+            _check_folder(path, force)
+        else:
+            _check_file(path, force)
     except (OSError, ValueError) as error:  # a name too long, a loop of links
         raise UsageError(f"cannot write '{path}': {getattr(error, 'strerror', None) or error}") from error
 
 
-def _check_file(path: str, force: bool) -> bool:
+def _check_file(path: str, force: bool) -> None:
     if Path(path).suffix not in ENCODERS:
         raise UsageError(
             f"--export {path}: unknown suffix '{Path(path).suffix}' (known: {', '.join(ENCODERS)}; "
             "a name without a suffix, or one that ends in /, is a folder of PNG)"
         )
-    return check_target(path, force)
+    check_target(path, force)
 
 
-def _check_folder(path: str, force: bool) -> bool:
+def _check_folder(path: str, force: bool) -> None:
     folder = followed(path)
     if not folder.is_dir():
-        return check_target(path.rstrip("/"), force=False)
+        check_target(path.rstrip("/"), force=False)
+        return
     check_replaceable(folder)
     if Path.cwd().is_relative_to(folder.resolve()):
         raise UsageError(f"--export {path}: it cannot replace the current folder; give the name of one inside it")
-    complete = made_by_this_command(folder)
     if any(folder.iterdir()):
         if not _is_export(folder):
             raise UsageError(f"'{path}' holds other files than an export, and is left alone; give another name")
-        if not force and not complete:
+        if not force:
             raise UsageError(f"'{path}' holds an export already; give --force to replace it, or another name")
-    return complete
 
 
 def _is_export(folder: Path) -> bool:

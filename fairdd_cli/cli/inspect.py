@@ -24,24 +24,33 @@ def inspect(config: InspectConfig) -> None:
 
     Examples: fairdd inspect data.h5 --images data.png; fairdd inspect SYN --export images.npz
     """
-    from fairdd_cli.artifacts import BiasedDataset, SyntheticSet, check_export, check_target, lock_output, read_any
+    from fairdd_cli.artifacts import (
+        BiasedDataset,
+        SyntheticSet,
+        check_export,
+        check_target,
+        lock_output,
+        made_by_this_command,
+        read_any,
+    )
 
-    complete: list[bool] = []
+    targets = [target for target in (config.images, config.embedding, config.export) if target]
+    if made_by_this_command(*targets):  # by a run that was killed: it may be made again
+        config = replace(config, force=True)
     if config.images is not None:
         if Path(config.images).suffix.lower() != ".png":
             raise UsageError(f"--images {config.images}: the grid is written as .png")
-        complete.append(check_target(config.images, config.force))
+        check_target(config.images, config.force)
     if config.export is not None:
-        complete.append(check_export(config.export, config.force))
+        check_export(config.export, config.force)
     if config.embedding is not None:
-        complete.append(_check_figure(config.embedding, config.force))
+        _check_figure(config.embedding, config.force)
     elif config.data is not None or config.class_name is not None:
         raise UsageError("--data and --class say what --embedding shows: give that, too, or leave them out")
     artifact = read_any(config.file)
     _check_kind(artifact, config.file, config.images, config.embedding, config.export)
-    config = replace(config, force=config.force or any(complete))  # what a killed run made may be made again
     with ExitStack() as locks, Terminal(config.quiet, config.verbose, unit="images") as terminal:
-        for target in filter(None, (config.images, config.embedding, config.export)):
+        for target in targets:
             locks.enter_context(lock_output(target))
         if config.export is None:  # the one line of a path is for the next program
             _show(artifact, terminal)
@@ -85,7 +94,7 @@ def _show(artifact: "Artifact", terminal: Terminal) -> None:
         terminal.say("See the images with --images FILE.png", detail=True)
 
 
-def _check_figure(path: str, force: bool) -> bool:
+def _check_figure(path: str, force: bool) -> None:
     """Raises UsageError, before anything is computed, for a figure that could not be drawn or written."""
     from fairdd_cli.artifacts import check_target
     from fairdd_cli.reporting.figures import SUFFIXES, require
@@ -93,7 +102,7 @@ def _check_figure(path: str, force: bool) -> bool:
     require()
     if Path(path).suffix.lower() not in SUFFIXES:
         raise UsageError(f"--embedding {path}: figures are written as {', '.join(SUFFIXES)}")
-    return check_target(path, force)
+    check_target(path, force)
 
 
 def _save_embedding(synthetic: "SyntheticSet", config: InspectConfig, terminal: Terminal) -> None:

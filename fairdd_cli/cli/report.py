@@ -25,7 +25,7 @@ def report(config: ReportConfig) -> None:
 
     Prints the table. Example: fairdd report runs/*.json --against published --html report.html
     """
-    from fairdd_cli.artifacts import check_target, is_stdout, lock_output, read_synthetic
+    from fairdd_cli.artifacts import check_target, is_stdout, lock_output, made_by_this_command, read_synthetic
     from fairdd_cli.metrics import METRICS
     from fairdd_cli.reporting import SHOWN, arrange, build_rows, read
 
@@ -43,9 +43,9 @@ def report(config: ReportConfig) -> None:
             raise UsageError(f"{option} is for {other}: give that, too, or leave it out")
     _check_figures(config.plot, config.html)
     targets = [target for target in (config.plot, config.html) if target]
-    # What a killed run of this command made may be made again.
-    complete = [check_target(target, config.force, *config.files, *config.synthetic) for target in targets]
-    force = config.force or any(complete)
+    force = config.force or made_by_this_command(*targets)  # what a killed run made may be made again
+    for target in targets:
+        check_target(target, force, *config.files, *config.synthetic)
     grouped = () if config.group_by == "none" else tuple(config.group_by.split(","))
     arrange((), grouped, sort)  # a misspelt column is found before thousands of files are read
     metrics = metric or SHOWN
