@@ -117,7 +117,7 @@ def test_each_picture_is_saved(tmp_path: Path) -> None:
         (["--group-by", "datset"], "did you mean 'dataset'"),
         (["--metric", "deo"], "unknown metric"),
         (["--empty-cells", "drop"], "unknown treatment"),
-        (["--against", "ours"], "--against ours"),
+        (["--against", "ours"], "unknown against 'ours'"),
         (["--plot", "a.gif"], ".png, .svg, .pdf"),
         (["--plot", "a.png", "--picture", "recal"], "did you mean 'recall'"),
         (["--plot", "a.png", "--picture", "images"], "--synthetic"),

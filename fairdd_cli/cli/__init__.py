@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 import traceback
+from contextlib import suppress
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -68,8 +69,9 @@ def fairdd(
 
 def main() -> NoReturn:
     """Runs the command line and exits: 0 done, 1 the work failed, 2 bad usage or input, 130 interrupted."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # which nohup asks for
+            signal.signal(number, _interrupt)
     try:
         status = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         with terminal.writing():
@@ -88,7 +90,7 @@ def main() -> NoReturn:
         hint = f"\nSee '{context.command_path} --help'." if context else ""
         _fail(" ".join(message.split()) + hint, UsageError.exit_code, error)
     except MemoryError as error:
-        _fail("memory ran out; a smaller --ipc, --limit or network, or --residency disk, needs less", 1, error)
+        _fail("out of memory; a smaller --ipc, --limit or network, or --residency disk, needs less", 1, error)
     except Exception as error:  # the last resort: a line for the user, the traceback on request
         _fail(f"unexpected {type(error).__name__}: {error} (please report this; --verbose shows where)", 1, error)
 
@@ -112,7 +114,8 @@ def _fail(message: str, status: int, error: BaseException) -> NoReturn:
     except OSError:
         _drop_output()
     if {"-v", "--verbose"} & set(sys.argv):
-        traceback.print_exc()
+        with suppress(OSError):
+            sys.stderr.write(terminal.harmless(traceback.format_exc()))
     # An interrupt in the midst of an import or of a library's own code may come out as another error.
     interrupted = status == INTERRUPTED or bool(signals)
     # Processes that share a job fail alike for what was asked of them; one says it.

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fairdd_cli.cli.terminal import Terminal, out, product, width
+from fairdd_cli.cli.terminal import Terminal, literal, out, product, width
 from fairdd_cli.config.report import CONFIDENCE_LEVEL, FIGURES, ReportConfig
 from fairdd_cli.errors import UsageError, unknown
 
@@ -196,8 +196,8 @@ def _rich_table(sheet: "Sheet") -> "Table":
     from rich.text import Text
 
     table = Table(
-        title=Text(sheet.title, style="bold"),
-        caption=Text("\n".join(sheet.numbered_notes()), style="dim"),
+        title=literal(sheet.title, "bold"),
+        caption=literal("\n".join(sheet.numbered_notes()), "dim"),
         caption_justify="left",
         title_justify="left",
         box=box.SIMPLE_HEAD,
@@ -205,15 +205,15 @@ def _rich_table(sheet: "Sheet") -> "Table":
         padding=(0, 1, 0, 0),
     )
     for name in sheet.columns:
-        table.add_column(Text(name), overflow="fold")
+        table.add_column(literal(name), overflow="fold")
     for name in sheet.metrics:
-        table.add_column(Text(name), justify="right", no_wrap=True)
+        table.add_column(literal(name), justify="right", no_wrap=True)
     for line in sheet.lines:
         values = [
             Text(f"{value}*" if best else f"{value} ", style="bold green" if best else "")
             for value, best in zip(line.values, line.best, strict=True)
         ]
-        table.add_row(*map(Text, line.labels), *values, style=None if line.is_row else "dim")
+        table.add_row(*map(literal, line.labels), *values, style=None if line.is_row else "dim")
     return table
 
 

@@ -31,7 +31,7 @@ def cell_tables(dataset: "BiasedDataset", width: int) -> "Iterator[Table | Text]
     yield Text("\nTraining images of each class and group", style="italic")
     yield from tables("class", dataset.class_names, columns, width)
     if numbered:
-        yield literal(f"groups: {legend}")
+        yield literal(f"groups: {legend}", "dim")
 
 
 def tables(head: str, names: Sequence[str], columns: Sequence[Column], width: int) -> "Iterator[Table]":

@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -28,19 +28,22 @@ def console() -> "Console":
     return Console(stderr=True, highlight=False)
 
 
-def literal(text: str) -> "Text":
+def literal(text: str, style: str = "") -> "Text":
     """`text` as it is: no markup, and control characters (which could steer a terminal) as their escapes."""
     from rich.text import Text
 
-    shown = (ascii(letter)[1:-1] if is_harmful(letter) and letter != "\n" else letter for letter in text)
-    return Text("".join(shown))
+    return Text(harmless(text), style=style)
+
+
+def harmless(text: str) -> str:
+    """`text` with its control characters, which could steer a terminal, as their escapes; lines stay lines."""
+    return "".join(ascii(letter)[1:-1] if is_harmful(letter) and letter != "\n" else letter for letter in text)
 
 
 def error(message: str) -> None:
-    """Says what went wrong."""
-    from rich.text import Text
-
-    console().print(Text("fairdd: ", style="bold red") + literal(message), soft_wrap=True)
+    """Says what went wrong, if anybody can still hear it: the terminal may be gone."""
+    with suppress(OSError):
+        console().print(literal("fairdd: ", "bold red") + literal(message), soft_wrap=True)
 
 
 def duration(seconds: float) -> str:
@@ -120,7 +123,7 @@ class Terminal:
 
 class _Bar:
     def __init__(self, what: str, total: float, unit: str) -> None:
-        self._what, self._total, self._unit = what, total, unit
+        self._what, self._total, self._unit = harmless(what), total, unit
         self._done, self._next_word = 0.0, 0.0
         self._warm: tuple[float, float] | None = None  # when the first step was over, and what was done by then
         self._said = False
@@ -138,7 +141,7 @@ class _Bar:
             )
             self._progress = Progress(*columns, console=console(), transient=True)
             self._progress.start()
-            self._task = self._progress.add_task(what, total=total, rate="", loss="")
+            self._task = self._progress.add_task(self._what, total=total, rate="", loss="")
 
     def advance(self, amount: float, loss: float | None) -> None:
         self._done += amount
@@ -155,12 +158,12 @@ class _Bar:
             self._next_word = now + ESTIMATE_EVERY
             left = duration((self._total - self._done) / rate)
             if not self._said:
-                console().print(f"{self._what}: about {left} on this machine", markup=False, soft_wrap=True)
+                console().print(literal(f"{self._what}: about {left} on this machine"), soft_wrap=True)
                 self._said = True
             elif self._progress is None:
                 percent = 100 * self._done / self._total
                 words = ", ".join(filter(None, (f"{percent:.0f} %", shown, f"{left} left")))
-                console().print(f"{self._what}: {words}", markup=False, soft_wrap=True)
+                console().print(literal(f"{self._what}: {words}"), soft_wrap=True)
 
     def close(self) -> None:
         if self._progress is not None:
@@ -180,16 +183,24 @@ def writing() -> Iterator[None]:
 
 def out(text: str) -> None:
     """Writes a line, or lines, for the next program on standard output."""
+    shown = harmless(text) if sys.stdout.isatty() else text
     with writing():
-        sys.stdout.write(text if text.endswith("\n") else text + "\n")
+        sys.stdout.write(shown if shown.endswith("\n") else shown + "\n")
         sys.stdout.flush()
 
 
 def print_path(path: str) -> None:
-    """Writes the path of an output for the next program, byte for byte, unless standard output is what was written."""
+    """Writes the path of an output for the next program, byte for byte, unless standard output is what was written.
+
+    On a terminal it is shown as text, like everything.
+    """
     from fairdd_cli.artifacts import is_stdout
 
-    if not is_stdout(path):
+    if is_stdout(path):
+        return
+    if sys.stdout.isatty():
+        out(path)
+    else:
         with writing():
             sys.stdout.flush()
             sys.stdout.buffer.write(os.fsencode(f"{path}\n"))
@@ -209,7 +220,7 @@ def width() -> int:
     """The columns that standard output has; those of no terminal where it is a pipe, so that nothing is folded."""
     from rich.console import Console
 
-    return Console().width if sys.stdout.isatty() or "COLUMNS" in os.environ else UNFOLDED
+    return Console().width if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal() else UNFOLDED
 
 
 def product(thing: "RenderableType") -> None:

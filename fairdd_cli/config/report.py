@@ -35,7 +35,10 @@ class ReportConfig:
         default_text="accuracy, deo_max, deo_mean, worst_group_accuracy",
     )
     empty_cells: str = option(
-        "Leave cells without test images out, or score them 0.", default="skip", choices=EMPTY_CELLS
+        "Leave cells without test images out, or score them 0.",
+        default="skip",
+        choices=EMPTY_CELLS,
+        kind="treatment of empty cells",
     )
     bootstrap: int = option(
         "Bootstrap resamples of seeds and test images, for example 1000; 0 gives no intervals.",

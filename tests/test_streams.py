@@ -1,0 +1,135 @@
+"""Standard streams, signals and an environment that are not as they should be; names that could steer a terminal."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_toy
+
+from fairdd_cli import cli
+
+PROGRAM = [sys.executable, "-m", "fairdd_cli"]
+
+
+def shell(line: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """What a shell line does in which `fairdd` is the program."""
+    words = line.replace("fairdd", " ".join(PROGRAM))
+    return subprocess.run(
+        ["sh", "-c", words], cwd=folder, env={**os.environ, **environment}, capture_output=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "message"),
+    [
+        ("fairdd list datasets >&-", 1, b"fairdd: cannot write on standard output: Bad file descriptor\n"),
+        ("fairdd inspect - <&-", 2, b"fairdd: cannot read standard input: Bad file descriptor\n"),
+        ("fairdd inspect absent.h5 2>&-", 2, b""),
+    ],
+)
+def test_a_closed_stream_is_an_error_in_a_line(line: str, status: int, message: bytes, tmp_path: Path) -> None:
+    done = shell(line, tmp_path)
+    assert (done.returncode, done.stderr) == (status, message)
+
+
+def test_an_output_never_gets_what_is_printed_on_a_closed_stream(tmp_path: Path) -> None:
+    write_toy(tmp_path / "toy.h5", np.full((2, 2), 3), side=16)
+    shell("fairdd inspect toy.h5 --images grid.png >&- 2>&-", tmp_path)
+    assert not (tmp_path / "grid.png").exists() or (tmp_path / "grid.png").read_bytes().startswith(b"\x89PNG")
+    done = shell("fairdd make-dataset c-fmnist-fg --embedded --limit 100 -o d.h5 >&- 2>&-", tmp_path)
+    assert done.returncode == 1  # the path could not be said
+    assert b"sound" in shell("fairdd verify d.h5", tmp_path).stdout
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_letters_that_an_encoding_lacks_are_replaced(encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "☃.h5").write_bytes(
+        write_toy(tmp_path / "t.h5", np.full((2, 2), 3)) and (tmp_path / "t.h5").read_bytes()
+    )
+    for line in ("fairdd inspect ☃.h5", "fairdd verify ☃.h5", "fairdd list"):
+        done = shell(line, tmp_path, PYTHONIOENCODING=encoding)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.decode(encoding)
+    assert (
+        rb"'\u2603\u2603.h5' does not exist"
+        in shell("fairdd inspect ☃☃.h5", tmp_path, PYTHONIOENCODING=encoding).stderr
+    )
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_signals_interrupt(name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    number = getattr(signal, name)
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    monkeypatch.setattr(cli, "app", lambda *words, **options: signal.raise_signal(number))
+    monkeypatch.setattr(cli, "signals", [])
+    try:
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert (ended.value.code, capfd.readouterr().err) == (130, "fairdd: interrupted\n")
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+        monkeypatch.setattr(cli, "app", lambda *words, **options: signal.raise_signal(signal.SIGHUP))
+        monkeypatch.setattr(cli, "signals", [])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code == 0
+    finally:
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
+
+
+def on_terminal(words: list[str], folder: Path) -> str:
+    """What a terminal gets of the program's standard output and error."""
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "dumb", "NO_COLOR": "1"}
+    process = subprocess.Popen([*PROGRAM, *words], cwd=folder, env=environment, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    received = bytearray()
+    while True:
+        try:
+            part = os.read(ours, 4096)
+        except OSError:  # the other end is closed
+            break
+        if not part:
+            break
+        received += part
+    os.close(ours)
+    process.wait()
+    return received.decode(errors="replace")
+
+
+def test_no_escape_of_a_name_reaches_a_terminal(tmp_path: Path) -> None:
+    name = "a\x1b]0;title\x07.h5"
+    write_toy(tmp_path / name, np.full((2, 2), 3), side=16)
+    for words in (
+        ["inspect", name],
+        ["verify", name],
+        ["inspect", f"absent{name}"],
+        ["inspect", f"absent{name}", "--verbose"],
+        ["inspect", name, "--images", f"{name}.png"],
+        ["make-dataset", "c-fmnist-fg", "--embedded", "--limit", "100", "-o", f"made{name}"],
+        ["inspect", "--nonsense\x1b[31m"],
+    ):
+        shown = on_terminal(words, tmp_path)
+        assert "\x1b]0;" not in shown, words
+        assert "\x1b[31m" not in shown, words
+        assert "x1b" in shown, words
+
+
+def test_an_empty_number_of_columns_is_none(tmp_path: Path) -> None:
+    lines = [shell("fairdd list datasets", tmp_path, COLUMNS=columns).stdout for columns in ("", "many", "40")]
+    assert lines[0] == lines[1]
+    assert max(map(len, lines[0].decode().splitlines())) > 80
+    assert max(map(len, lines[2].decode().splitlines())) <= 40
+
+
+def test_words_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text('distill: {network: "a\\0b"}')
+    for line in (r"fairdd inspect $(printf 'a\377')", "fairdd distill d.h5 --method dm --ipc 1 --recipe r.yaml"):
+        done = shell(line, tmp_path)
+        assert done.returncode == 2
+        assert b"is not text in UTF-8" in done.stderr
