@@ -5,15 +5,17 @@ import errno
 import fcntl
 import json
 import os
+import resource
 import shutil
 import stat
+import subprocess
 import sys
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_toy
+from conftest import Fairdd, write_toy
 from writers import CALLS, WRITERS, Interposed, contents, failing, in_child, killed
 
 from fairdd_cli.artifacts import (
@@ -28,6 +30,7 @@ from fairdd_cli.artifacts import (
     write_bytes,
     write_checkpoint,
 )
+from fairdd_cli.cli import main
 from fairdd_cli.errors import UsageError, WorkError
 
 
@@ -322,3 +325,64 @@ def test_any_content_of_a_lock_is_taken(tmp_path: Path, content: bytes) -> None:
     with lock_output(str(tmp_path / "s.h5")):
         pass
     assert names(tmp_path) == {"s.h5"}
+
+
+# The installed command
+
+TINY_RUN = ("--method", "random", "--ipc", 1, "-o", "s.h5")
+
+
+def test_a_command_killed_after_its_output_was_complete_says_so(fairdd: Fairdd, tmp_path: Path) -> None:
+    write_toy(tmp_path / "toy.h5", np.full((2, 2), 3))
+    words = ["distill", "toy.h5", *map(str, TINY_RUN)]
+
+    def dying() -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(tmp_path)
+            patch.setattr(sys, "argv", ["fairdd", *words])
+            Interposed(patch, killed, missing=("unlink",), calls=())  # of its checkpoint or lock, at the end
+            main()
+
+    assert in_child(dying) == -9
+    assert names(tmp_path) > {"toy.h5", "s.h5", ".s.h5.lock"}
+    before = (tmp_path / "s.h5").stat()
+    done = fairdd(*words)
+    assert done.stdout == "s.h5\n"
+    assert "'s.h5' is complete" in done.stderr
+    assert names(tmp_path) == {"toy.h5", "s.h5"}
+    assert (tmp_path / "s.h5").stat().st_mtime_ns == before.st_mtime_ns
+    assert "exists already" in fairdd(*words, check=False).stderr
+
+
+def test_a_limit_on_the_size_of_files_is_one_line(fairdd: Fairdd, tmp_path: Path) -> None:
+    write_toy(tmp_path / "toy.h5", np.full((2, 2), 30))
+    small = ("--iterations", 2, "--network", "mlp", "--ipc", 9)
+    for words, output in (
+        (("make-dataset", "c-fmnist-fg", "--embedded", "--limit", 60, "--test-per-cell", 1, "-o", "m.h5"), "m.h5"),
+        (("distill", "toy.h5", "--method", "dm", *small, "-o", "s.h5"), "s.h5"),
+        (("inspect", "s.h5", "--export", "s.npz"), "s.npz"),
+        (("inspect", "s.h5", "--export", "pictures"), "pictures"),
+    ):
+        before = names(tmp_path)
+        size = 100 if output == "pictures" else 8192
+        limited = lambda size=size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))  # noqa: E731
+        done = fairdd(*words, "--quiet", check=False, preexec_fn=limited)
+        assert done.returncode == 1, done.stderr
+        assert done.stderr.splitlines()[0].startswith("fairdd: cannot write '")
+        assert "File too large; it needs" in done.stderr
+        assert len(done.stderr.splitlines()) <= 3
+        assert names(tmp_path) == before
+        assert fairdd(*words, "--quiet").stdout == f"{output}\n"
+
+
+def test_standard_output_by_another_name_gets_the_file_and_nothing_else(fairdd: Fairdd, tmp_path: Path) -> None:
+    write_toy(tmp_path / "toy.h5", np.full((2, 2), 3))
+    program = str(Path(sys.executable).with_name("fairdd"))
+    for force in ((), ("--force",)):
+        words = ("distill", "toy.h5", *map(str, TINY_RUN[:-1]), "/dev/stdout", "--quiet", *force)
+        with (tmp_path / "out.h5").open("wb") as out:
+            subprocess.run([program, *words], cwd=tmp_path, stdout=out, check=True)
+        read_any(str(tmp_path / "out.h5"))
+    done = fairdd("evaluate", "out.h5", "--data", "toy.h5", "--network", "mlp", "--epochs", 1, "-o", "/dev/stdout")
+    assert json.loads(done.stdout)["format"] == "fairdd/evaluation"
+    assert names(tmp_path) == {"toy.h5", "out.h5"}
