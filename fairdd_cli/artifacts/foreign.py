@@ -31,6 +31,8 @@ IMAGE_LIMIT = 100_000  # images in a folder
 DESCRIPTION_LIMIT = 2**22  # bytes of what describes the arrays: a pickle, a head of JSON
 IMAGE_KEYS = ("images", "image_syn", "images_train", "x")
 LABEL_KEYS = ("labels", "label_syn", "labels_train", "y", "targets")
+# What a damaged archive makes zipfile raise.
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, ValueError, RuntimeError, EOFError, OSError)
 SAFE_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "U8": "u1", "I64": "<i8", "I32": "<i4"}
 
 
@@ -97,7 +99,7 @@ def _checked_zip(path: str) -> bytes:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+    except ZIP_ERRORS as error:
         raise UsageError(f"'{path}' is truncated or damaged: {str(error)[:80]}") from error
     if len(members) > 10_000 or sum(member.file_size for member in members) > FILE_LIMIT:
         raise UsageError(f"'{path}' holds more than the {FILE_LIMIT:,} bytes that are read here")
@@ -212,7 +214,7 @@ def _read_npz(path: str, repetition: int) -> ForeignSet:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             arrays = {name.removesuffix(".npy"): _npy(archive.read(name), path) for name in archive.namelist()}
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
+    except ZIP_ERRORS as error:
         raise UsageError(f"'{path}' is truncated or damaged: {str(error)[:80]}") from error
     names = arrays.get("class_names")
     class_names = tuple(map(str, names)) if names is not None and names.ndim == 1 else None

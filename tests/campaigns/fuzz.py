@@ -24,7 +24,7 @@ from types import FrameType
 import numpy as np
 from mutants import mutate, pick
 
-from fairdd_cli.artifacts import BiasedDataset, read_any
+from fairdd_cli.artifacts import BiasedDataset, read_any, read_foreign
 from fairdd_cli.cli import main
 from fairdd_cli.errors import UsageError
 from fairdd_cli.runtime import Streams
@@ -32,6 +32,7 @@ from fairdd_cli.runtime import Streams
 SECONDS = 10
 MEMORY = 2**30  # bytes above what the program itself has mapped
 NETWORK = ["--network", "convnet:width=4,depth=1"]
+EXPORTED = (".pt", ".npz", ".safetensors")
 EVALUATION = [
     ["inspect", "FILE"],
     ["verify", "FILE", "synthetic.h5"],
@@ -53,6 +54,7 @@ COMMANDS: dict[str, list[list[str]]] = {  # a mutant stands for FILE, and the so
     ],
     "evaluation.h5": EVALUATION,
     "evaluation.json": EVALUATION,
+    **{f"set{suffix}": [["import", "FILE", "--data", "dataset.h5", "-o", "out.h5"]] for suffix in EXPORTED},
 }
 OUTPUTS = {"out.h5", "out.json", "out.png", "out.html"}
 
@@ -66,8 +68,10 @@ def sound_files(folder: Path) -> None:
     distill = ["distill", "dataset.h5", "--method", "dm", "--ipc", "1", "--iterations", "1", *NETWORK]
     evaluate = ["evaluate", "synthetic.h5", "--seeds", "1", "--epochs", "1"]
     outputs = {"synthetic.h5": distill, "evaluation.h5": evaluate, "evaluation.json": evaluate}
-    for name, words in outputs.items():
-        code, said = run([*words, "-o", name], folder, seconds=120)  # torch is imported meanwhile
+    commands = [[*words, "-o", name] for name, words in outputs.items()]
+    commands += [["inspect", "synthetic.h5", "--export", f"set{suffix}"] for suffix in EXPORTED]
+    for words in commands:
+        code, said = run(words, folder, seconds=120)  # torch is imported meanwhile
         if code:
             raise RuntimeError(said)
 
@@ -78,7 +82,7 @@ def _too_long(number: int, frame: FrameType | None) -> None:
 
 def run(words: list[str], folder: Path, seconds: int = SECONDS) -> tuple[int, str]:
     """Runs the program in this process, in `folder`; returns its exit code and what it said."""
-    said = io.StringIO()
+    said = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True)  # bytes, as a terminal or a pipe takes them
     signal.signal(signal.SIGALRM, _too_long)
     signal.alarm(seconds)
     sys.argv = ["fairdd", *words]
@@ -86,7 +90,7 @@ def run(words: list[str], folder: Path, seconds: int = SECONDS) -> tuple[int, st
         with contextlib.chdir(folder), contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
             main()
     except SystemExit as ended:
-        return int(ended.code or 0), said.getvalue()
+        return int(ended.code or 0), said.buffer.getvalue().decode(errors="replace")
     finally:
         signal.alarm(0)
 
@@ -96,6 +100,9 @@ def read(words: list[str], folder: Path) -> tuple[int, str]:
     signal.signal(signal.SIGALRM, _too_long)
     signal.alarm(SECONDS)
     try:
+        if Path(words[-1]).suffix in EXPORTED:
+            read_foreign(str(folder / words[-1]))
+            return 0, ""
         artifact = read_any(str(folder / words[-1]))
         if isinstance(artifact, BiasedDataset):
             artifact.train.images.all()

@@ -126,6 +126,18 @@ def odd_values(file: h5py.File, draw: np.random.Generator) -> None:
         array[...] = values.reshape(array.shape)
 
 
+def shared_text(file: h5py.File, draw: np.random.Generator) -> None:
+    """Many attributes with a long text each."""
+    for number in range(int(draw.integers(1, 60))):
+        file.attrs[f"text {number}"] = "x" * int(draw.integers(2**18, 2**20))
+
+
+def new_layout(file: h5py.File, draw: np.random.Generator) -> None:
+    """A group as newer versions of HDF5 lay it out."""
+    name = pick(["extra", "history/extra", "val"], draw)
+    file.create_group(name, track_order=True)["x"] = np.arange(int(draw.integers(1, 50)))
+
+
 def link(file: h5py.File, draw: np.random.Generator) -> None:
     name = pick([*arrays_of(file), "extra"], draw)
     if name in file:
@@ -150,7 +162,8 @@ def add_member(file: h5py.File, draw: np.random.Generator) -> None:
 
 
 MEMBERS: list[Callable[[h5py.File, np.random.Generator], None]] = [
-    *(odd_attribute, drop_attribute, add_attribute, vast_attribute, drop_array, odd_array, odd_values, link, add_member)
+    *(odd_attribute, drop_attribute, add_attribute, vast_attribute, shared_text, new_layout),
+    *(drop_array, odd_array, odd_values, link, add_member),
 ]
 
 
@@ -202,6 +215,14 @@ def damage_json(path: Path, draw: np.random.Generator) -> str:
     return f"json {kind}"
 
 
+def respell_json(path: Path, draw: np.random.Generator) -> str:
+    """The file as another tool writes it."""
+    content = json.loads(path.read_text())
+    text = json.dumps(content, indent=pick([None, 1, 4], draw), sort_keys=bool(draw.integers(2)))
+    path.write_bytes(text.encode(pick(["utf-8", "utf-8-sig", "utf-16", "utf-32", "latin-1"], draw), "replace"))
+    return "json respelled"
+
+
 def pick(choices: Any, draw: np.random.Generator) -> Any:
     return choices[draw.integers(len(choices))]
 
@@ -210,12 +231,13 @@ def mutate(path: Path, draw: np.random.Generator) -> str:
     """Damages the sound file at `path`, once or a few times; returns what was done."""
     done = []
     for _ in range(1 + int(draw.integers(4) == 0)):
-        if draw.integers(3) == 0 or done:
+        if draw.integers(3) == 0 or done or path.suffix not in (".h5", ".json"):
             content = bytearray(path.read_bytes())
             change = pick(BYTES, draw)
             change(content or bytearray(1), draw)
             path.write_bytes(content)
             done.append(change.__name__)
         else:
-            done.append((damage_json if path.suffix == ".json" else damage_members)(path, draw))
+            kinds = [damage_json, damage_json, respell_json] if path.suffix == ".json" else [damage_members]
+            done.append(pick(kinds, draw)(path, draw))
     return ", ".join(done)
