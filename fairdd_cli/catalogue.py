@@ -1,17 +1,19 @@
-"""What is on offer: methods, fairness strategies, data sets and networks, those of other packages included."""
+"""What is on offer: methods, fairness strategies, data sets, networks and metrics, those of other packages included."""
 
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from fairdd_cli.metrics import METRICS, Metrics
 from fairdd_cli.registry import DATASETS, METHODS, NETWORKS, STRATEGIES, Registry
 
-REGISTRIES: Mapping[str, Registry] = {
+REGISTRIES: Mapping[str, Registry | Metrics] = {
     "methods": METHODS,
     "strategies": STRATEGIES,
     "datasets": DATASETS,
     "networks": NETWORKS,
+    "metrics": METRICS,
 }
 
 
@@ -21,7 +23,9 @@ def titles(kind: str) -> dict[str, str]:
 
 
 def _title(kind: str, name: str) -> str:
-    module = REGISTRIES[kind].load(name)
+    if kind == "metrics":
+        return f"{METRICS[name].label}: {METRICS[name].meaning}"
+    module: Any = REGISTRIES[kind].load(name)
     if kind == "methods":
         return str(module.Method.title)
     if kind == "strategies":
@@ -67,11 +71,20 @@ def _network(name: str) -> dict[str, Any]:
     return {"about": inspect.getdoc(network) or "", "options": options}
 
 
+def _metric(name: str) -> dict[str, Any]:
+    metric = METRICS[name]
+    classes = str(metric.classes) if metric.classes else "any number"
+    about = inspect.getdoc(metric.compute) or ""
+    better = "higher" if metric.higher_is_better else "lower"
+    return {"label": metric.label, "formula": metric.formula, "better": better, "classes": classes, "about": about}
+
+
 DESCRIPTIONS: Mapping[str, Callable[[str], dict[str, Any]]] = {
     "methods": _method,
     "strategies": _strategy,
     "datasets": _dataset,
     "networks": _network,
+    "metrics": _metric,
 }
 
 

@@ -116,6 +116,22 @@ class Metrics(Mapping[str, Metric]):
         """Takes a metric away again, as where a notebook defines it anew."""
         del self._by_name[name]
 
+    def names(self) -> list[str]:
+        """Every name on offer."""
+        return list(self)
+
+    def canonical(self, name: str) -> str:
+        """The metric of that name or label; raises UsageError, naming the nearest, for an unknown one."""
+        by_label = {metric.label.lower(): key for key, metric in self.items()}
+        found = by_label.get(name.lower(), name)
+        if found not in self:
+            raise unknown("metric", name, self)
+        return found
+
+    def load(self, name: str) -> Metric:
+        """The metric of that name or label."""
+        return self[self.canonical(name)]
+
     def _all(self) -> dict[str, Metric]:
         if not self._complete:
             self._complete = True
@@ -191,7 +207,7 @@ def deo_mean(confusion: Confusion) -> np.ndarray:
     return _mean(_gap(confusion.recall), axis=-1)
 
 
-@metric("WGA", "worst-group accuracy: recall of the worst cell", "min_ya R[y, a]", better="higher", uses="cells")
+@metric("WGA", "recall of the worst cell (worst-group accuracy)", "min_ya R[y, a]", better="higher", uses="cells")
 def worst_group_accuracy(confusion: Confusion) -> np.ndarray:
     """The recall of the cell with the lowest one (Sagawa et al., Group DRO, ICLR 2020)."""
     return _min(confusion.recall, axis=(-2, -1))
@@ -232,7 +248,7 @@ def demographic_parity_difference(confusion: Confusion) -> np.ndarray:
 
 @metric(
     "SUF_M",
-    "sufficiency gap: largest precision gap between groups, worst predicted class",
+    "largest precision gap between groups (sufficiency), worst predicted class",
     "max_c (max_a - min_a) P(y = c | ŷ = c, a)",
     better="lower",
 )
@@ -246,7 +262,7 @@ def sufficiency_gap_max(confusion: Confusion) -> np.ndarray:
 
 @metric(
     "SUF_A",
-    "sufficiency gap: largest precision gap between groups, mean over predicted classes",
+    "largest precision gap between groups (sufficiency), mean over predicted classes",
     "mean_c (max_a - min_a) P(y = c | ŷ = c, a)",
     better="lower",
 )

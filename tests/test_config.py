@@ -143,7 +143,7 @@ def test_a_seed_that_no_file_can_hold_is_refused(seed: str) -> None:
 
 def test_list_tells_what_is_on_offer(fairdd: Fairdd) -> None:
     everything = json.loads(fairdd("list", "--format", "json").stdout)
-    assert set(everything) == {"methods", "strategies", "datasets", "networks"}
+    assert set(everything) == {"methods", "strategies", "datasets", "networks", "metrics"}
     assert all(title for entries in everything.values() for title in entries.values())
     gm = json.loads(fairdd("list", "methods", "dc", "-f", "json").stdout)
     assert (gm["name"], gm["aliases"]) == ("gm", ["dc"])

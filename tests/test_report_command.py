@@ -80,6 +80,8 @@ def test_a_metric_that_is_registered_is_everywhere(misses: Metric, tmp_path: Pat
     with pytest.raises(UsageError, match=misses.name):
         run(*words, "--metric", "zero")
     assert CliRunner().invoke(app, ["verify", *paths]).exit_code == 0
+    assert "Zeros: images wrongly taken for class 0" in CliRunner().invoke(app, ["list", "metrics"]).stdout
+    assert "P(ŷ = 0, y ≠ 0)" in CliRunner().invoke(app, ["list", "metrics", "zeros"]).stdout
 
 
 def test_a_file_without_a_new_metric_is_sound(tmp_path: Path, request: pytest.FixtureRequest) -> None:

@@ -1,14 +1,14 @@
 """fairdd report: evaluations as a table, as figures and as a page."""
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fairdd_cli.cli.terminal import Terminal, literal, out, product, width
 from fairdd_cli.config.report import CONFIDENCE_LEVEL, FIGURES, ReportConfig
-from fairdd_cli.errors import UsageError, unknown
+from fairdd_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -29,9 +29,8 @@ def report(config: ReportConfig) -> None:
     from fairdd_cli.metrics import METRICS
     from fairdd_cli.reporting import SHOWN, arrange, build_rows, read
 
-    metric = [_by_label(name) for name in config.metric]
+    metric = [METRICS.canonical(name) for name in config.metric]
     sort = [_by_label(name) for name in config.sort]
-    _check_names("metric", METRICS, *metric)
     shows_sets = config.html or config.picture in ("images", "loss")
     for option, given, other, there in (
         ("--confidence", config.confidence is not None, "--bootstrap", config.bootstrap),
@@ -79,14 +78,7 @@ def _by_label(name: str) -> str:
     """The metric that tables call `name`; else `name` itself."""
     from fairdd_cli.metrics import METRICS
 
-    return next((key for key, metric in METRICS.items() if metric.label.lower() == name.lower()), name)
-
-
-def _check_names(kind: str, known: Collection[str], *names: str) -> None:
-    """Raises UsageError for a name that is not `known`."""
-    for name in names:
-        if name not in known:
-            raise unknown(kind, name, known)
+    return next((key for key, metric in METRICS.items() if metric.label.lower() == name.lower()), name)  # or a column
 
 
 def _check_applies(metrics: Sequence[str], rows: "Sequence[Row]") -> None:

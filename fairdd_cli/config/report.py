@@ -29,7 +29,7 @@ class ReportConfig:
     )
     reverse: bool = option("With --sort, in the opposite order.", default=False)
     metric: tuple[str, ...] = option(
-        "Metric to show; repeatable; csv and json have all.",
+        "Metric to show, as 'fairdd list metrics' names it; repeatable; csv and json have all.",
         default=(),
         metavar="NAME",
         default_text="accuracy, deo_max, deo_mean, worst_group_accuracy",
@@ -74,7 +74,7 @@ class ReportConfig:
     synthetic: tuple[str, ...] = option(
         "Synthetic set whose images and loss to show; repeatable.", default=(), metavar="SYN", default_text="none"
     )
-    seed: int = shared.seed("Random seed of the bootstrap.")
+    seed: int = shared.seed("Random seed of bootstrap and permutations.")
     recipe: str | None = shared.recipe()
     force: bool = shared.force()
     quiet: bool = shared.quiet()

@@ -14,17 +14,20 @@ ENVIRONMENT_SHOWN = 6  # facts of the environment, and values of each, that a no
 
 def notes(rows: Sequence[Row]) -> list[str]:
     """A note for each thing about the `rows` that their figures don't show."""
-    return [*_lines(rows), *_comparisons(rows), *_cells(rows), *_environment(rows)]
+    return [*_fair_floors(rows), *_comparisons(rows), *_cells(rows), *_environment(rows)]
 
 
-def _lines(rows: Sequence[Row]) -> Iterator[str]:
-    """What the lines below a row are."""
+def explain_remarks(rows: Sequence[Row]) -> Iterator[str]:
+    """What the lines below a row of a table of text are."""
     if any(row.delta for row in rows):
         yield "vs vanilla: difference to the vanilla row (points)"
     levels = {row.confidence_level for row in rows if row.intervals}
     yield from (f"interval: {100 * level:g} % bootstrap interval" for level in levels)
     if levels and any(row.delta for row in rows):
         yield "!: a difference whose interval leaves out 0"
+
+
+def _fair_floors(rows: Sequence[Row]) -> Iterator[str]:
     counts = {floor.permutations for row in rows for floor in row.fair_floors.values()}
     for count in counts:
         yield (

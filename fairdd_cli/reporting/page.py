@@ -144,7 +144,7 @@ def _table(section: Section, metrics: Sequence[str], ids: dict[int, str]) -> dic
             }
             for row, words in zip(section.rows, rows, strict=True)
         ],
-        "notes": notes(section.rows),
+        "notes": [note[:1].upper() + note[1:] for note in notes(section.rows)],
     }
 
 
@@ -168,7 +168,8 @@ def _remarks(row: Row, name: str) -> Iterator[tuple[str, str]]:
         low, high = row.intervals[name]
         yield "", f"{low:.1f} to {high:.1f}"
     if floor is not None:
-        yield "", f"fair floor {floor.expected:.1f}, excess {signed(floor.excess)} (p = {p_value(floor.p_value)})"
+        yield "", f"fair floor {floor.expected:.1f}"
+        yield "", f"excess {signed(floor.excess)}, p = {p_value(floor.p_value)}"
     for reference in row.references:
         value, mean = reference.metrics.get(name), row.mean(name)
         if value is not None and mean is not None:

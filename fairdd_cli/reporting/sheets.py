@@ -17,7 +17,7 @@ from fairdd_cli.reporting.labels import (
     value_of,
     varying_columns,
 )
-from fairdd_cli.reporting.notes import notes
+from fairdd_cli.reporting.notes import explain_remarks, notes
 from fairdd_cli.reporting.rows import Row
 from fairdd_cli.reporting.sections import Section
 
@@ -78,7 +78,7 @@ def _sheet(section: Section, metrics: Sequence[str], fold: bool) -> Sheet:
         columns=tuple(column_title(name) for name in columns),
         metrics=tuple(metric_title(name) for name in metrics),
         lines=tuple(lines),
-        notes=("; ".join([*said, *notes(section.rows)]) + ".", *footnotes),
+        notes=("; ".join([*said, *explain_remarks(section.rows), *notes(section.rows)]) + ".", *footnotes),
     )
 
 
