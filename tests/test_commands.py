@@ -255,7 +255,7 @@ def test_verify_takes_metrics_of_other_versions(tmp_path: Path) -> None:
     assert [finding.problem for finding in verify([str(path)])] == [""]
 
 
-@pytest.mark.parametrize("value", [10**400, [1, 2], "60", None, {"a": 1}])
+@pytest.mark.parametrize("value", [[1, 2], "60", None, {"a": 1}])
 def test_verify_refuses_metrics_of_another_form(tmp_path: Path, value: object) -> None:
     path = Path(write(tmp_path / "e.json"))
     content = json.loads(path.read_text())
@@ -365,7 +365,7 @@ BAD = [
     (["distill", "data.h5", "--method", "dm"], "--ipc"),
     (["distill", "foreign.h5", "--method", "dm", "--ipc", 1], "not a fairdd file"),
     (["distill", "truncated.h5", "--method", "dm", "--ipc", 1], "truncated"),
-    (["distill", "text.h5", "--method", "dm", "--ipc", 1], "cannot be read"),
+    (["distill", "text.h5", "--method", "dm", "--ipc", 1], "is not an HDF5 file"),
     (["distill", "s.h5", "--method", "dm", "--ipc", 1], "fairdd/dataset"),
     (["evaluate", "absent.h5"], "does not exist"),
     (["evaluate", "text.h5"], "fairdd/synthetic"),

@@ -6,15 +6,19 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import Fairdd
 
+from fairdd_cli.artifacts import BiasedDataset
 from fairdd_cli.config import COMMANDS, DistillConfig, EvaluateConfig, command_words, option_table, options, record
 from fairdd_cli.config._shared import COMPILES, LARGEST_SEED, PRECISIONS, RESIDENCIES
 from fairdd_cli.config.distill import INITS, SAMPLINGS
 from fairdd_cli.config.make_dataset import TEST_GROUPS
 from fairdd_cli.config.recipe import NODE_LIMIT, SIZE_LIMIT, read_recipe, recipe_names
 from fairdd_cli.config.report import EMPTY_CELLS
+from fairdd_cli.distill import resolve_config, run_fingerprint
 from fairdd_cli.errors import UsageError
+from fairdd_cli.runtime import Runtime
 
 ROOT = Path(__file__).parents[1]
 
@@ -153,3 +157,12 @@ def test_list_tells_what_is_on_offer(fairdd: Fairdd) -> None:
     assert done.returncode == 2
     assert "did you mean 'dm'" in done.stderr
     assert "did you mean 'methods'" in fairdd("list", "method", check=False).stderr
+
+
+def test_a_checkpoint_is_told_apart_by_every_option_that_matters(toy: BiasedDataset) -> None:
+    config = resolve_config(DistillConfig(data="toy.h5", method="dc", ipc=1, fair=True))
+    fingerprint = run_fingerprint(config, toy, Runtime(torch.device("cpu")))
+    matters = {name for name, entry in options(DistillConfig).items() if entry.affects != "nothing"}
+    assert matters <= set(fingerprint)
+    assert (fingerprint["method"], fingerprint["fairness"], fingerprint["sampling"]) == ("gm", "fairdd", "balanced")
+    assert not {"data", "output", "quiet", "recipe"} & set(fingerprint)

@@ -114,7 +114,7 @@ def test_the_loss_falls_and_the_file_says_what_was_run(
 ) -> None:
     weighs, samples = find_strategy(fairness).reweights_samples, method != "mtt"
     if sampling == "balanced" and (weighs or not samples):
-        with pytest.raises(UsageError, match="weighs images against" if weighs else "draws no real batches"):
+        with pytest.raises(UsageError, match="already reweights" if weighs else "draws no real batches"):
             plan(method, fairness=fairness, sampling=sampling)
         return
     chosen = plan(
@@ -371,7 +371,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "a distance that a method doesn't have": (lambda: plan("dm", options={"distance": "cosine"}), "distance=l2|l1"),
     "experts for what uses none": (lambda: plan("dm", experts="x.h5"), "uses no experts"),
-    "groups that nothing looks at": (lambda: plan("dm", groups="pseudo"), "nothing here looks at groups"),
+    "groups that nothing looks at": (lambda: plan("dm", groups="pseudo"), "has no effect"),
     "too few expert epochs": (lambda: plan("mtt", groups="pseudo:1", fairness="fairdd"), "at least 2"),
 }  # fmt: skip
 

@@ -35,14 +35,14 @@ def distill(config: DistillConfig) -> None:
             end_killed_command(target, config.quiet)
         return
     if runtime.processes.world_size > 1 and "-" in (config.data, target):
-        raise UsageError("processes that share a job cannot share its standard input or output; give files")
+        raise UsageError("the ranks of a job cannot share its standard input or output; give files")
     with (
         lock_output(target) if first else nullcontext(),
         Terminal(config.quiet or not first, config.verbose) as terminal,
     ):
         dataset = read_dataset(config.data)
         check_config(resolved, dataset)
-        batches = f"{resolved.sampling} batches of {resolved.batch_real} a class, " if resolved.hyper.samples else ""
+        batches = f"{resolved.sampling} batches of {resolved.batch_real} per class, " if resolved.hyper.samples else ""
         terminal.say(
             f"{resolved.method} {resolved.fairness}: {counted(config.ipc, 'image')} for each of {dataset.classes} "
             f"classes of {dataset.name}; {batches}{counted(resolved.iterations, 'iteration')}{resolved.hyper.loops()}"

@@ -49,7 +49,7 @@ def evaluate(config: EvaluateConfig) -> None:
             end_killed_command(target, config.quiet)
         return
     if runtime.processes.world_size > 1 and "-" in (config.synthetic, target):
-        raise UsageError("processes that share a job cannot share its standard input or output; give files")
+        raise UsageError("the ranks of a job cannot share its standard input or output; give files")
     with (
         lock_output(target) if first else nullcontext(),
         Terminal(config.quiet or not first, config.verbose) as terminal,
