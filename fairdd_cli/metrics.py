@@ -136,7 +136,9 @@ class Metrics(Mapping[str, Metric]):
         if not self._complete:
             self._complete = True
             for name in self._others.names():
-                self.register(self._others.load(name).metric)
+                added = self._others.load(name).metric
+                if self._by_name.get(added.name) is not added:  # the decorator has registered its metrics already
+                    self.register(added)
         return self._by_name
 
     def __getitem__(self, name: str) -> Metric:

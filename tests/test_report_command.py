@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import Fairdd
 from evaluations import FAIR, pair, synthetic, write
 from rich.console import Console
 from typer.testing import CliRunner
@@ -90,6 +91,28 @@ def test_a_file_without_a_new_metric_is_sound(tmp_path: Path, request: pytest.Fi
     assert "share_taken_for_zero" not in Path(paths[0]).read_text()
     assert CliRunner().invoke(app, ["verify", *paths]).exit_code == 0
     assert "Zeros" in run(*paths, "--metric", "zeros")
+
+
+@pytest.mark.parametrize("way", ["decorated", "plain"])
+def test_another_package_adds_a_metric(fairdd: Fairdd, tmp_path: Path, way: str) -> None:
+    lines = [
+        "from fairdd_cli.metrics import Metric, metric",
+        "def error_rate(confusion):",
+        "    return 1 - confusion.correct.sum((-2, -1)) / confusion.total.sum((-2, -1))",
+        {
+            "decorated": 'metric = metric("Error", "wrong images", "P(ŷ ≠ y)", better="lower")(error_rate)',
+            "plain": 'metric = Metric("error_rate", "Error", "wrong images", "P(ŷ ≠ y)", False, error_rate)',
+        }[way],
+    ]
+    (tmp_path / "theirs.py").write_text("\n".join(lines), encoding="utf-8")
+    information = tmp_path / "theirs-1.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1\n")
+    (information / "entry_points.txt").write_text("[fairdd_cli.metrics]\nerror-rate = theirs\n")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    done = fairdd("report", *pair(tmp_path), "--metric", "error", "--format", "json", env=environment)
+    metrics = json.loads(done.stdout)[0]["metrics"]
+    assert metrics["error_rate"]["mean"] == pytest.approx(100 - metrics["accuracy"]["mean"])
 
 
 def test_files_and_intervals_are_the_same_twice(tmp_path: Path) -> None:

@@ -193,9 +193,9 @@ def with_intervals(
             if (mean := row.mean(name)) is not None:
                 low, high = _widened(mean, interval(mean, own[name], confidence_level), least.get(name, 0.0))
                 intervals[name] = (max(0.0, low), min(100.0, high))
-        found = replace(row, intervals=intervals, confidence_level=confidence_level)
+        with_intervals = replace(row, intervals=intervals, confidence_level=confidence_level)
         if row.vanilla is None:
-            return found
+            return with_intervals
         base, base_least = sampled(row.vanilla)
         delta = dict(row.delta)
         for name in delta.keys() & own.keys():
@@ -205,7 +205,7 @@ def with_intervals(
             clear = low > 0 or high < 0
             better = (points > 0) == METRICS[name].higher_is_better if clear else None
             delta[name] = Difference(points, (low, high), better)
-        return replace(found, delta=delta)
+        return replace(with_intervals, delta=delta)
 
     return [with_own(row) for row in rows]
 

@@ -139,8 +139,8 @@ def _details(evaluation: Evaluation) -> dict[str, str]:
     precision = evaluation.environment.get("precision", PARITY_PRECISION)
     if precision != PARITY_PRECISION:
         values["evaluation precision"] = precision
-    kept = {key: value for key, value in values.items() if key not in INCIDENTAL | IN_SETTING}
-    texts = {key: v if isinstance(v, str) else json.dumps(v, sort_keys=True) for key, v in kept.items()}
+    other = {key: value for key, value in values.items() if key not in INCIDENTAL | IN_SETTING}
+    texts = {key: v if isinstance(v, str) else json.dumps(v, sort_keys=True) for key, v in other.items()}
     return {bounded(key): bounded(text) for key, text in texts.items()}
 
 

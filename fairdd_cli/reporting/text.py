@@ -8,9 +8,9 @@ from fairdd_cli.reporting.sheets import Sheet
 ASCII = str.maketrans({"±": "+-", "↑": "", "↓": "", "…": "..."})
 
 
-def plain(found: Sequence[Sheet], ascii_only: bool = False) -> str:
+def plain(sheets: Sequence[Sheet], ascii_only: bool = False) -> str:
     """Aligned columns without colour or frames, for a pipe or a log."""
-    text = "\n".join(_plain(sheet) for sheet in found)
+    text = "\n".join(_plain(sheet) for sheet in sheets)
     return text.translate(ASCII).encode("ascii", "backslashreplace").decode() if ascii_only else text
 
 
@@ -32,9 +32,9 @@ def _plain(sheet: Sheet) -> str:
     return "\n".join([sheet.title, line((*sheet.columns, *sheet.metrics), none), rule, *body, rule, *notes]) + "\n"
 
 
-def markdown(found: Sequence[Sheet]) -> str:
+def markdown(sheets: Sequence[Sheet]) -> str:
     """A table for each section; the best in bold."""
-    return "\n".join(_markdown(sheet) for sheet in found)
+    return "\n".join(_markdown(sheet) for sheet in sheets)
 
 
 def _markdown(sheet: Sheet) -> str:
@@ -61,9 +61,9 @@ LATEX = (
 )
 
 
-def latex(found: Sequence[Sheet]) -> str:
+def latex(sheets: Sequence[Sheet]) -> str:
     """A tabular with booktabs rules for each section; the best in bold."""
-    return "\n".join(["% needs \\usepackage{booktabs}", *map(_latex, found)])
+    return "\n".join(["% needs \\usepackage{booktabs}", *map(_latex, sheets)])
 
 
 def _latex(sheet: Sheet) -> str:
