@@ -14,11 +14,14 @@ from fairdd_cli.artifacts import STREAM, BiasedDataset, History, Split, Syntheti
 from fairdd_cli.config import DistillConfig, record
 from fairdd_cli.errors import DivergedError, UsageError, unknown
 from fairdd_cli.fairness._base import Strategy, find_strategy
-from fairdd_cli.matching.experts import obtained
-from fairdd_cli.matching.groups import noisy, parse_groups, pseudo
-from fairdd_cli.matching.problem import Problem
+from fairdd_cli.matching.experts import ExpertSpec, load_or_train_experts
+from fairdd_cli.matching.groups import cluster_groups, corrupt_groups, parse_groups
+from fairdd_cli.matching.initialisation import INITS, initialise
+from fairdd_cli.matching.networks import Networks
+from fairdd_cli.matching.real import RealData
+from fairdd_cli.matching.run import Run
 from fairdd_cli.matching.sampling import SAMPLINGS
-from fairdd_cli.matching.synthetic import INITS, Synthetic, initialise
+from fairdd_cli.matching.synthetic import SyntheticImages
 from fairdd_cli.methods import METHODS
 from fairdd_cli.methods._base import MethodBase
 from fairdd_cli.networks import NetworkSpec, fusible_values, parse_network
@@ -129,61 +132,64 @@ def check_config(config: ResolvedConfig, dataset: BiasedDataset) -> None:
         )
     if config.hyper.uses_experts and dataset.path == STREAM and not config.experts:
         raise UsageError("give --experts FILE when the data set comes from standard input")
+    if config.hyper.uses_experts and (spec := expert_spec(config, dataset)).exists():
+        spec.read()  # which refuses those of another run
     if config.factor > min(dataset.shape[1:]) // 4:
-        height, width = dataset.shape[1:]
-        raise UsageError(f"--factor {config.factor} leaves tiles under 4 pixels of {height}x{width}")
+        raise UsageError(
+            f"--factor {config.factor} leaves tiles under 4 pixels of {dataset.shape[1]}x{dataset.shape[2]}"
+        )
     network = config.network.build(dataset.shape, dataset.classes)  # which refuses images that it cannot take
-    if reason := config.hyper.objection(network):
+    if reason := config.hyper.unsupported_reason(network):
         raise UsageError(f"method '{config.method}' cannot use network '{config.network}': {reason}")
 
 
-def make_problem(
+def start_run(
     config: ResolvedConfig,
     dataset: BiasedDataset,
     runtime: Runtime,
     progress: Progress,
     residency: str = "auto",
     log: Callable[[str], None] = lambda line: None,
-    checkpoints: Checkpoints | None = None,
-) -> Problem:
-    """All that a method needs to begin `config` on `dataset`, the first images and experts included."""
+) -> Run:
+    """All that a method needs to begin `config` on `dataset`, but for experts: see `use_experts`."""
     streams, strategy = Streams(config.seed), find_strategy(config.fairness)
     runtime.set_image_size(*dataset.shape[1:])
 
-    def described(split: Split) -> tuple[ImageStore, FeatureExtractor]:
+    def with_features(split: Split) -> tuple[ImageStore, FeatureExtractor]:
         store = ImageStore(split.images, dataset.mean, dataset.std, runtime, residency)
-        # By each process itself: clusters magnify the last bit in which shared sums differ.
+        # By each rank itself: clusters magnify the last bit in which all-reduced sums differ.
         alone = runtime.without_group()
         return store, FeatureExtractor(alone, streams, split, store, config.network, dataset.classes, progress)
 
     split = dataset.train
     if clusters := parse_groups(config.groups):
-        split = pseudo(split, clusters, described(split)[1], streams, runtime.broadcast)
+        split = cluster_groups(split, clusters, with_features(split)[1], streams, runtime.broadcast)
     if config.group_noise:
-        split = noisy(split, config.group_noise, streams)
-    store, description = described(split)
+        split = corrupt_groups(split, config.group_noise, streams)
+    store, features = with_features(split)
     log(f"{runtime.describe()}; images in {store.residency}; {config.record()}")
     start = (config.init, split, store, dataset.classes, config.ipc, config.factor, streams)
-    images = initialise(*start, description, by_cell=strategy.uses_groups)
-    problem = Problem(
-        runtime=runtime,
-        streams=streams,
-        split=split,
-        store=store,
-        synthetic=Synthetic(runtime.broadcast(runtime.to_device(images)), dataset.classes, config.ipc, config.factor),
-        strategy=strategy,
-        sampling=SAMPLINGS[config.sampling],
-        batch_real=config.batch_real,
-        network=config.network,
-        progress=progress,
-        flips=dataset.mirror_keeps_class,
-        sample_weights=runtime.broadcast(strategy.sample_weights(split, description)),
-    )
+    images = runtime.broadcast(runtime.to_device(initialise(*start, features, by_cell=strategy.uses_groups)))
+    sample_weights = runtime.broadcast(strategy.sample_weights(split, features))
+    sampling = SAMPLINGS[config.sampling]
+    real = RealData(split, store, strategy, sampling, config.batch_real, sample_weights, runtime, streams)
+    synthetic = SyntheticImages(images, dataset.classes, config.ipc, config.factor, store, runtime.processes)
+    networks = Networks(config.network, real, synthetic, runtime, streams, progress)
+    return Run(runtime, streams, real, synthetic, networks, progress, dataset.mirror_keeps_class)
+
+
+def expert_spec(config: ResolvedConfig, dataset: BiasedDataset) -> ExpertSpec:
+    """The experts that `config`, whose method uses some, needs for `dataset`."""
+    path = config.experts or f"{stem_of(dataset.path)}.experts-{config.fairness}.h5"
+    return ExpertSpec(path, config.expert_origin(dataset), *config.hyper.expert_training(dataset))
+
+
+def use_experts(
+    run: Run, config: ResolvedConfig, dataset: BiasedDataset, checkpoints: Checkpoints | None = None
+) -> None:
+    """Gives `run` the experts that its method needs, if any: those in their file, or trained now."""
     if config.hyper.uses_experts:
-        path = config.experts or f"{stem_of(dataset.path)}.experts-{config.fairness}.h5"
-        experts, training = config.hyper.expert_training(problem)
-        problem.experts = obtained(path, config.expert_origin(dataset), experts, training, problem, checkpoints)
-    return problem
+        run.experts = load_or_train_experts(expert_spec(config, dataset), run, checkpoints)
 
 
 def distill(
@@ -200,18 +206,20 @@ def distill(
     Raises WorkError when it diverges.
     """
     config = replace(config, hyper=config.hyper.for_data(dataset, config.ipc))
-    problem = make_problem(config, dataset, runtime, progress, residency, log, checkpoints)
-    passes = config.iterations * config.hyper.work(problem)
-    log(runtime.decide_compiling(passes * fusible_values(problem.fresh_network(), dataset.shape)))
-    processes, before = runtime.processes, problem.sent
-    history = _optimise(config, problem, checkpoints or Checkpoints())
+    run = start_run(config, dataset, runtime, progress, residency, log)
+    use_experts(run, config, dataset, checkpoints)
+    passes = config.iterations * config.hyper.cost_per_iteration(run)
+    log(runtime.decide_compiling(passes * fusible_values(run.networks.fresh(), dataset.shape)))
+    processes, before = runtime.processes, run.bytes_reduced
+    history = _optimise(config, run, checkpoints or Checkpoints())
     if processes.world_size > 1:
-        sent = (problem.sent - before) / max(1, config.iterations)
-        log(f"{processes.world_size} processes; each summed {sent:,.0f} bytes a step with the others")
-    evaluation = replace(config.hyper.evaluation, augmentation=problem.operations(config.hyper.evaluation.augmentation))
+        reduced = (run.bytes_reduced - before) / max(1, config.iterations)
+        log(f"{processes.world_size} processes; each summed {reduced:,.0f} bytes a step with the others")
+    evaluation = config.hyper.evaluation
+    evaluation = replace(evaluation, augmentation=run.allowed_augmentations(evaluation.augmentation))
     return SyntheticSet(
-        images=problem.synthetic.images.detach().cpu().numpy(),
-        labels=problem.synthetic.labels.numpy(),
+        images=run.synthetic.images.detach().cpu().numpy(),
+        labels=run.synthetic.labels.numpy(),
         history=history,
         method=config.method,
         fairness=config.fairness,
@@ -220,7 +228,7 @@ def distill(
         iterations=config.iterations,
         network=str(config.network),
         factor=config.factor,
-        learning_rate=config.hyper.learned_rate(problem),
+        learning_rate=config.hyper.learned_rate(run),
         mean=dataset.mean,
         std=dataset.std,
         class_names=dataset.class_names,
@@ -228,7 +236,7 @@ def distill(
         dataset=dataset.name,
         dataset_path="" if dataset.path == STREAM else str(Path(dataset.path).absolute()),
         dataset_digest=dataset.digest,
-        options={**config.record(), **({"experts": problem.experts.digest} if config.hyper.uses_experts else {})},
+        options={**config.record(), **({"experts": run.experts.digest} if config.hyper.uses_experts else {})},
         seed=config.seed,
     )
 
@@ -239,36 +247,36 @@ def run_fingerprint(config: ResolvedConfig, dataset: BiasedDataset, runtime: Run
     return {"command": "distill", "data set": dataset.digest, **config.record(), **machine}
 
 
-def _optimise(config: ResolvedConfig, problem: Problem, checkpoints: Checkpoints) -> History:
-    hyper, progress = config.hyper, problem.progress
-    hyper.prepare(problem)
+def _optimise(config: ResolvedConfig, run: Run, checkpoints: Checkpoints) -> History:
+    hyper, progress = config.hyper, run.progress
+    hyper.prepare(run)
     if not config.iterations:
         return History(np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
     label = f"{config.method} {config.fairness} ipc {config.ipc}"
     every = max(1, config.iterations // HISTORY_POINTS)
-    state = _start(config, problem, checkpoints, every)
+    state = _start(config, run, checkpoints, every)
     # Points (iteration, loss, seconds) are only ever added: the columns that a state holds never change.
     points = state.tensors["history"].shape[1]
     history = torch.zeros(3, config.iterations // every + 2, dtype=torch.float64)
     history[:, :points] = state.tensors["history"]
-    experts = _experts(config, problem)
-    processes = problem.runtime.processes
-    work = (config.iterations - state.done) * hyper.work(problem) / processes.world_size
+    experts = _expert_digest(config, run)
+    processes = run.runtime.processes
+    work = (config.iterations - state.done) * hyper.cost_per_iteration(run) / processes.world_size
     progress.start(f"{label}, {config.iterations:,} iterations", work)
     watch = Stopwatch(state.seconds)
-    sound = state  # the latest that was looked at and found to be finite
+    last_finite = state  # of those that were checked
     checkpoints.update(state)
     for iteration in range(state.done, config.iterations):
-        loss = problem.runtime.retry_on_oom(
-            problem.real_images,
-            partial(hyper.step, problem, iteration),
-            partial(problem.restore, state.tensors),
+        loss = run.runtime.retry_on_oom(
+            run.real.images_per_step,
+            partial(hyper.step, run, iteration),
+            partial(run.restore, state.tensors),
         )
-        looked_at = iteration % every == 0 or iteration == config.iterations - 1
-        if looked_at:
+        recorded = iteration % every == 0 or iteration == config.iterations - 1
+        if recorded:
             value = float(processes.all_reduce(loss))
-            if not math.isfinite(value) or not torch.isfinite(problem.synthetic.images).all():
-                checkpoints.update(sound)
+            if not math.isfinite(value) or not torch.isfinite(run.synthetic.images).all():
+                checkpoints.update(last_finite)
                 raise DivergedError(
                     f"{label} diverged at iteration {iteration}: the loss is {value}; no output was written.\n"
                     "Lower the step size (-O learning_rate=…) or choose another --seed, and give --restart."
@@ -276,17 +284,17 @@ def _optimise(config: ResolvedConfig, problem: Problem, checkpoints: Checkpoints
             history[:, points] = torch.tensor([iteration, value, watch.seconds()], dtype=torch.float64)
             points += 1
             progress.advance(0, value)
-        state = State(iteration + 1, watch.seconds(), {**problem.snapshot(), **experts, "history": history[:, :points]})
-        sound = state if looked_at else sound
+        state = State(iteration + 1, watch.seconds(), {**run.snapshot(), **experts, "history": history[:, :points]})
+        last_finite = state if recorded else last_finite
         checkpoints.update(state)
     columns = history[:, :points].numpy().copy()
     return History(columns[0].astype(np.int64), columns[1], columns[2])
 
 
-def _start(config: ResolvedConfig, problem: Problem, checkpoints: Checkpoints, every: int) -> State:
-    """The state to start from: that of `checkpoints`, to which `problem` is brought, or the very first."""
-    experts = _experts(config, problem)
-    first = State(0, 0.0, {**problem.snapshot(), **experts, "history": torch.zeros(3, 0, dtype=torch.float64)})
+def _start(config: ResolvedConfig, run: Run, checkpoints: Checkpoints, every: int) -> State:
+    """The state to start from: that of `checkpoints`, to which `run` is brought, or the very first."""
+    experts = _expert_digest(config, run)
+    first = State(0, 0.0, {**run.snapshot(), **experts, "history": torch.zeros(3, 0, dtype=torch.float64)})
     if checkpoints.state is None:
         return first
     found, last = checkpoints.state, config.iterations - 1
@@ -297,15 +305,15 @@ def _start(config: ResolvedConfig, problem: Problem, checkpoints: Checkpoints, e
     checkpoints.check(expected, config.iterations)
     if any(not torch.equal(found.tensors[name], digest) for name, digest in experts.items()):
         raise UsageError(
-            f"'{checkpoints.path}' is the checkpoint of a run with other experts than '{problem.experts.path}' has.\n"
+            f"'{checkpoints.path}' is the checkpoint of a run with other experts than '{run.experts.path}' has.\n"
             "Give that run's with --experts to continue it, or give --restart to discard it."
         )
-    problem.restore(found.tensors)
+    run.restore(found.tensors)
     return found
 
 
-def _experts(config: ResolvedConfig, problem: Problem) -> dict[str, Tensor]:
+def _expert_digest(config: ResolvedConfig, run: Run) -> dict[str, Tensor]:
     """What a checkpoint says of the experts that the run uses, if any: the digest of their file, letter by letter."""
     if not config.hyper.uses_experts:
         return {}
-    return {"experts": torch.tensor(list(problem.experts.digest.encode()), dtype=torch.uint8)}
+    return {"experts": torch.tensor(list(run.experts.digest.encode()), dtype=torch.uint8)}

@@ -8,7 +8,7 @@ or a class `Network(Classifier)`. `recipes/extension` is an example with all fou
 
 from fairdd_cli.datasets._source import Pixels, Request, Samples, Source
 from fairdd_cli.fairness._base import Strategy, TargetWeights
-from fairdd_cli.matching.problem import Problem
+from fairdd_cli.matching.run import Run
 from fairdd_cli.methods._base import MethodBase
 from fairdd_cli.networks import Classifier
 
@@ -16,8 +16,8 @@ __all__ = [
     "Classifier",
     "MethodBase",
     "Pixels",
-    "Problem",
     "Request",
+    "Run",
     "Samples",
     "Source",
     "Strategy",

@@ -19,10 +19,10 @@ from conftest import resolved, write_toy
 from tiny import TINY
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fairdd_cli.artifacts import BiasedDataset, read_experts
-from fairdd_cli.distill import ResolvedConfig, distill, make_problem
+from fairdd_cli.artifacts import BiasedDataset
+from fairdd_cli.distill import ResolvedConfig, distill, start_run, use_experts
 from fairdd_cli.evaluate import evaluate, synthetic_data
-from fairdd_cli.matching.problem import Problem
+from fairdd_cli.matching.run import Run
 from fairdd_cli.methods._base import MethodBase
 from fairdd_cli.networks import parse_network
 from fairdd_cli.runtime import NullProgress, Runtime, open_runtime
@@ -93,7 +93,7 @@ def plan_of(
     )
 
 
-def problem_of(
+def run_of(
     dataset: BiasedDataset,
     method: str,
     fairness: str,
@@ -101,12 +101,14 @@ def problem_of(
     folder: Path,
     options: Mapping[str, str] | None = None,
     network: str = NETWORK,
-) -> tuple[MethodBase, Problem]:
+) -> tuple[MethodBase, Run]:
     plan = plan_of(method, fairness, folder, options, network)
     hyper = plan.hyper.for_data(dataset, plan.ipc)
-    problem = make_problem(replace(plan, hyper=hyper), dataset, runtime, NullProgress(), "device")
-    hyper.prepare(problem)
-    return hyper, problem
+    plan = replace(plan, hyper=hyper)
+    run = start_run(plan, dataset, runtime, NullProgress(), "device")
+    use_experts(run, plan, dataset)
+    hyper.prepare(run)
+    return hyper, run
 
 
 @pytest.fixture
@@ -119,9 +121,9 @@ def elsewhere() -> Runtime:
 def test_a_step_never_waits_for_its_device(
     toy: BiasedDataset, method: str, fairness: str, elsewhere: Runtime, tmp_path: Path
 ) -> None:
-    hyper, problem = problem_of(toy, method, fairness, elsewhere, tmp_path)
+    hyper, run = run_of(toy, method, fairness, elsewhere, tmp_path)
     with NoWaitingCopies():
-        assert hyper.step(problem, 0).device.type == "meta"
+        assert hyper.step(run, 0).device.type == "meta"
 
 
 @pytest.mark.parametrize("fairness", ["vanilla", "fairdd", "kde"])
@@ -148,35 +150,35 @@ def test_a_step_asks_no_more_of_its_device_for_more_classes_and_groups(
     counts = []
     for classes, groups in ((2, 2), (7, 5)):
         data = write_toy(tmp_path / f"{classes}.h5", np.full((classes, groups), 4))
-        hyper, problem = problem_of(data, "dm", fairness, elsewhere, tmp_path, {"augmentation": "flip"})
+        hyper, run = run_of(data, "dm", fairness, elsewhere, tmp_path, {"augmentation": "flip"})
         with Launches() as launches:
-            hyper.step(problem, 0)
+            hyper.step(run, 0)
         counts.append(launches.count)
     assert 0 < counts[0] == counts[1] < 100
 
 
 def test_batch_statistics_never_wait_for_their_device(toy: BiasedDataset, elsewhere: Runtime, tmp_path: Path) -> None:
-    hyper, problem = problem_of(toy, "gm", "fairdd", elsewhere, tmp_path, network=f"{NETWORK},norm=batch")
+    hyper, run = run_of(toy, "gm", "fairdd", elsewhere, tmp_path, network=f"{NETWORK},norm=batch")
     with NoWaitingCopies():
-        hyper.step(problem, 0)
+        hyper.step(run, 0)
 
 
 @pytest.mark.parametrize("fairness", ["vanilla", "fairdd"])
 def test_unrolled_training_never_waits_for_its_device(
     toy: BiasedDataset, fairness: str, elsewhere: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    problem_of(toy, "mtt", fairness, open_runtime("cpu"), tmp_path)  # makes the experts
-    monkeypatch.setattr("fairdd_cli.distill.obtained", lambda path, *_: read_experts(path))
-    hyper, problem = problem_of(toy, "mtt", fairness, elsewhere, tmp_path)
+    run_of(toy, "mtt", fairness, open_runtime("cpu"), tmp_path)  # makes the experts
+    monkeypatch.setattr("fairdd_cli.distill.load_or_train_experts", lambda spec, *_: spec.read())
+    hyper, run = run_of(toy, "mtt", fairness, elsewhere, tmp_path)
     with NoWaitingCopies():
-        assert hyper.step(problem, 0).device.type == "meta"
+        assert hyper.step(run, 0).device.type == "meta"
 
 
 def test_training_never_waits_for_its_device(toy: BiasedDataset, elsewhere: Runtime, tmp_path: Path) -> None:
-    _, problem = problem_of(toy, "dm", "vanilla", elsewhere, tmp_path)
+    _, run = run_of(toy, "dm", "vanilla", elsewhere, tmp_path)
     with NoWaitingCopies():
-        network = problem.fresh_network()
-        problem.train(network, TrainingConfig(epochs=2, cutmix=1.0), 0)
+        network = run.networks.fresh()
+        run.networks.train_on_synthetic(network, TrainingConfig(epochs=2, cutmix=1.0), 0)
     assert all(parameter.device.type == "meta" for parameter in network.parameters())
 
 
@@ -197,11 +199,11 @@ def test_waiting_and_mixing_are_noticed() -> None:
 @pytest.mark.parametrize("fairness", ["vanilla", "fairdd"])
 @pytest.mark.parametrize("method", ["dm", "gm", "dsa", "idc"])
 def test_a_step_never_waits_for_its_gpu(toy: BiasedDataset, method: str, fairness: str, tmp_path: Path) -> None:
-    hyper, problem = problem_of(toy, method, fairness, open_runtime("cuda"), tmp_path)
-    hyper.step(problem, 0)  # the first sets up libraries
+    hyper, run = run_of(toy, method, fairness, open_runtime("cuda"), tmp_path)
+    hyper.step(run, 0)  # the first sets up libraries
     with warnings.catch_warnings(action="ignore"):  # that this mode may change
         try:
             torch.cuda.set_sync_debug_mode("error")
-            hyper.step(problem, 1)
+            hyper.step(run, 1)
         finally:
             torch.cuda.set_sync_debug_mode("default")

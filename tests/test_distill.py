@@ -9,11 +9,12 @@ from conftest import resolved
 from tiny import TINY
 
 from fairdd_cli.artifacts import BiasedDataset, SyntheticSet
-from fairdd_cli.distill import ResolvedConfig, check_config, distill, make_problem
+from fairdd_cli.distill import ResolvedConfig, check_config, distill, start_run
 from fairdd_cli.errors import DivergedError, UsageError
 from fairdd_cli.fairness import STRATEGIES
 from fairdd_cli.fairness._base import class_means, concatenate, find_strategy
-from fairdd_cli.matching import signals as matching
+from fairdd_cli.matching.distances import distances
+from fairdd_cli.matching.signals import embeddings
 from fairdd_cli.networks import parse_network
 from fairdd_cli.runtime import NullProgress, Runtime, Streams, open_runtime
 
@@ -47,10 +48,10 @@ def test_classes_are_matched_together_as_far_as_their_images_allow(
     toy: BiasedDataset, micro_batch: int, expected: list[int]
 ) -> None:
     runtime = Runtime(torch.device("cpu"), micro_batch=micro_batch)
-    problem = make_problem(plan("dm", batch_real=8), toy, runtime, NullProgress())
-    pieces = list(problem.pieces())
-    assert [piece.stop - piece.start for piece in pieces] == expected
-    assert [piece.start for piece in pieces] == [0, *(piece.stop for piece in pieces[:-1])]
+    started = start_run(plan("dm", batch_real=8), toy, runtime, NullProgress())
+    chunks = list(started.class_chunks())
+    assert [chunk.stop - chunk.start for chunk in chunks] == expected
+    assert [chunk.start for chunk in chunks] == [0, *(chunk.stop for chunk in chunks[:-1])]
 
 
 def test_the_distance_to_the_group_targets_falls(toy: BiasedDataset) -> None:
@@ -65,9 +66,9 @@ def test_the_distance_to_the_group_targets_falls(toy: BiasedDataset) -> None:
             for label in range(toy.classes)
         ]
         weights = concatenate(targets)
-        goal = matching.embeddings(judge, real, weights)
-        own = matching.embeddings(judge, torch.from_numpy(synthetic.images), class_means(toy.classes, 2))
-        return matching.distances("l2", goal, own, [each.num_targets for each in targets]).sum().item()
+        target = embeddings(judge, real, weights)
+        own = embeddings(judge, torch.from_numpy(synthetic.images), class_means(toy.classes, 2))
+        return distances("l2", target, own, [each.num_targets for each in targets]).sum().item()
 
     first = run(toy, plan("dm", fairness="fairdd", init="noise", iterations=0))
     last = run(toy, plan("dm", fairness="fairdd", init="noise", iterations=60, options={"augmentation": ""}))
@@ -145,7 +146,7 @@ def test_fewer_large_images_pass_at_a_time() -> None:
     assert runtime.inference_batch(mlp) == 32
     assert runtime.inference_batch(convnet) == 128  # which divides them by itself
     short = Runtime(torch.device("meta"), micro_batch=32)  # another device, when its memory has run out
-    assert short.at_once(short.place(parse_network("convnet").build((3, 32, 32), 2))) == 32
+    assert short.inference_batch(short.prepare_module(parse_network("convnet").build((3, 32, 32), 2))) == 32
     halved = Runtime(torch.device("cpu"), micro_batch=2)  # memory ran out before
     halved.expect(128, 128)
     assert halved.micro_batch == 2

@@ -14,8 +14,8 @@ from fairdd_cli.cli import app
 from fairdd_cli.config.report import FIGURES, FORMATS
 from fairdd_cli.datasets import DATASETS
 from fairdd_cli.fairness import STRATEGIES
+from fairdd_cli.matching.initialisation import INITS
 from fairdd_cli.matching.sampling import SAMPLINGS
-from fairdd_cli.matching.synthetic import INITS
 from fairdd_cli.methods import METHODS
 from fairdd_cli.metrics import METRICS
 from fairdd_cli.networks import NETWORKS

@@ -14,7 +14,7 @@ from fairdd_cli.distill import distill
 from fairdd_cli.errors import UsageError
 from fairdd_cli.fairness._base import find_strategy
 from fairdd_cli.matching.clusters import representatives
-from fairdd_cli.matching.groups import noisy, parse_groups, pseudo
+from fairdd_cli.matching.groups import cluster_groups, corrupt_groups, parse_groups
 from fairdd_cli.networks import parse_network
 from fairdd_cli.runtime import RESIDENCIES, NullProgress, Streams, open_runtime
 from fairdd_cli.training import TrainingConfig, sample_cutmix
@@ -35,7 +35,7 @@ def look(split: Split) -> Tensor:
 
 
 def test_clusters_find_groups_that_can_be_seen(apart: Split) -> None:
-    found = pseudo(apart, 2, lambda indices: look(apart)[indices], Streams(1))
+    found = cluster_groups(apart, 2, lambda indices: look(apart)[indices], Streams(1))
     assert np.array_equal(np.sort(found.count, axis=1), [[4, 36], [4, 36]])
     bright = found.images.all().mean(axis=(1, 2, 3)) > 100
     for label in range(2):
@@ -47,7 +47,7 @@ def test_clusters_find_groups_that_can_be_seen(apart: Split) -> None:
 
 def test_noise_replaces_a_share_of_the_groups_and_keeps_images_with_their_labels(toy: BiasedDataset) -> None:
     split = toy.train
-    found, again = noisy(split, 0.5, Streams(4)), noisy(split, 0.5, Streams(4))
+    found, again = corrupt_groups(split, 0.5, Streams(4)), corrupt_groups(split, 0.5, Streams(4))
     np.testing.assert_array_equal(found.protected, again.protected)
     np.testing.assert_array_equal(found.count.sum(axis=1), split.count.sum(axis=1))
     before = {
@@ -58,7 +58,7 @@ def test_noise_replaces_a_share_of_the_groups_and_keeps_images_with_their_labels
         assert before[image.tobytes()][0] == label
         moved += before[image.tobytes()][1] != group
     assert 0.2 * len(split) < moved <= 0.5 * len(split)
-    np.testing.assert_array_equal(noisy(split, 0, Streams(4)).protected, split.protected)
+    np.testing.assert_array_equal(corrupt_groups(split, 0, Streams(4)).protected, split.protected)
 
 
 def test_groups_may_change_whatever_the_residency(toy: BiasedDataset) -> None:

@@ -17,16 +17,16 @@ from typer.testing import CliRunner
 from fairdd_cli import load
 from fairdd_cli.artifacts import BiasedDataset, SyntheticSet, read_experts
 from fairdd_cli.cli import app
-from fairdd_cli.distill import ResolvedConfig, check_config, distill
+from fairdd_cli.distill import ResolvedConfig, check_config, distill, start_run, use_experts
 from fairdd_cli.errors import UsageError
 from fairdd_cli.fairness import STRATEGIES
 from fairdd_cli.fairness._base import find_strategy
-from fairdd_cli.matching.experts import _trajectories, expert_targets, obtained, spread
-from fairdd_cli.matching.problem import Problem
+from fairdd_cli.matching.experts import expert_targets, systematic_resample, train_trajectories
+from fairdd_cli.matching.run import Run
 from fairdd_cli.matching.sampling import SAMPLINGS
-from fairdd_cli.matching.synthetic import Synthetic, decode
+from fairdd_cli.matching.synthetic import decode
+from fairdd_cli.matching.unrolling import unrolled_sgd
 from fairdd_cli.methods import METHODS, idc
-from fairdd_cli.methods.mtt import unroll
 from fairdd_cli.networks import Classifier, freeze_batch_norm, parse_network
 from fairdd_cli.runtime import Checkpoints, ImageStore, NullProgress, Runtime, State, Streams
 from fairdd_cli.training import TrainingConfig, set_parameters
@@ -64,40 +64,23 @@ def run(dataset: BiasedDataset, chosen: ResolvedConfig) -> SyntheticSet:
     return distill(chosen, dataset, RUNTIME, NullProgress())
 
 
-def problem_of(chosen: ResolvedConfig, dataset: BiasedDataset, images: Tensor, runtime: Runtime = RUNTIME) -> Problem:
-    """What `distill` hands to a method, with the synthetic `images` given."""
-    store = ImageStore(dataset.train.images, dataset.mean, dataset.std, runtime)
-    strategy = find_strategy(chosen.fairness)
-
-    def pixels(indices: np.ndarray) -> Tensor:
-        return store.take(indices).flatten(1)
-
-    return Problem(
-        runtime=runtime,
-        streams=Streams(chosen.seed),
-        split=dataset.train,
-        store=store,
-        synthetic=Synthetic(images, dataset.classes, chosen.ipc, chosen.factor),
-        strategy=strategy,
-        sampling=SAMPLINGS[chosen.sampling],
-        batch_real=chosen.batch_real,
-        network=chosen.network,
-        progress=NullProgress(),
-        flips=True,
-        sample_weights=strategy.sample_weights(dataset.train, pixels),
-    )
+def run_of(chosen: ResolvedConfig, dataset: BiasedDataset, images: Tensor, runtime: Runtime = RUNTIME) -> Run:
+    """What `distill` hands to the method of `chosen`, with the synthetic `images` given."""
+    chosen = dataclasses.replace(chosen, hyper=chosen.hyper.for_data(dataset, chosen.ipc))
+    started = start_run(dataclasses.replace(chosen, init="noise"), dataset, runtime, NullProgress())
+    use_experts(started, chosen, dataset)
+    with torch.no_grad():
+        started.synthetic.images.copy_(images)
+    return started
 
 
 def judged(chosen: ResolvedConfig, dataset: BiasedDataset, images: np.ndarray) -> float:
     """The loss of `images`, held still, over draws that no run has seen."""
     hyper = chosen.hyper.for_data(dataset, chosen.ipc)
-    problem = problem_of(chosen, dataset, torch.from_numpy(images))
-    if hyper.uses_experts:
-        path = str(Path(dataset.path).with_suffix(f".experts-{chosen.fairness}.h5"))
-        problem.experts = obtained(path, chosen.expert_origin(dataset), *hyper.expert_training(problem), problem)
-    hyper.prepare(problem)
-    problem.optimise(0, 0)
-    return sum(float(hyper.step(problem, draw)) for draw in range(1000, 1003))
+    started = run_of(chosen, dataset, torch.from_numpy(images))
+    hyper.prepare(started)
+    started.synthetic.configure_optimizer(0, 0)
+    return sum(float(hyper.step(started, draw)) for draw in range(1000, 1003))
 
 
 @pytest.fixture(scope="module")
@@ -143,18 +126,11 @@ def test_multi_formation_gives_every_method_the_textbook_s_images(
     images = torch.randn(4, 3, 8, 8, generator=Streams(0).torch("images"))
     torch.testing.assert_close(decode(images, factor), textbook.decode(images, factor) if factor > 1 else images)
     chosen = plan(method, factor=factor, iterations=1)
-    problem = problem_of(chosen, small, images)
-    found, labels = problem.synthetic.training_images(slice(1, 2))
+    started = run_of(chosen, small, images)
+    found, labels = started.synthetic.training_images(slice(1, 2))
     torch.testing.assert_close(found, textbook.decode(images[2:], factor) if factor > 1 else images[2:])
     assert labels.tolist() == [1] * 2 * factor**2
     assert run(small, chosen).factor == factor
-
-
-class StillIdc(idc.Method):
-    """IDC whose network stays as it is, so that the steps can be followed."""
-
-    def train(self, *args: object) -> None:
-        """Leaves the network alone."""
 
 
 @pytest.mark.parametrize("fairness", ["vanilla", "fairdd", "barycenter"])
@@ -166,15 +142,15 @@ def test_idc_steps_jointly_as_far_as_the_published_loop_class_by_class(
     toy = dataclasses.replace(toy, std=(0.2, 0.25, 0.35))
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (toy.mean, toy.std))
     chosen = plan("idc", fairness=fairness, factor=factor, options={})
-    hyper = StillIdc(learning_rate=2e-3, inner_loop=steps, distance=distance, augmentation="", real_per_step=1)
+    hyper = idc.Method(learning_rate=2e-3, inner_loop=steps, distance=distance, augmentation="", real_per_step=1)
     pixels = 0.2 + 0.6 * torch.rand(toy.classes * ipc, 3, 8, 8, generator=Streams(1).torch("pixels"))
-    problem = problem_of(chosen, toy, (pixels - mean) / std, Runtime(torch.device("cpu"), micro_batch=5))
+    started = run_of(chosen, toy, (pixels - mean) / std, Runtime(torch.device("cpu"), micro_batch=5))
     real: list[list[tuple[Tensor, Tensor]]] = []
     for inner in range(steps):
-        drawn = [problem.drawn(label, 0, inner) for label in range(toy.classes)]
-        real.append([(problem.store.take(i), torch.from_numpy(toy.train.protected[i])) for i in drawn])
+        drawn = [started.real.sample_indices(label, 0, inner) for label in range(toy.classes)]
+        real.append([(started.real.store.take(i), torch.from_numpy(toy.train.protected[i])) for i in drawn])
     losses, seen = textbook.idc_steps(
-        problem.fresh_network(0),
+        started.networks.fresh(0),
         pixels.view(toy.classes, ipc, 3, 8, 8),
         (mean, std),
         real,
@@ -183,14 +159,14 @@ def test_idc_steps_jointly_as_far_as_the_published_loop_class_by_class(
         fairness,
         distance,
     )
-    hyper.prepare(problem)
-    states, network = [], problem.fresh_network(0)
+    hyper.prepare(started)
+    states, network = [], started.networks.fresh(0)
     for inner in range(steps):
-        states.append(problem.synthetic.images.detach() * std + mean)
-        batches = [(classes, problem.real(classes, 0, inner)) for classes in problem.pieces()]
-        loss = hyper.match(problem, network, batches, 0, inner)
+        states.append(started.synthetic.images.detach() * std + mean)
+        batches = [started.real.sample_batch(classes, 0, inner) for classes in started.class_chunks()]
+        loss = hyper.match(started, network, batches, 0, inner)
         assert loss.item() == pytest.approx(losses[inner], rel=1e-3)
-        problem.update(problem.store.inv_std_squared)
+        started.synthetic.optimizer_step()
     for state, expected in zip(states, seen, strict=True):
         torch.testing.assert_close(state, torch.cat(expected), rtol=1e-3, atol=1e-5)
     assert (states[-1] - pixels).abs().max() > 1e-4
@@ -227,7 +203,7 @@ def test_mtt_unrolls_the_training_of_a_network() -> None:
     images = torch.randn(6, 3, 8, 8, generator=Streams(2).torch("images"), dtype=torch.float64)
     start = torch.cat([parameter.detach().flatten() for parameter in smooth_network().parameters()])
     step = torch.tensor(0.3, dtype=torch.float64)
-    found = unroll(smooth_network(), start, unrolled_batches(images), step, RUNTIME)
+    found = unrolled_sgd(smooth_network(), start, unrolled_batches(images), step, RUNTIME)
     torch.testing.assert_close(found, textbook.trained(smooth_network(), unrolled_batches(images), 0.3))
 
 
@@ -239,7 +215,7 @@ def test_mtt_s_gradient_agrees_with_finite_differences() -> None:
     goal = start + 0.1 * torch.randn(len(start), generator=streams.torch("goal"), dtype=torch.float64)
 
     def loss(pixels: Tensor, size: Tensor) -> Tensor:
-        there = unroll(network, start, unrolled_batches(pixels), size, RUNTIME)
+        there = unrolled_sgd(network, start, unrolled_batches(pixels), size, RUNTIME)
         return (there - goal).square().sum() / (start - goal).square().sum()
 
     slope, step_slope = torch.autograd.grad(loss(images, step), [images, step])
@@ -267,13 +243,10 @@ def test_a_run_goes_on_from_a_snapshot_as_if_it_had_not_stopped(small: BiasedDat
     hyper = chosen.hyper.for_data(small, 2)
     started = torch.randn(4, 3, 8, 8, generator=Streams(3).torch("images"))
 
-    def fresh() -> Problem:
-        problem = problem_of(chosen, small, started)
-        if hyper.uses_experts:
-            path = str(Path(small.path).with_suffix(".experts-vanilla.h5"))
-            problem.experts = obtained(path, chosen.expert_origin(small), *hyper.expert_training(problem), problem)
-        hyper.prepare(problem)
-        return problem
+    def fresh() -> Run:
+        begun = run_of(chosen, small, started)
+        hyper.prepare(begun)
+        return begun
 
     one, other = fresh(), fresh()
     for iteration in range(3):
@@ -297,9 +270,9 @@ def test_mtt_unrolls_with_the_expert_s_own_statistics(small: BiasedDataset, monk
         for name, statistics in expert.named_buffers():
             torch.testing.assert_close(network.get_buffer(name), statistics, rtol=1e-4, atol=1e-5)
         unrolled.append(len(list(expert.buffers())))
-        return unroll(network, here, *others)  # type: ignore[arg-type]
+        return unrolled_sgd(network, here, *others)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("fairdd_cli.methods.mtt.unroll", watched)
+    monkeypatch.setattr("fairdd_cli.matching.run.unrolled_sgd", watched)
     run(small, chosen)
     assert unrolled == [6, 6, 6]
 
@@ -307,14 +280,15 @@ def test_mtt_unrolls_with_the_expert_s_own_statistics(small: BiasedDataset, monk
 def test_experts_that_are_resumed_decide_about_compiling_alike(
     small: BiasedDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    problem = problem_of(plan("mtt"), small, torch.zeros(4, 3, 8, 8))
+    started = run_of(plan("mtt"), small, torch.zeros(4, 3, 8, 8))
     asked: list[float] = []
     monkeypatch.setattr(Runtime, "decide_compiling", lambda _, values: asked.append(values))
-    parameters = sum(each.numel() for each in problem.fresh_network().parameters())
+    parameters = sum(each.numel() for each in started.networks.fresh().parameters())
     for done in (0, 3):
         kept = Checkpoints()
         kept.state = State(done, 0.0, {"points": torch.zeros(done + 1, parameters)})
-        list(_trajectories(expert_targets(problem), [((0, 0), kept)], TrainingConfig(epochs=4), problem))
+        parts = [((0, 0), kept)]
+        list(train_trajectories(expert_targets(started.real), parts, TrainingConfig(epochs=4), started))
     assert asked[0] == asked[1] > 0
 
 
@@ -347,7 +321,7 @@ def test_experts_are_made_once_and_refused_for_another_run(small: BiasedDataset,
 
 def test_experts_see_the_images_that_the_strategy_weighs(toy: BiasedDataset) -> None:
     def targets(fairness: str) -> list[tuple[np.ndarray, np.ndarray]]:
-        return expert_targets(problem_of(plan("mtt", fairness=fairness), toy, torch.zeros(6, 3, 8, 8)))
+        return expert_targets(run_of(plan("mtt", fairness=fairness), toy, torch.zeros(6, 3, 8, 8)).real)
 
     ((indices, weights),) = targets("vanilla")
     assert sorted(indices) == list(range(len(toy.train)))
@@ -358,8 +332,8 @@ def test_experts_see_the_images_that_the_strategy_weighs(toy: BiasedDataset) -> 
         assert len(np.unique(toy.train.protected[indices])) == 1
         per_class = np.bincount(toy.train.labels[indices], weights)
         np.testing.assert_allclose(per_class, toy.train.count.sum(1) / len(toy.train), rtol=1e-6)
-    assert sorted(spread(np.ones(7), Streams(0).numpy("spread"))) == list(range(7))
-    drawn = np.bincount(spread(np.array([1.0, 1.0, 6.0, 0.0]), Streams(0).numpy("spread")), minlength=4)
+    assert sorted(systematic_resample(np.ones(7), Streams(0).numpy("spread"))) == list(range(7))
+    drawn = np.bincount(systematic_resample(np.array([1.0, 1.0, 6.0, 0.0]), Streams(0).numpy("spread")), minlength=4)
     assert drawn[2] == 3
     assert drawn[3] == 0
 

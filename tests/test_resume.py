@@ -29,7 +29,7 @@ from fairdd_cli.artifacts import (
 from fairdd_cli.distill import ResolvedConfig, distill, run_fingerprint
 from fairdd_cli.errors import UsageError, WorkError
 from fairdd_cli.evaluate import evaluate, whole_data
-from fairdd_cli.matching.problem import Problem
+from fairdd_cli.matching.run import Run
 from fairdd_cli.methods._base import MethodBase
 from fairdd_cli.networks import parse_network
 from fairdd_cli.runtime import Checkpoints, NullProgress, Progress, State, Streams, open_runtime
@@ -196,16 +196,16 @@ def test_what_a_method_carries_on_is_part_of_its_state(toy: BiasedDataset, monke
     plan, runtime = plan_of("dm"), open_runtime("cpu")
     step, prepare = type(plan.hyper).step, type(plan.hyper).prepare
 
-    def prepared(self: MethodBase, problem: Problem) -> None:
-        prepare(self, problem)
-        problem.state["rate"] = torch.tensor(0.5)  # without dimensions
-        problem.state["seen"] = torch.zeros(3, dtype=torch.int64)
+    def prepared(self: MethodBase, run: Run) -> None:
+        prepare(self, run)
+        run.state["rate"] = torch.tensor(0.5)  # without dimensions
+        run.state["seen"] = torch.zeros(3, dtype=torch.int64)
 
-    def stepped(self: MethodBase, problem: Problem, iteration: int) -> torch.Tensor:
-        problem.optimise(float(problem.state["rate"]), 0.5)
-        problem.state["rate"] *= 1.5
-        problem.state["seen"] += iteration
-        return step(self, problem, iteration)
+    def stepped(self: MethodBase, run: Run, iteration: int) -> torch.Tensor:
+        run.synthetic.configure_optimizer(float(run.state["rate"]), 0.5)
+        run.state["rate"] *= 1.5
+        run.state["seen"] += iteration
+        return step(self, run, iteration)
 
     monkeypatch.setattr(type(plan.hyper), "step", stepped)
     monkeypatch.setattr(type(plan.hyper), "prepare", prepared)

@@ -12,9 +12,10 @@ from fairdd_cli.artifacts import BiasedDataset, MemoryImages, Split
 from fairdd_cli.errors import UsageError
 from fairdd_cli.fairness import STRATEGIES
 from fairdd_cli.fairness._base import class_means, concatenate, find_strategy
+from fairdd_cli.matching.initialisation import INITS, initialise
 from fairdd_cli.matching.sampling import SAMPLINGS, balanced, proportional
-from fairdd_cli.matching.synthetic import INITS, Synthetic, decode, encode, initialise
-from fairdd_cli.runtime import RESIDENCIES, ImageStore, Streams, open_runtime
+from fairdd_cli.matching.synthetic import SyntheticImages, decode, encode
+from fairdd_cli.runtime import RESIDENCIES, ImageStore, Processes, Streams, open_runtime
 
 
 def draw(name: str, dataset: BiasedDataset, label: int, size: int, seed: int = 0) -> np.ndarray:
@@ -151,9 +152,11 @@ def test_encoding_puts_each_image_into_its_tile() -> None:
     torch.testing.assert_close(decoded, flat.contiguous())
 
 
-def test_a_synthetic_set_gives_the_training_images_of_consecutive_classes() -> None:
-    synthetic = Synthetic(torch.randn(6, 1, 8, 8, generator=Streams(0).torch("images")), 3, 2, 2)
+def test_a_synthetic_set_gives_the_training_images_of_consecutive_classes(toy: BiasedDataset) -> None:
+    store = ImageStore(toy.train.images, toy.mean, toy.std, open_runtime("cpu"), "memory")
+    start = torch.randn(6, 3, 8, 8, generator=Streams(0).torch("images"))
+    synthetic = SyntheticImages(start, 3, 2, 2, store, Processes())
     images, labels = synthetic.training_images(slice(1, 3))
-    assert images.shape == (16, 1, 8, 8)
+    assert images.shape == (16, 3, 8, 8)
     assert labels.tolist() == [1] * 8 + [2] * 8
     torch.testing.assert_close(images, decode(synthetic.images[2:], 2))

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from torch import Tensor
 
 from fairdd_cli.artifacts import Experts, lock_output, read_experts, remove_parts, write_experts
 from fairdd_cli.errors import UsageError
-from fairdd_cli.matching.problem import Problem
+from fairdd_cli.matching.real import RealData
+from fairdd_cli.matching.run import Run
 from fairdd_cli.networks import fusible_values
 from fairdd_cli.runtime import Checkpoints, State
 from fairdd_cli.training import Subset, TrainingConfig, fit, parameter_vector, set_parameters
@@ -22,77 +23,98 @@ Part = tuple[tuple[int, int], Checkpoints]  # (target, expert) and where it is k
 Weighted = tuple[np.ndarray, np.ndarray]  # image indices int64 [n] and their weights [n], which sum to one
 
 
-def obtained(
-    path: str,
-    origin: Mapping[str, Any],
-    experts: int,
-    training: TrainingConfig,
-    problem: Problem,
-    checkpoints: Checkpoints | None = None,
-) -> Experts:
-    """The experts in the file `path`, made now if there is none: `experts` for each target, by `training`.
+@dataclass(frozen=True)
+class ExpertSpec:
+    """Which experts a run needs: `number` of each target, trained by `training`, in the file `path`.
 
-    `origin` says of what data and by which options they must be. Raises UsageError where those in the file were
-    made otherwise. While they are made, each is kept in a checkpoint of its own, if the run has `checkpoints`.
+    `origin` says from which data and by which options they must be made.
     """
-    wanted = {**origin, "experts": experts, **{f"expert_{key}": value for key, value in training.to_json().items()}}
-    processes = problem.runtime.processes
-    device = problem.runtime.device
-    if processes.all_reduce(torch.tensor(float(processes.is_main and not Path(path).exists()), device=device)):
-        targets = expert_targets(problem)
-        parameters = len(parameter_vector(problem.fresh_network()))
-        shape = (len(targets) * experts, training.epochs + 1, parameters)
-        every = [(target, expert) for target in range(len(targets)) for expert in range(experts)]
-        beside = (checkpoints or Checkpoints()).child
-        with lock_output(path) if processes.is_main else nullcontext():
-            parts = [(key, beside(f"{path}.{key[0]}-{key[1]}", {**wanted, "part": list(key)})) for key in every]
-            made = _trajectories(targets, parts, training, problem)
+
+    path: str
+    origin: Mapping[str, Any]
+    number: int
+    training: TrainingConfig
+
+    @property
+    def required(self) -> dict[str, Any]:
+        """What a file of such experts says of itself."""
+        training = {f"expert_{key}": value for key, value in self.training.to_json().items()}
+        return {**self.origin, "experts": self.number, **training}
+
+    def exists(self) -> bool:
+        """Whether the file is there."""
+        return Path(self.path).exists()
+
+    def read(self) -> Experts:
+        """The experts in the file; raises UsageError where they were made otherwise."""
+        experts = read_experts(self.path)
+        for name, value in self.required.items():
+            if experts.provenance.get(name) != value:
+                raise UsageError(
+                    f"the experts in '{self.path}' were made with {name} {_shown(experts.provenance.get(name))}, but "
+                    f"this run needs {_shown(value)}; name another file with --experts, and they are made"
+                )
+        return experts
+
+
+def load_or_train_experts(spec: ExpertSpec, run: Run, checkpoints: Checkpoints | None = None) -> Experts:
+    """The experts of `spec`: those in its file, or trained now and written there.
+
+    While they are trained, each is kept in a checkpoint of its own, if the run has `checkpoints`.
+    """
+    processes, device = run.runtime.processes, run.runtime.device
+    missing = torch.tensor(float(processes.is_main and not spec.exists()), device=device)
+    if processes.all_reduce(missing):
+        targets = expert_targets(run.real)
+        parameters = len(parameter_vector(run.networks.fresh()))
+        shape = (len(targets) * spec.number, spec.training.epochs + 1, parameters)
+        keys = [(target, expert) for target in range(len(targets)) for expert in range(spec.number)]
+        child = (checkpoints or Checkpoints()).child
+        with lock_output(spec.path) if processes.is_main else nullcontext():
+            parts = [
+                (key, child(f"{spec.path}.{key[0]}-{key[1]}", {**spec.required, "part": list(key)})) for key in keys
+            ]
+            trajectories = train_trajectories(targets, parts, spec.training, run)
             if processes.is_main:
-                write_experts(path, wanted, problem.streams.seed, len(targets), shape, made)
+                write_experts(spec.path, spec.required, run.streams.seed, len(targets), shape, trajectories)
             else:
-                deque(made, maxlen=0)
-            float(processes.all_reduce(torch.zeros((), device=device)))  # waited for: the file is there from here on
-    found = read_experts(path)
+                deque(trajectories, maxlen=0)
+            float(processes.all_reduce(torch.zeros((), device=device)))  # all ranks wait until the file is there
+    experts = spec.read()
     if processes.is_main:
-        names = [f"{target}-{expert}" for target in range(found.targets) for expert in range(found.experts)]
-        remove_parts(path, names)  # a run that was killed may have left some
-    for name, value in wanted.items():
-        if found.provenance.get(name) != value:
-            raise UsageError(
-                f"the experts in '{path}' were made with {name} {_shown(found.provenance.get(name))}, but this run "
-                f"needs {_shown(value)}; name another file with --experts, and they are made"
-            )
-    return found
+        names = [f"{target}-{expert}" for target in range(experts.targets) for expert in range(experts.experts)]
+        remove_parts(spec.path, names)  # a run that was killed may have left some
+    return experts
 
 
 def _shown(value: object) -> str:
     return str(value)[:60]
 
 
-def expert_targets(problem: Problem) -> list[Weighted]:
+def expert_targets(real: RealData) -> list[Weighted]:
     """For each target of the strategy the images that its experts are trained on, over all classes, and their weights.
 
     A class counts by its size, and its images by the strategy's weights for the whole class. A class with fewer
     targets than another gives its own in turn.
     """
-    split = problem.split
+    split = real.split
     of_class = []
-    for label in range(problem.classes):
+    for label in range(real.num_classes):
         members = split.start[label, 0] + np.arange(split.count[label].sum())
-        targets = problem.strategy.assign_targets(split.protected[members], problem.sample_weights[members])
+        targets = real.strategy.assign_targets(split.protected[members], real.sample_weights[members])
         of_class.append((members, targets))
-    found = []
+    by_target = []
     for target in range(max(targets.num_targets for _, targets in of_class)):
         indices, weights = [], []
         for members, targets in of_class:
             of_target = targets.target == target % targets.num_targets
             indices.append(members[of_target])
             weights.append(targets.weight[of_target] * len(members) / len(split))
-        found.append((np.concatenate(indices), np.concatenate(weights).astype(np.float64)))
-    return found
+        by_target.append((np.concatenate(indices), np.concatenate(weights).astype(np.float64)))
+    return by_target
 
 
-def spread(weights: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def systematic_resample(weights: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """Positions int64 [n] in `weights` [n], each as often as its weight says, up to one: systematic resampling.
 
     Equal weights give every position once, an ordinary epoch.
@@ -102,27 +124,27 @@ def spread(weights: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     return np.searchsorted(edges, points, side="right").clip(max=len(weights) - 1)
 
 
-def _trajectories(
-    targets: list[Weighted], parts: Sequence[Part], training: TrainingConfig, problem: Problem
+def train_trajectories(
+    targets: list[Weighted], parts: Sequence[Part], training: TrainingConfig, run: Run
 ) -> Iterator[np.ndarray]:
     """The trajectory float32 [1, epochs + 1, parameters] of each of `parts`."""
     sizes = [len(targets[target][0]) for (target, _), _ in parts]
-    done = [kept.state.done if kept.state else 0 for _, kept in parts]
-    values = training.epochs * sum(sizes) * fusible_values(problem.fresh_network(), problem.store.shape[1:])
-    problem.runtime.decide_compiling(values)
+    done = [checkpoints.state.done if checkpoints.state else 0 for _, checkpoints in parts]
+    values = training.epochs * sum(sizes) * fusible_values(run.networks.fresh(), run.real.store.shape[1:])
+    run.runtime.decide_compiling(values)
     left = sum(size * (training.epochs - epochs) for size, epochs in zip(sizes, done, strict=True))
-    shared = left / problem.runtime.processes.world_size
-    problem.progress.start(f"{len(parts)} experts of {training.epochs} epochs", shared)
-    processes, device = problem.runtime.processes, problem.runtime.device
+    per_rank = left / run.runtime.processes.world_size
+    run.progress.start(f"{len(parts)} experts of {training.epochs} epochs", per_rank)
+    processes, device = run.runtime.processes, run.runtime.device
     for start in range(0, len(parts), processes.world_size):
-        at_a_time = parts[start : start + processes.world_size]
-        mine = torch.zeros(training.epochs + 1, len(parameter_vector(problem.fresh_network())), device=device)
-        if processes.rank < len(at_a_time):
-            key, checkpoints = at_a_time[processes.rank]
-            mine = _trajectory(*targets[key[0]], key, training, problem, checkpoints)
-        for owner in range(len(at_a_time)):
-            whole = processes.all_reduce(mine.clone() if processes.rank == owner else torch.zeros_like(mine))
-            yield whole.cpu().numpy()[None]
+        one_a_rank = parts[start : start + processes.world_size]
+        trajectory = torch.zeros(training.epochs + 1, len(parameter_vector(run.networks.fresh())), device=device)
+        if processes.rank < len(one_a_rank):
+            key, checkpoints = one_a_rank[processes.rank]
+            trajectory = _trajectory(*targets[key[0]], key, training, run, checkpoints)
+        for owner in range(len(one_a_rank)):
+            own = trajectory.clone() if processes.rank == owner else torch.zeros_like(trajectory)
+            yield processes.all_reduce(own).cpu().numpy()[None]
 
 
 def _trajectory(
@@ -130,15 +152,15 @@ def _trajectory(
     weights: np.ndarray,
     key: tuple[int, int],
     training: TrainingConfig,
-    problem: Problem,
+    run: Run,
     checkpoints: Checkpoints,
 ) -> Tensor:
     """The parameters [epochs + 1, P] of an expert before and after each epoch; continues from `checkpoints`.
 
     Momentum, where there is any, begins anew with each epoch.
     """
-    one, alone = replace(training, epochs=1), problem.runtime.without_group()
-    network = problem.fresh_network(key[1])
+    epoch_training, alone = replace(training, epochs=1), run.runtime.without_group()
+    network = run.networks.fresh(key[1])
     points = [parameter_vector(network)]
     if checkpoints.state:
         done = checkpoints.state.done
@@ -147,10 +169,10 @@ def _trajectory(
         set_parameters(network, points[-1])
     try:
         for epoch in range(len(points) - 1, training.epochs):
-            drawn = indices[spread(weights, problem.streams.numpy("experts", *key, epoch))]
-            labels = alone.to_device(problem.split.labels[drawn])
-            images = Subset(problem.store, drawn)
-            fit(network, images, labels, one, alone, problem.streams, (*key, epoch), problem.progress)
+            sampled = indices[systematic_resample(weights, run.streams.numpy("experts", *key, epoch))]
+            labels = alone.to_device(run.real.split.labels[sampled])
+            images = Subset(run.real.store, sampled)
+            fit(network, images, labels, epoch_training, alone, run.streams, (*key, epoch), run.progress)
             points.append(parameter_vector(network))
             checkpoints.update(State(epoch + 1, 0.0, {"points": torch.stack(points)}))
     finally:

@@ -12,7 +12,7 @@ from fairdd_cli.matching.clusters import kmeans, squared_distances
 from fairdd_cli.runtime import Streams
 
 CLUSTERS = 10  # of a class, where `--groups pseudo` doesn't say
-FITTED = 5000  # images of a class that the centres are found from, and that are embedded at a time
+FITTED = 5000  # images of a class that k-means is fitted to, and that are embedded at a time
 
 
 @dataclass(frozen=True)
@@ -46,23 +46,23 @@ def parse_groups(text: str) -> int:
     return int(number or CLUSTERS)
 
 
-def regrouped(split: Split, protected: np.ndarray, groups: int) -> Split:
+def with_groups(split: Split, protected: np.ndarray, groups: int) -> Split:
     """`split` with other protected values int64 [N] below `groups`, sorted by the new cells."""
     order = np.lexsort((protected, split.labels))
     images = ReorderedImages(split.images, order)
     return Split.sorted_by_cell(images, split.labels[order], protected[order], len(split.count), groups)
 
 
-def pseudo(
+def cluster_groups(
     split: Split,
     clusters: int,
     embed: Embed,
     streams: Streams,
-    agreed: Callable[[np.ndarray], np.ndarray] = lambda protected: protected,
+    broadcast: Callable[[np.ndarray], np.ndarray] = lambda protected: protected,
 ) -> Split:
     """`split` grouped by k-means over the embedded images of each class; no protected value is looked at.
 
-    `agreed` gives the values int64 [N] that the processes of a run settle on.
+    `broadcast` gives every rank the values int64 [N] of one of them.
 
     Cluster numbers of different classes have nothing to do with each other; the strategies work class by class.
     """
@@ -75,13 +75,13 @@ def pseudo(
         for start in range(0, len(members), FITTED):
             part = members[start : start + FITTED]
             protected[part] = squared_distances(embed(part), centres).argmin(dim=1).cpu().numpy()
-    return regrouped(split, agreed(protected), clusters)
+    return with_groups(split, broadcast(protected), clusters)
 
 
-def noisy(split: Split, share: float, streams: Streams) -> Split:
+def corrupt_groups(split: Split, share: float, streams: Streams) -> Split:
     """`split` with the protected values of a `share` of its images, drawn at random, replaced by uniform draws."""
     generator, groups = streams.numpy("groups/noise"), split.count.shape[1]
     protected = split.protected.copy()
     changed = generator.permutation(len(split))[: round(share * len(split))]
     protected[changed] = generator.integers(0, groups, len(changed))
-    return regrouped(split, protected, groups)
+    return with_groups(split, protected, groups)

@@ -1,10 +1,10 @@
-"""Signals of images, averaged by target, and the distances between them.
+"""Signals of images, their embeddings or gradients, averaged by target.
 
 A signal is linear in its images: that of a target is the weighted sum over the images assigned to it, so one pass
 over a batch that is sorted by target gives the signals of all its targets, whatever their number.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -16,7 +16,6 @@ from fairdd_cli.fairness._base import TargetWeights
 from fairdd_cli.networks import Classifier
 
 WEIGHTED = (nn.Conv2d, nn.Linear)  # the layers with a weight matrix
-EPSILON = 1e-6  # added to the denominator of a cosine, as in the public implementations
 
 
 def embeddings(network: Classifier, images: Tensor, weights: TargetWeights) -> Tensor:
@@ -111,42 +110,3 @@ def _weight_gradient(layer: nn.Module, images: Tensor, delta: Tensor) -> Tensor:
         gradient = delta.flatten(0, -2).mT @ images.flatten(0, -2)
     rows: Tensor = gradient.flatten(1).float()
     return rows
-
-
-def squared(real: Tensor, synthetic: Tensor) -> Tensor:
-    """The squared Euclidean distances [n] of pairs of signals [n, …]."""
-    return (real - synthetic).square().flatten(1).sum(dim=1)
-
-
-def absolute(real: Tensor, synthetic: Tensor) -> Tensor:
-    """The L1 distances [n] of pairs of signals [n, …]."""
-    return (real - synthetic).abs().flatten(1).sum(dim=1)
-
-
-def cosine(real: Tensor, synthetic: Tensor) -> Tensor:
-    """The sums [n] over rows of 1 - cosine (DC, ICLR 2021, section 3.3) of pairs of signals [n, rows, columns]."""
-    inner = (real * synthetic).sum(dim=-1)
-    norms = real.norm(dim=-1) * synthetic.norm(dim=-1)
-    distance: Tensor = (1 - inner / (norms + EPSILON)).sum(dim=1)
-    return distance
-
-
-DISTANCES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"l2": squared, "l1": absolute, "cosine": cosine}
-
-
-def distances(how: str, real: Tensor, synthetic: Tensor, targets: Sequence[int]) -> Tensor:
-    """The distances [all targets] of `real` signals [all targets, …] from their class's `synthetic` [classes, …].
-
-    A class has as many of them as `targets` says.
-    """
-    if len(targets) > 1:  # one class's is broadcast
-        of_class = torch.arange(len(targets)).repeat_interleave(torch.tensor(targets))
-        synthetic = synthetic[of_class.to(synthetic.device, non_blocking=True)]
-    return DISTANCES[how](real, synthetic)
-
-
-def reduced(distances: Tensor, targets: Sequence[int], how: str) -> Tensor:
-    """One loss of the `distances` [all targets]: in a class, of so many `targets`, their sum or max; then the sum."""
-    if how == "sum":
-        return distances.sum()
-    return torch.stack([part.amax() for part in torch.split(distances, list(targets))]).sum()

@@ -1,18 +1,12 @@
-"""The synthetic set while it is optimised: how it starts, and how its stored images become training images."""
+"""The synthetic images while they are optimised: their decoding into training images, their optimiser, their state."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fairdd_cli.artifacts import Split
-from fairdd_cli.errors import UsageError
-from fairdd_cli.fairness._base import Embed
-from fairdd_cli.matching.clusters import representatives
-from fairdd_cli.matching.sampling import balanced, proportional
-from fairdd_cli.runtime import ImageStore, Streams
+from fairdd_cli.runtime import ImageStore, Processes, all_reduce_gradients
 
 
 def decode(images: Tensor, factor: int) -> Tensor:
@@ -43,33 +37,21 @@ def encode(images: Tensor, factor: int) -> Tensor:
     return stored
 
 
-def _real(split: Split, label: int, count: int, generator: np.random.Generator) -> np.ndarray:
-    available = int(split.count[label].sum())
-    if count > available:
-        raise UsageError(f"--ipc asks for {count} images of class {label}, which has {available}; lower it")
-    return generator.permutation(proportional(split, label, count, generator))
+class SyntheticImages:
+    """The images [classes * ipc, C, H, W] in normalised units, class after class, as a leaf that takes gradients.
 
+    `store` holds the real images, whose range of values they share; `processes` optimise them together.
+    """
 
-def _balanced(split: Split, label: int, count: int, generator: np.random.Generator) -> np.ndarray:
-    """As even a spread over the cells as `count` allows; which cells get one more is drawn."""
-    groups = int((split.count[label] > 0).sum())
-    drawn = balanced(split, label, groups * -(-count // groups), generator)  # a whole round more than needed
-    rounds = generator.permuted(drawn.reshape(groups, -1), axis=1).T  # a row holds an image of every cell
-    last = generator.permutation(rounds[-1])[: count - rounds[:-1].size]
-    return np.concatenate([rounds[:-1].ravel(), last])
-
-
-Draw = Callable[[Split, int, int, np.random.Generator], np.ndarray]
-INITS: Mapping[str, Draw | None] = {"real": _real, "balanced": _balanced, "kmeans": _real, "noise": None}
-
-
-class Synthetic:
-    """The images [classes * ipc, C, H, W] in normalised units, class after class, as a leaf that takes gradients."""
-
-    def __init__(self, images: Tensor, classes: int, ipc: int, factor: int) -> None:
+    def __init__(
+        self, images: Tensor, classes: int, ipc: int, factor: int, store: ImageStore, processes: Processes
+    ) -> None:
         self.images = images.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
         self.classes, self.ipc, self.factor = classes, ipc, factor
         self.labels = torch.arange(classes).repeat_interleave(ipc)
+        self.optimizer = torch.optim.SGD([self.images], lr=1.0)  # a method sets its learning rate and momentum
+        self._store, self._processes = store, processes
+        self._gradient_scale: Tensor | None = None
 
     @property
     def per_class(self) -> int:
@@ -83,38 +65,43 @@ class Synthetic:
         decoded = decode(stored, self.factor)
         return decoded.contiguous(memory_format=torch.channels_last), labels
 
+    def configure_optimizer(self, learning_rate: float, momentum: float, unit_pixels: bool = False) -> None:
+        """SGD with `momentum`; with `unit_pixels` its `learning_rate` is that of pixels in [0, 1], not normalised."""
+        for group in self.optimizer.param_groups:
+            group["lr"], group["momentum"] = learning_rate, momentum
+        self._gradient_scale = self._store.inv_std_squared if unit_pixels else None
 
-def initialise(
-    init: str,
-    split: Split,
-    store: ImageStore,
-    classes: int,
-    ipc: int,
-    factor: int,
-    streams: Streams,
-    embed: Embed,
-    by_cell: bool,
-) -> Tensor:
-    """The first images [classes * ipc, C, H, W]: real ones, real ones spread evenly over the cells, or noise N(0, 1).
+    def accumulate_gradient(self, gradient: Tensor) -> None:
+        """Adds `gradient` to that of the images."""
+        self.images.grad = gradient if self.images.grad is None else self.images.grad + gradient
 
-    `kmeans` takes the real ones nearest to the centres of as many clusters of embedded images: of each class, or
-    `by_cell` of each cell, evenly. With a `factor` above 1 every tile is a real image of its own, made smaller.
-    Raises UsageError for more images than a class has.
-    """
-    draw = INITS["balanced" if init == "kmeans" and by_cell else init]
-    _, channels, height, width = store.shape
-    if draw is None:
-        return torch.randn(classes * ipc, channels, height, width, generator=streams.torch("init"))
-    tiles = ipc * factor**2
-    short = [label for label in range(classes) if not split.count[label].any()]
-    if short:
-        raise UsageError(f"class {short[0]} has no training images to start from")
-    drawn = [draw(split, label, tiles, streams.numpy("init", label)) for label in range(classes)]
-    if init == "kmeans":
-        drawn = [
-            (generator := streams.numpy("init/clusters", label)).permutation(
-                representatives(split, part, by_cell, embed, generator)
-            )
-            for label, part in enumerate(drawn)
-        ]
-    return encode(store.take(np.concatenate(drawn)), factor)
+    def optimizer_step(self) -> None:
+        """Moves the images along the gradient that all ranks accumulated since the last step."""
+        all_reduce_gradients(self._processes, [self.images])
+        if self._gradient_scale is not None and self.images.grad is not None:
+            self.images.grad *= self._gradient_scale
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def clamp(self) -> None:
+        """Moves what has left the range between black and white back to its limits."""
+        with torch.no_grad():
+            self.images.clamp_(self._store.low, self._store.high)
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """Copies of the images and of their momentum, where there is any."""
+        live = {"images": self.images}
+        momentum = self.optimizer.state[self.images].get("momentum_buffer")
+        if momentum is not None:
+            live["momentum"] = momentum
+        return {name: tensor.detach().clone() for name, tensor in live.items()}
+
+    def restore(self, snapshot: Mapping[str, Tensor]) -> None:
+        """Goes back to a `snapshot`."""
+        with torch.no_grad():
+            self.images.copy_(snapshot["images"])
+        self.images.grad = None
+        self.optimizer.state.clear()
+        if "momentum" in snapshot:
+            momentum = snapshot["momentum"].to(self.images.device, copy=True)
+            self.optimizer.state[self.images]["momentum_buffer"] = momentum

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fairdd_cli.artifacts import BiasedDataset
 from fairdd_cli.errors import UsageError, unknown
-from fairdd_cli.matching.problem import Problem
+from fairdd_cli.matching.run import Run
 from fairdd_cli.matching.sampling import BATCH_REAL
 from fairdd_cli.networks import Classifier
 from fairdd_cli.training import TrainingConfig
@@ -49,27 +49,27 @@ class MethodBase(ABC):
         """What an iteration consists of, in words that follow "iterations", where that depends on `--ipc`."""
         return ""
 
-    def objection(self, network: Classifier) -> str:
+    def unsupported_reason(self, network: Classifier) -> str:
         """Why the method can do nothing with `network`; nothing if it can."""
         return ""
 
-    def expert_training(self, problem: Problem) -> tuple[int, TrainingConfig]:
+    def expert_training(self, dataset: BiasedDataset) -> tuple[int, TrainingConfig]:
         """How many experts of each target a method that `uses_experts` needs, and how they are trained."""
         return 0, TrainingConfig()
 
     @abstractmethod
-    def prepare(self, problem: Problem) -> None:
+    def prepare(self, run: Run) -> None:
         """Sets up the optimisation before the first iteration."""
 
     @abstractmethod
-    def work(self, problem: Problem) -> float:
+    def cost_per_iteration(self, run: Run) -> float:
         """Image passes (one image forward and backward) of an iteration; its progress must add up to this."""
 
     @abstractmethod
-    def step(self, problem: Problem, iteration: int) -> Tensor:
-        """One iteration: updates the synthetic images and returns this process's part of the loss, on the device."""
+    def step(self, run: Run, iteration: int) -> Tensor:
+        """One iteration: updates the synthetic images and returns the loss (this rank's part of it)."""
 
-    def learned_rate(self, problem: Problem) -> float:
+    def learned_rate(self, run: Run) -> float:
         """The learning rate that was learned for training on the synthetic set; 0 where none was."""
         return 0.0
 

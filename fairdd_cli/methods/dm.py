@@ -4,12 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-import torch
 from torch import Tensor
 
-from fairdd_cli.fairness._base import class_means
-from fairdd_cli.matching.problem import Problem
-from fairdd_cli.matching.signals import distances, embeddings
+from fairdd_cli.matching.distances import distances
+from fairdd_cli.matching.run import Run
 from fairdd_cli.methods._base import MethodBase
 from fairdd_cli.methods._hyper import hyper
 from fairdd_cli.methods._renamed import RENAMED
@@ -19,9 +17,15 @@ from fairdd_cli.training import augmentation as augment
 
 @dataclass(frozen=True)
 class Method(MethodBase):
-    """Mean embeddings under a fresh random network each iteration; squared distance to each target.
+    """Mean embeddings under a fresh random network ψ in each iteration, with Siamese augmentation A.
 
-    COBRA (2026) takes the L1 distance (`distance`) and first trains the network on the synthetic set (`warmup_epochs`).
+    Minimises over the synthetic images S
+
+        L(S) = Σ_y Σ_t ‖ Σ_{x in B_y,t} w(x) ψ(A(x)) - 1/|S_y| Σ_{s in S_y} ψ(A(s)) ‖²
+
+    where B_y,t are the images of target t in the real batch of class y and w their weights, which sum to one (DM,
+    section 3, with one target a class, its mean; FairDD's synchronized matching has one for each protected group).
+    COBRA (2026) takes the L1 distance and first trains ψ on S (`warmup_epochs`).
     """
 
     learning_rate: float = hyper(1.0, "learning rate of the pixels")
@@ -42,42 +46,35 @@ class Method(MethodBase):
 
     @classmethod
     def for_ipc(cls, ipc: int) -> Self:
-        """The paper's learning rate."""
+        """The paper's learning rate: 1 up to 50 images per class, 10 above."""
         return cls(learning_rate=1.0 if ipc <= 50 else 10.0)
 
-    def prepare(self, problem: Problem) -> None:
+    def prepare(self, run: Run) -> None:
         """SGD with momentum on the pixels."""
-        problem.optimise(self.learning_rate, self.momentum)
+        run.synthetic.configure_optimizer(self.learning_rate, self.momentum)
 
-    def work(self, problem: Problem) -> float:
+    def cost_per_iteration(self, run: Run) -> float:
         """Real images forward only, synthetic ones forward and backward."""
-        return problem.real_images / 3 + (1 + self.warmup_epochs) * problem.classes * problem.synthetic.per_class
+        return run.real.images_per_step / 3 + (1 + self.warmup_epochs) * run.num_classes * run.synthetic.per_class
 
-    def step(self, problem: Problem, iteration: int) -> Tensor:
+    def step(self, run: Run, iteration: int) -> Tensor:
         """Moves the mean embedding of each class towards its targets."""
-        network = problem.fresh_network(iteration)
-        operations = problem.operations(self.augmentation)
+        network = run.networks.fresh(iteration)
         if self.warmup_epochs:
-            problem.train(
-                network, TrainingConfig(epochs=self.warmup_epochs, augmentation=operations, lr_milestones=()), iteration
-            )
-            problem.take_statistics(network, iteration)
+            run.networks.train_on_synthetic(network, self.warmup(run), iteration)
         network.requires_grad_(False)
-        draw = problem.draw(operations, iteration)
-        total = torch.zeros((), device=problem.runtime.device)
-        for classes in problem.pieces():
-            real = problem.real(classes, iteration)
-            goal = torch.zeros((), device=problem.runtime.device)
-            with torch.no_grad(), problem.runtime.autocast():
-                for part, images in problem.parts(real, draw, problem.runtime.forward_batch(network)):
-                    goal = goal + embeddings(network, images, real.weights[part])
-            problem.together([goal])
-            images, labels = problem.synthetic.training_images(classes)
-            means = class_means(classes.stop - classes.start, problem.synthetic.per_class)
-            with problem.runtime.autocast():
-                found = embeddings(network, draw.apply(images, labels), means)
-            apart = distances(self.distance, goal, found, real.targets)
-            total += problem.gather(problem.total(apart, real.targets))
-            problem.progress.advance(len(real.indices) / 3 + len(labels))
-        problem.update()
-        return total
+        augmentation = run.siamese_augmentation(self.augmentation, iteration)
+        loss = run.scalar(0)
+        for classes in run.class_chunks():
+            real_batch = run.real.sample_batch(classes, iteration)
+            target = run.real_embeddings(network, real_batch, augmentation)  # [targets, D]
+            synthetic = run.synthetic_embeddings(network, classes, augmentation)  # [classes, D]
+            distance = distances(self.distance, target, synthetic, real_batch.num_targets)  # [targets]
+            loss += run.backward(run.reduce_loss(distance, real_batch.num_targets))
+        run.synthetic.optimizer_step()
+        return loss
+
+    def warmup(self, run: Run) -> TrainingConfig:
+        """How the network is trained on the synthetic set before it is used."""
+        augmentation = run.allowed_augmentations(self.augmentation)
+        return TrainingConfig(epochs=self.warmup_epochs, augmentation=augmentation, lr_milestones=())

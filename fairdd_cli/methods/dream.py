@@ -8,10 +8,10 @@ from typing import ClassVar
 import numpy as np
 
 from fairdd_cli.matching.clusters import representatives
-from fairdd_cli.matching.problem import Problem
-from fairdd_cli.matching.sampling import BATCH_REAL, balanced
+from fairdd_cli.matching.real import RealBatch
+from fairdd_cli.matching.run import Run
+from fairdd_cli.matching.sampling import BATCH_REAL
 from fairdd_cli.methods import idc
-from fairdd_cli.methods._gradients import Piece
 from fairdd_cli.methods._hyper import hyper
 from fairdd_cli.networks import Classifier
 
@@ -20,7 +20,7 @@ from fairdd_cli.networks import Classifier
 class Method(idc.Method):
     """IDC whose real images are the ones nearest to the centres of their class, renewed every few steps.
 
-    Clusters are formed within each cell where the strategy uses groups, or where the sampling evens the cells:
+    Clusters are formed within each cell where the strategy uses groups, or where the sampling balances the cells:
     the sampling says how many images of a cell take part, k-means says which.
     """
 
@@ -35,28 +35,25 @@ class Method(idc.Method):
     init = "kmeans"
     batch_real: ClassVar[Mapping[str, int]] = {**BATCH_REAL, "proportional": 128}
 
-    def batches(self, problem: Problem, network: Classifier, *key: int) -> Iterator[Piece]:
-        """The real images that represent their classes in the eyes of `network`, for each of the problem's pieces."""
-        look = partial(problem.embed, network)
-        for classes in problem.pieces():
+    def real_batches(self, run: Run, network: Classifier, *key: int) -> Iterator[RealBatch]:
+        """The real images that represent their classes in the embedding of `network`, for each chunk of classes."""
+        embed = partial(run.real.embed, network)
+        for classes in run.class_chunks():
             chosen = []
             for label in range(classes.start, classes.stop):
-                generator = problem.streams.numpy("clusters", label, *key)
-                drawn = problem.drawn(label, *key)
-                chosen.append(representatives(problem.split, drawn, self.by_cell(problem), look, generator, self.pool))
-            yield classes, problem.batch(chosen)
-        problem.progress.advance(self.clustered(problem) / 3)
+                generator = run.streams.numpy("clusters", label, *key)
+                drawn = run.real.sample_indices(label, *key)
+                chosen.append(representatives(run.real.split, drawn, run.real.by_cell, embed, generator, self.pool))
+            yield run.real.batch(classes, chosen)
+        run.progress.advance(self.clustered(run) / 3)
 
-    def work(self, problem: Problem) -> float:
+    def cost_per_iteration(self, run: Run) -> float:
         """That of IDC, and every image to cluster forward only."""
         times = -(-self.inner_loop // (self.interval or self.inner_loop))
-        return super().work(problem) + times * self.clustered(problem) / 3
+        return super().cost_per_iteration(run) + times * self.clustered(run) / 3
 
-    def clustered(self, problem: Problem) -> int:
-        """How many real images are looked at to choose from them."""
-        cells = problem.split.count if self.by_cell(problem) else problem.split.count.sum(axis=1)
-        return int(np.minimum(cells, self.pool or len(problem.split)).sum())
-
-    def by_cell(self, problem: Problem) -> bool:
-        """Whether each cell is clustered by itself rather than the whole class."""
-        return problem.strategy.uses_groups or problem.sampling is balanced
+    def clustered(self, run: Run) -> int:
+        """How many real images are embedded to choose from them."""
+        count = run.real.split.count
+        cells = count if run.real.by_cell else count.sum(axis=1)
+        return int(np.minimum(cells, self.pool or len(run.real.split)).sum())

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from fairdd_cli.artifacts import BiasedDataset
-from fairdd_cli.matching.problem import Problem
+from fairdd_cli.matching.real import RealBatch
+from fairdd_cli.matching.run import Run
 from fairdd_cli.matching.sampling import BATCH_REAL
-from fairdd_cli.methods._gradients import GradientMatching, Piece
+from fairdd_cli.methods._gradients import GradientMatching
 from fairdd_cli.methods._hyper import hyper
 from fairdd_cli.methods._renamed import RENAMED
 from fairdd_cli.networks import Classifier
-from fairdd_cli.training import Subset, TrainingConfig, fit
+from fairdd_cli.training import TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,6 @@ class Method(GradientMatching):
     title = "Gradient matching with multi-formation, while a network is trained on real images"
     paper = "Kim et al., Dataset Condensation via Efficient Synthetic-Data Parameterization, ICML 2022"
     citation = "arXiv:2205.14959"
-    aliases: ClassVar[Mapping[str, str]] = {**GradientMatching.aliases, **RENAMED["idc"]}
     evaluation = TrainingConfig(
         batch_size=64,
         augmentation="flip+color+crop_scale_rotate",
@@ -68,6 +68,7 @@ class Method(GradientMatching):
     factor = 2
     batch_real: ClassVar[Mapping[str, int]] = {**BATCH_REAL, "proportional": 64}
     choices: ClassVar[Mapping[str, tuple[str, ...]]] = {"distance": ("l2", "l1", "cosine")}
+    aliases: ClassVar[Mapping[str, str]] = {**GradientMatching.aliases, **RENAMED["idc"]}
     layers = (nn.Conv2d,)
     network_training: ClassVar[TrainingConfig] = TrainingConfig(
         epochs=1, batch_size=64, augmentation="color+crop", lr_milestones=(), cutmix=0.5
@@ -75,81 +76,65 @@ class Method(GradientMatching):
 
     def for_data(self, dataset: BiasedDataset, ipc: int) -> Self:
         """The published values for grey-level digits and garments, however coloured, or for natural images."""
-        plain = dataset.image_kind == "grey"
-        rate = (1e-4 if plain else 5e-3) * ipc / 10 * dataset.shape[1] * dataset.shape[2] / 32**2
+        grey = dataset.image_kind == "grey"
+        rate = (1e-4 if grey else 5e-3) * ipc / 10 * dataset.shape[1] * dataset.shape[2] / 32**2
         return replace(
             self,
             learning_rate=self.learning_rate or rate,
-            distance=self.distance or ("l1" if plain else "l2"),
-            real_per_step=self.real_per_step or (500 if plain else 2000),
+            distance=self.distance or ("l1" if grey else "l2"),
+            real_per_step=self.real_per_step or (500 if grey else 2000),
         )
 
-    def objection(self, network: Classifier) -> str:
+    def unsupported_reason(self, network: Classifier) -> str:
         """Refuses a network without convolutions."""
-        found = any(isinstance(module, nn.Conv2d) for module in network.modules())
-        return "" if found else "it matches the gradients of convolutions, and the network has none; use gm"
+        has_convolutions = any(isinstance(module, nn.Conv2d) for module in network.modules())
+        return "" if has_convolutions else "it matches the gradients of convolutions, and the network has none; use gm"
 
-    def prepare(self, problem: Problem) -> None:
-        """SGD on the pixels whose joint steps amount to the published ones, class after class.
+    def prepare(self, run: Run) -> None:
+        """SGD on pixels in [0, 1] whose joint steps amount to the published ones, class after class.
 
         With momentum m, a gradient that is followed by steps without one moves 1 + m + m² + … times the learning
         rate until its class's turn comes again, and m to the number of classes of its momentum is left by then.
-        The learning rate is that of pixels in [0, 1], which normalisation stretches: `update` is told how much.
         """
-        moved = sum(self.momentum**turn for turn in range(problem.classes))
-        problem.optimise(self.learning_rate * moved, self.momentum**problem.classes)
+        moved = sum(self.momentum**turn for turn in range(run.num_classes))
+        momentum = self.momentum**run.num_classes
+        run.synthetic.configure_optimizer(self.learning_rate * moved, momentum, unit_pixels=True)
 
-    def work(self, problem: Problem) -> float:
+    def cost_per_iteration(self, run: Run) -> float:
         """Real and synthetic images (twice backward) of each matching step, and the training between them."""
-        matching = problem.real_images + 2 * problem.classes * min(self.batch_syn_max, problem.synthetic.per_class)
-        return self.inner_loop * (matching + min(self.real_per_step, len(problem.split)))
+        synthetic = run.num_classes * min(self.batch_syn_max, run.synthetic.per_class)
+        matching = run.real.images_per_step + 2 * synthetic
+        return self.inner_loop * (matching + min(self.real_per_step, len(run.real.split)))
 
-    def step(self, problem: Problem, iteration: int) -> Tensor:
-        """Trains a fresh network on real images and matches its gradients on the way."""
-        problem.clamp()
-        network = problem.fresh_network(iteration)
+    def step(self, run: Run, iteration: int) -> Tensor:
+        """Trains a fresh network on real images and matches its gradients after each part of the training."""
+        run.synthetic.clamp()
+        network = run.networks.fresh(iteration)
         optimizer = self.network_training.optimizer(network)
-        batches: list[Piece] = []
-        total = torch.zeros((), device=problem.runtime.device)
+        real_batches: list[RealBatch] = []
+        loss = run.scalar(0)
         for inner in range(self.inner_loop):
-            if not batches or (self.interval and inner % self.interval == 0):
-                batches = list(self.batches(problem, network, iteration, inner))
-            total += self.match(problem, network, batches, iteration, inner)
-            problem.update(problem.store.inv_std_squared)
-            self.train(problem, network, optimizer, iteration, inner)
-            problem.take_statistics(network, iteration, inner)
-        return total / self.inner_loop
+            if not real_batches or (self.interval and inner % self.interval == 0):
+                real_batches = list(self.real_batches(run, network, iteration, inner))
+            loss += self.match(run, network, real_batches, iteration, inner)
+            run.synthetic.optimizer_step()
+            run.networks.train_on_real(network, self.network_training, self.real_per_step, optimizer, iteration, inner)
+        return loss / self.inner_loop
 
-    def batches(self, problem: Problem, network: Classifier, *key: int) -> Iterator[Piece]:
-        """The real images to match, for each of the problem's pieces."""
-        for classes in problem.pieces():
-            yield classes, problem.real(classes, *key)
+    def real_batches(self, run: Run, network: Classifier, *key: int) -> Iterator[RealBatch]:
+        """The real images to match, for each chunk of classes."""
+        for classes in run.class_chunks():
+            yield run.real.sample_batch(classes, *key)
 
-    def synthetic_images(self, problem: Problem, classes: slice, *key: int) -> tuple[Tensor, Tensor]:
-        """At most `batch_syn_max` training images of each class, drawn at random."""
-        images, labels = problem.synthetic.training_images(classes)
-        every = problem.synthetic.per_class
-        if every <= self.batch_syn_max:
+    def synthetic_batch(self, run: Run, classes: slice, *key: int) -> tuple[Tensor, Tensor]:
+        """At most `batch_syn_max` synthetic images of each class, drawn at random."""
+        images, labels = run.synthetic.training_images(classes)
+        per_class, most = run.synthetic.per_class, self.batch_syn_max
+        if per_class <= most:
             return images, labels
         chosen = [
-            position * every + problem.streams.numpy("synthetic", label, *key).choice(every, self.batch_syn_max, False)
+            position * per_class + run.streams.numpy("synthetic", label, *key).choice(per_class, most, False)
             for position, label in enumerate(range(classes.start, classes.stop))
         ]
-        kept = torch.from_numpy(np.concatenate(chosen))
-        return images[kept.to(images.device, non_blocking=True)], labels[kept]
-
-    def train(self, problem: Problem, network: Classifier, optimizer: torch.optim.SGD, *key: int) -> None:
-        """Trains `network` on some real images."""
-        order = problem.streams.numpy("network/real", *key).permutation(len(problem.split))[: self.real_per_step]
-        labels = problem.runtime.to_device(problem.split.labels[order])
-        fit(
-            network,
-            Subset(problem.store, order),
-            labels,
-            self.network_training,
-            problem.runtime,
-            problem.streams,
-            key,
-            problem.progress,
-            optimizer,
-        )
+        indices = torch.from_numpy(np.concatenate(chosen))
+        return images[indices.to(images.device, non_blocking=True)], labels[indices]

@@ -1,7 +1,7 @@
 """MTT: matching training trajectories (Cazenavette et al., Dataset Distillation by Matching …, CVPR 2022)."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -9,14 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fairdd_cli.artifacts import BiasedDataset
 from fairdd_cli.errors import UsageError
-from fairdd_cli.matching.problem import Problem
+from fairdd_cli.matching.run import Run, allowed_augmentations
 from fairdd_cli.methods._base import MethodBase
 from fairdd_cli.methods._hyper import hyper
 from fairdd_cli.methods._renamed import RENAMED
-from fairdd_cli.networks import Classifier
-from fairdd_cli.runtime import Runtime
-from fairdd_cli.training import TrainingConfig, functional_call, set_parameters
+from fairdd_cli.training import TrainingConfig, set_parameters
 from fairdd_cli.training import augmentation as augment
 
 SOFTPLUS = math.log1p(math.e)  # softplus(1)
@@ -34,12 +33,19 @@ PUBLISHED: Mapping[float, Mapping[str, float]] = {
 
 @dataclass(frozen=True)
 class Method(MethodBase):
-    """From where an expert stood, some steps on synthetic images lead to where it went in epochs on real ones.
+    """SGD on synthetic images leads from an expert's parameters to where epochs on real images led the expert.
 
-    The step size is learned too, as `lr_init * softplus(x) / softplus(1)` with x from 1 on, so that it stays
+    Minimises over the synthetic images and the step size
+
+        L = Σ_t ‖ θ_N - θ*_t,e+M ‖² / ‖ θ*_t,e - θ*_t,e+M ‖²
+
+    (MTT, section 3.3) where θ*_t,e are an expert's parameters after e epochs on the images of target t, and θ_N those
+    after `syn_steps` steps of SGD from θ*_t,e on synthetic images; M is `expert_epochs`. Vanilla MTT has one target.
+
+    The step size is `lr_init * softplus(x) / softplus(1)` with a learned x that starts at 1, so that it stays
     positive. Its published learning rate, divided by the square of the slope there, moves it by the same at first;
     large moves stay in proportion, where a logarithm would make them explosive. All targets share the one step
-    size, which therefore follows the mean of their slopes.
+    size, which therefore follows the mean of their gradients.
     """
 
     learning_rate: float = hyper(100.0, "learning rate of the pixels")
@@ -91,107 +97,72 @@ class Method(MethodBase):
                 f"{self.max_start_epoch} epochs (-O max_start_epoch) and takes {self.expert_epochs} (-O expert_epochs)"
             )
 
-    def expert_training(self, problem: Problem) -> tuple[int, TrainingConfig]:
+    def expert_training(self, dataset: BiasedDataset) -> tuple[int, TrainingConfig]:
         """Plain SGD with augmentation."""
         training = TrainingConfig(
             epochs=self.train_epochs,
             learning_rate=self.lr_teacher,
             momentum=0,
             weight_decay=0,
-            augmentation=problem.operations(self.augmentation),
+            augmentation=allowed_augmentations(self.augmentation, dataset.mirror_keeps_class),
             lr_milestones=(),
         )
         return self.num_experts, training
 
-    def prepare(self, problem: Problem) -> None:
+    def prepare(self, run: Run) -> None:
         """SGD with momentum on the pixels and on what the step size is made of."""
-        problem.optimise(self.learning_rate, self.momentum)
-        device = problem.runtime.device
-        problem.state["step"] = torch.ones((), device=device)
-        problem.state["step_momentum"] = torch.zeros((), device=device)
+        run.synthetic.configure_optimizer(self.learning_rate, self.momentum)
+        run.state["step"] = run.scalar(1)
+        run.state["step_momentum"] = run.scalar(0)
 
-    def step_size(self, problem: Problem) -> Tensor:
+    def step_size(self, run: Run) -> Tensor:
         """The step size as it is now."""
-        return self.lr_init * F.softplus(problem.state["step"]) / SOFTPLUS
+        return self.lr_init * F.softplus(run.state["step"]) / SOFTPLUS
 
-    def work(self, problem: Problem) -> float:
+    def cost_per_iteration(self, run: Run) -> float:
         """Each unrolled step forward, backward, and both backward again, for each target."""
-        size = problem.classes * problem.synthetic.per_class
-        return problem.experts.targets * self.syn_steps * 3 * min(self.batch_syn, size)
+        size = run.num_classes * run.synthetic.per_class
+        return run.experts.targets * self.syn_steps * 3 * min(self.batch_syn, size)
 
-    def step(self, problem: Problem, iteration: int) -> Tensor:
-        """Trains on the synthetic images from a point of each target's expert, and compares where that leads.
-
-        Targets are shared out over the processes.
-        """
-        processes = problem.runtime.processes
-        experts, images = problem.experts, problem.synthetic.images
-        generator = problem.streams.numpy("mtt", iteration)
-        expert, start = int(generator.integers(experts.experts)), int(generator.integers(self.max_start_epoch))
-        step = problem.state["step"].requires_grad_()
-        network = problem.fresh_network(iteration)
+    def step(self, run: Run, iteration: int) -> Tensor:
+        """Trains on the synthetic images from a point of each target's expert, and compares where that leads."""
+        draw = run.streams.numpy("mtt", iteration)
+        expert, start_epoch = int(draw.integers(run.experts.experts)), int(draw.integers(self.max_start_epoch))
+        network = run.networks.fresh(iteration)
         network.eval()
-        mine = processes.shard(experts.targets)
-        distances, slopes = torch.zeros(experts.targets, device=step.device), []
-        for target in range(mine.start, mine.stop):
-            here, goal = (
-                problem.runtime.to_device(experts.parameters(target, expert, epoch))
-                for epoch in (start, start + self.expert_epochs)
-            )
-            set_parameters(network, here)
-            problem.take_statistics(network, iteration, target)  # those of the expert, where it normalises by any
-            steps = self.batches(problem, iteration, target)
-            there = unroll(network, here, steps, self.step_size(problem), problem.runtime)
-            distance = (there - goal).square().sum() / (here - goal).square().sum()
-            slopes.append(torch.autograd.grad(distance, [images, step]))  # one graph in memory at a time
-            distances[target] = distance.detach()
-        processes.all_reduce(distances).requires_grad_()
-        total = problem.total(distances, [experts.targets])
-        (shares,) = torch.autograd.grad(total, [distances])
-        images.grad, slope = torch.zeros_like(images), torch.zeros_like(step)
-        for part, (pixels, of_step) in zip(shares[mine], slopes, strict=True):
-            images.grad += part * pixels
-            slope += part * of_step / experts.targets
-        processes.all_reduce(slope)
-        problem.update()
+
+        def distance(target: int) -> Tensor:
+            start = run.expert_parameters(target, expert, start_epoch)  # θ*_t
+            end = run.expert_parameters(target, expert, start_epoch + self.expert_epochs)  # θ*_t+M
+            set_parameters(network, start)
+            run.networks.calibrate_batch_norm(network, iteration, target)
+            batches = self.synthetic_batches(run, iteration, target)
+            student = run.unrolled_sgd(network, start, batches, self.step_size(run))  # θ_t+N
+            return (student - end).square().sum() / (start - end).square().sum()
+
+        learned = run.state["step"].requires_grad_()
+        loss, gradient = run.backward_by_target(distance, run.experts.targets, learned)
+        run.synthetic.optimizer_step()
         with torch.no_grad():
-            velocity = problem.state["step_momentum"].mul_(self.momentum).add_(slope)
-            step.sub_(self.lr_lr / (self.lr_init * SLOPE) ** 2 * velocity).clamp_(min=LEAST)
-        step.requires_grad_(False)
-        return total.detach() / processes.world_size
+            velocity = run.state["step_momentum"].mul_(self.momentum).add_(gradient)
+            learned.sub_(self.lr_lr / (self.lr_init * SLOPE) ** 2 * velocity).clamp_(min=LEAST)
+        learned.requires_grad_(False)
+        return loss
 
-    def batches(self, problem: Problem, *key: int) -> Iterable[tuple[Tensor, Tensor]]:
-        """Augmented synthetic images [B, C, H, W] and labels for each syn_steps step, all of them in turn."""
-        images, labels = problem.synthetic.training_images(slice(0, problem.classes))
-        operations, size = problem.operations(self.augmentation), min(self.batch_syn, len(labels))
-        queue = torch.empty(0, dtype=torch.long)
+    def synthetic_batches(self, run: Run, *key: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Augmented synthetic images [B, C, H, W] and labels for each unrolled step, all of the images in turn."""
+        images, labels = run.synthetic.training_images(slice(0, run.num_classes))
+        policy, size = run.allowed_augmentations(self.augmentation), min(self.batch_syn, len(labels))
+        order = torch.empty(0, dtype=torch.long)
         for number in range(self.syn_steps):
-            if len(queue) < size:
-                queue = torch.randperm(len(labels), generator=problem.streams.torch("mtt/order", *key, number))
-            taken, queue = queue[:size], queue[size:]
-            draws = problem.streams.torch("mtt/augment", *key, number)
-            draw = augment.sample_per_image(operations, size, problem.size, draws)
-            picked = draw.apply(images[taken.to(images.device, non_blocking=True)], torch.arange(size))
-            yield picked, problem.runtime.to_device(labels[taken])
-            problem.progress.advance(3 * size)
+            if len(order) < size:
+                order = torch.randperm(len(labels), generator=run.streams.torch("mtt/order", *key, number))
+            batch, order = order[:size], order[size:]
+            generator = run.streams.torch("mtt/augment", *key, number)
+            augmentation = augment.sample_per_image(policy, size, run.real.shape[1:], generator)
+            taken = images[batch.to(images.device, non_blocking=True)]
+            yield augmentation.apply(taken, torch.arange(size)), labels[batch]
 
-    def learned_rate(self, problem: Problem) -> float:
+    def learned_rate(self, run: Run) -> float:
         """The step size."""
-        return float(self.step_size(problem))
-
-
-def unroll(
-    network: Classifier, start: Tensor, batches: Iterable[tuple[Tensor, Tensor]], step: Tensor, runtime: Runtime
-) -> Tensor:
-    """The parameters [P] after an SGD step of size `step` on each of `batches`, from the parameters `start` [P].
-
-    They can be differentiated with respect to the images and the step size. `network` lends its form.
-    """
-    parameters = start.clone().requires_grad_()
-    for images, labels in batches:
-        with runtime.autocast():
-            logits = functional_call(network, parameters, images)
-        loss = F.cross_entropy(logits.float() if logits.dtype.itemsize < 4 else logits, labels)
-        (slope,) = torch.autograd.grad(loss, [parameters], create_graph=True)
-        parameters = parameters - step * slope
-    return parameters
+        return float(self.step_size(run))

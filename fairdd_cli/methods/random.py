@@ -1,11 +1,10 @@
-"""Random real images: the baseline that learns nothing."""
+"""Random real images: the baseline that optimises nothing."""
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from fairdd_cli.matching.problem import Problem
+from fairdd_cli.matching.run import Run
 from fairdd_cli.methods._base import MethodBase
 
 
@@ -18,13 +17,13 @@ class Method(MethodBase):
     matches = False
     samples = False
 
-    def prepare(self, problem: Problem) -> None:
+    def prepare(self, run: Run) -> None:
         """Needs nothing."""
 
-    def work(self, problem: Problem) -> float:
+    def cost_per_iteration(self, run: Run) -> float:
         """None."""
         return 0
 
-    def step(self, problem: Problem, iteration: int) -> Tensor:
+    def step(self, run: Run, iteration: int) -> Tensor:
         """Changes nothing."""
-        return torch.zeros((), device=problem.runtime.device)
+        return run.scalar(0)

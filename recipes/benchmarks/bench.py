@@ -109,10 +109,10 @@ def generated(setting: Setting):  # type: ignore[no-untyped-def]
     )
 
 
-def problem_of(setting: Setting, method: str, fairness: str):  # type: ignore[no-untyped-def]
-    """(the method, its problem) before the first iteration; experts, where needed, lie in the working folder."""
+def run_of(setting: Setting, method: str, fairness: str):  # type: ignore[no-untyped-def]
+    """(the method, its run) before the first iteration; experts, where needed, lie in the working folder."""
     from fairdd_cli.config import DistillConfig
-    from fairdd_cli.distill import make_problem, resolve_config
+    from fairdd_cli.distill import resolve_config, start_run, use_experts
     from fairdd_cli.runtime import NullProgress, open_runtime
 
     samples = method != "mtt"
@@ -133,9 +133,11 @@ def problem_of(setting: Setting, method: str, fairness: str):  # type: ignore[no
     resolved = resolve_config(config)
     hyper = resolved.hyper.for_data(dataset, resolved.ipc)
     runtime = open_runtime(setting.device, setting.precision, compiles=setting.compile)
-    problem = make_problem(replace(resolved, hyper=hyper), dataset, runtime, NullProgress(), "auto")
-    hyper.prepare(problem)
-    return hyper, problem
+    resolved = replace(resolved, hyper=hyper)
+    run = start_run(resolved, dataset, runtime, NullProgress())
+    use_experts(run, resolved, dataset)
+    hyper.prepare(run)
+    return hyper, run
 
 
 Piece = tuple[Callable[[], None], float]  # what to time, and how many times over that is what is measured
@@ -153,33 +155,33 @@ def ours(name: str, setting: Setting) -> Piece:
         return make_dataset, 1.0
     if not name.endswith("-step"):
         method = "gm"
-    hyper, problem = problem_of(setting, method, fairness)
-    problem.runtime.decide_compiling(1e30)
-    network = problem.fresh_network()
+    hyper, run = run_of(setting, method, fairness)
+    run.runtime.decide_compiling(1e30)
+    network = run.networks.fresh()
     synchronize = torch.cuda.synchronize if setting.device != "cpu" else lambda: None
     count = iter(range(10**9))
 
     def step() -> None:
-        hyper.step(problem, next(count))
+        hyper.step(run, next(count))
         synchronize()
 
     if name == "test-pass":
         dataset = generated(setting)
-        store = ImageStore(dataset.test.images, dataset.mean, dataset.std, problem.runtime)
+        store = ImageStore(dataset.test.images, dataset.mean, dataset.std, run.runtime)
         labels, protected = dataset.test.labels, dataset.test.protected
         shape = (setting.classes, setting.groups)
 
         def test() -> None:
-            confusion(network, store, labels, protected, shape, problem.runtime, NullProgress())
+            confusion(network, store, labels, protected, shape, run.runtime, NullProgress())
 
         return test, 1.0
     epochs = 3
     if name in ("inner-epoch", "evaluation-epoch"):
-        training = TrainingConfig(epochs) if name == "evaluation-epoch" else hyper.network_training(problem)
+        training = TrainingConfig(epochs) if name == "evaluation-epoch" else hyper.network_training(run)
         training = replace(training, epochs=epochs)
 
         def train() -> None:
-            problem.train(network, training, next(count))
+            run.networks.train_on_synthetic(network, training, next(count))
             synchronize()
 
         return train, 1 / epochs
@@ -201,9 +203,9 @@ def textbook(name: str, setting: Setting) -> Piece | None:
     kind, fairness = name.partition("-")[0], "fairdd" if "-fair-" in name else "vanilla"
     if name == "make-dataset" or (name.endswith("-step") and kind not in TEXTBOOK):
         return None
-    _, problem = problem_of(setting, kind if name.endswith("-step") else "gm", fairness)
-    network = problem.network.build(problem.store.shape[1:], setting.classes).to(setting.device)
-    ours, labels = problem.synthetic.training_images(slice(0, setting.classes))
+    _, run = run_of(setting, kind if name.endswith("-step") else "gm", fairness)
+    network = run.networks.spec.build(run.real.shape, setting.classes).to(setting.device)
+    ours, labels = run.synthetic.training_images(slice(0, setting.classes))
     labels = labels.to(setting.device)
     synchronize = torch.cuda.synchronize if setting.device != "cpu" else lambda: None
     own = ours.detach().contiguous().requires_grad_()
@@ -212,9 +214,9 @@ def textbook(name: str, setting: Setting) -> Piece | None:
 
     def step() -> None:
         number = next(count)
-        drawn = [problem.real(slice(label, label + 1), number).indices for label in range(setting.classes)]
-        real = [problem.store.take(part).contiguous() for part in drawn]
-        protected = [torch.from_numpy(problem.split.protected[part]) for part in drawn]
+        drawn = [run.real.sample_indices(label, number) for label in range(setting.classes)]
+        real = [run.real.store.take(part).contiguous() for part in drawn]
+        protected = [torch.from_numpy(run.real.split.protected[part]) for part in drawn]
         mine = list(own.split(len(own) // setting.classes))
         if kind == "idc":
             classes = zip(real, protected, mine, strict=True)
@@ -232,7 +234,7 @@ def textbook(name: str, setting: Setting) -> Piece | None:
     if name.endswith("-step"):
         return step, 1.0
     if name == "test-pass":
-        images = problem.store.take(np.arange(10_000)).contiguous()
+        images = run.real.store.take(np.arange(10_000)).contiguous()
 
         def test() -> None:
             with torch.no_grad():
@@ -244,7 +246,9 @@ def textbook(name: str, setting: Setting) -> Piece | None:
     def train() -> None:
         images = own.detach()
         if name == "evaluation-epoch":
-            draw = augment.sample_per_image(augment.FULL, len(own), problem.size, Streams(0).torch("book", next(count)))
+            draw = augment.sample_per_image(
+                augment.FULL, len(own), run.real.shape[1:], Streams(0).torch("book", next(count))
+            )
             images = draw.apply(images, torch.arange(len(own)))
         book.train(network, images, labels, 1, {"learning_rate": 0.0, "momentum": 0.9, "weight_decay": 5e-4})
         synchronize()

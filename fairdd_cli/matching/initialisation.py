@@ -1,0 +1,70 @@
+"""Where the synthetic images start: real images, evenly spread or representative ones, or noise."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fairdd_cli.artifacts import Split
+from fairdd_cli.errors import UsageError
+from fairdd_cli.fairness._base import Embed
+from fairdd_cli.matching.clusters import representatives
+from fairdd_cli.matching.sampling import balanced, proportional
+from fairdd_cli.matching.synthetic import encode
+from fairdd_cli.runtime import ImageStore, Streams
+
+
+def _real(split: Split, label: int, count: int, generator: np.random.Generator) -> np.ndarray:
+    available = int(split.count[label].sum())
+    if count > available:
+        raise UsageError(f"--ipc asks for {count} images of class {label}, which has {available}; lower it")
+    return generator.permutation(proportional(split, label, count, generator))
+
+
+def _balanced(split: Split, label: int, count: int, generator: np.random.Generator) -> np.ndarray:
+    """As even a spread over the cells as `count` allows; which cells get one more is drawn."""
+    groups = int((split.count[label] > 0).sum())
+    drawn = balanced(split, label, groups * -(-count // groups), generator)  # a whole round more than needed
+    rounds = generator.permuted(drawn.reshape(groups, -1), axis=1).T  # a row holds an image of every cell
+    last = generator.permutation(rounds[-1])[: count - rounds[:-1].size]
+    return np.concatenate([rounds[:-1].ravel(), last])
+
+
+Choose = Callable[[Split, int, int, np.random.Generator], np.ndarray]
+INITS: Mapping[str, Choose | None] = {"real": _real, "balanced": _balanced, "kmeans": _real, "noise": None}
+
+
+def initialise(
+    init: str,
+    split: Split,
+    store: ImageStore,
+    classes: int,
+    ipc: int,
+    factor: int,
+    streams: Streams,
+    embed: Embed,
+    by_cell: bool,
+) -> Tensor:
+    """The images [classes * ipc, C, H, W] to start from: real, real and even over the cells, or noise N(0, 1).
+
+    `kmeans` takes the real ones nearest to the centres of as many clusters of embedded images: of each class, or
+    `by_cell` of each cell, evenly. With a `factor` above 1 every tile is a real image of its own, made smaller.
+    Raises UsageError for more images than a class has.
+    """
+    choose = INITS["balanced" if init == "kmeans" and by_cell else init]
+    _, channels, height, width = store.shape
+    if choose is None:
+        return torch.randn(classes * ipc, channels, height, width, generator=streams.torch("init"))
+    tiles = ipc * factor**2
+    empty = [label for label in range(classes) if not split.count[label].any()]
+    if empty:
+        raise UsageError(f"class {empty[0]} has no training images to start from")
+    indices = [choose(split, label, tiles, streams.numpy("init", label)) for label in range(classes)]
+    if init == "kmeans":
+        generators = [streams.numpy("init/clusters", label) for label in range(classes)]
+        indices = [
+            generator.permutation(representatives(split, of_class, by_cell, embed, generator))
+            for generator, of_class in zip(generators, indices, strict=True)
+        ]
+    return encode(store.take(np.concatenate(indices)), factor)

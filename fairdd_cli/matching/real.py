@@ -1,0 +1,99 @@
+"""The real side of a run: the training images, and batches of them with the targets that the strategy gives."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fairdd_cli.artifacts import Split
+from fairdd_cli.fairness._base import Strategy, TargetWeights, concatenate
+from fairdd_cli.matching.sampling import Sampling, balanced
+from fairdd_cli.networks import Classifier
+from fairdd_cli.runtime import ImageStore, Runtime, Streams
+from fairdd_cli.training import embed
+
+STATISTICS_BATCH = 256  # real images of all classes that batch statistics are taken of
+
+
+@dataclass(frozen=True)
+class RealBatch:
+    """Real images of consecutive `classes`, sorted by class and cell, each with its target and weight.
+
+    `num_targets` says how many of the targets each of the classes has.
+    """
+
+    classes: slice
+    indices: np.ndarray  # int64 [B]
+    labels: Tensor  # int64 [B], on the host
+    weights: TargetWeights
+    num_targets: tuple[int, ...]  # [classes]
+
+
+@dataclass
+class RealData:
+    """The training split, its images on the device, and how batches are drawn.
+
+    `batch_size` is the number of images of a class in a batch; `sample_weights` [N] come from the strategy.
+    """
+
+    split: Split
+    store: ImageStore
+    strategy: Strategy
+    sampling: Sampling
+    batch_size: int
+    sample_weights: np.ndarray
+    runtime: Runtime
+    streams: Streams
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.split.count)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image."""
+        _, channels, height, width = self.store.shape
+        return channels, height, width
+
+    @property
+    def by_cell(self) -> bool:
+        """Whether images are chosen within each cell: the strategy uses groups, or the sampling balances cells."""
+        return self.strategy.uses_groups or self.sampling is balanced
+
+    def sample_indices(self, label: int, *key: int) -> np.ndarray:
+        """Indices int64 of real images of the class `label` for this `key` (iteration, step …), sorted by cell."""
+        return self.sampling(self.split, label, self.batch_size, self.streams.numpy("real", label, *key))
+
+    def batch(self, classes: slice, indices: Sequence[np.ndarray]) -> RealBatch:
+        """The batch of consecutive `classes` that consists of these images, given by class."""
+        weights = [self.strategy.assign_targets(self.split.protected[i], self.sample_weights[i]) for i in indices]
+        all_indices = np.concatenate(indices)
+        labels = torch.from_numpy(self.split.labels[all_indices])
+        num_targets = tuple(each.num_targets for each in weights)
+        return RealBatch(classes, all_indices, labels, concatenate(weights), num_targets)
+
+    def sample_batch(self, classes: slice, *key: int) -> RealBatch:
+        """A batch of `classes` drawn for this `key`."""
+        return self.batch(classes, [self.sample_indices(label, *key) for label in range(classes.start, classes.stop)])
+
+    def statistics_images(self, *key: int) -> Tensor:
+        """Images of every class, drawn for this `key`, that batch normalisation takes its statistics of."""
+        per_class = max(1, STATISTICS_BATCH // self.num_classes)
+        indices = [
+            self.sampling(self.split, label, per_class, self.streams.numpy("statistics", label, *key))
+            for label in range(self.num_classes)
+        ]
+        return self.store.take(np.concatenate(indices))
+
+    def embed(self, network: Classifier, indices: np.ndarray) -> Tensor:
+        """The embeddings float32 [n, D] of the training images at `indices`, on the device."""
+        return embed(network, self.store, indices, self.runtime)
+
+    @cached_property
+    def images_per_step(self) -> int:
+        """Images of a real batch over all classes."""
+        return len(self.sample_batch(slice(0, self.num_classes)).indices)

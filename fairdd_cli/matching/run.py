@@ -1,0 +1,243 @@
+"""One distillation run: what a method is given. It hides the device, precision, processes and micro-batches."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from fairdd_cli.artifacts import Experts
+from fairdd_cli.errors import UsageError
+from fairdd_cli.fairness._base import class_means
+from fairdd_cli.matching.distances import reduce_over_targets
+from fairdd_cli.matching.networks import Networks
+from fairdd_cli.matching.real import RealBatch, RealData
+from fairdd_cli.matching.signals import embeddings, gradients
+from fairdd_cli.matching.synthetic import SyntheticImages
+from fairdd_cli.matching.unrolling import unrolled_sgd
+from fairdd_cli.networks import Classifier
+from fairdd_cli.runtime import Processes, Progress, Runtime, Streams, even_slices
+from fairdd_cli.training import augmentation as augment
+
+CHUNK_BATCHES = 8  # micro-batches of real images whose classes a CPU matches at a time: every call has a cost
+
+
+def allowed_augmentations(policy: str, mirror_keeps_class: bool) -> str:
+    """The augmentation `policy` without operations that would change an image's class."""
+    return augment.without(policy, *(() if mirror_keeps_class else ("flip",)))
+
+
+@dataclass
+class Run:
+    """A distillation in progress: the real data, the synthetic images, the networks, and what ties them together.
+
+    `state` holds what a method learns besides the images: its `prepare` fills it, and a checkpoint carries it.
+    """
+
+    runtime: Runtime
+    streams: Streams
+    real: RealData
+    synthetic: SyntheticImages
+    networks: Networks
+    progress: Progress
+    mirror_keeps_class: bool
+    state: dict[str, Tensor] = field(default_factory=dict)  # names without slashes
+    experts: Experts = field(init=False)  # set before `prepare` of a method that `uses_experts`
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return self.real.num_classes
+
+    def class_chunks(self) -> Iterator[slice]:
+        """The classes that are matched at a time: all on a GPU, a few on a CPU; with torchrun those of this rank."""
+        own, _ = self._class_shard
+        # Backpropagation keeps every layer's output of the synthetic images.
+        per_class = max(self.real.batch_size, 4 * self.synthetic.per_class)
+        on_cpu = max(1, CHUNK_BATCHES * self.runtime.micro_batch // per_class)
+        yield from even_slices(own, self.num_classes if self.runtime.full_batch else on_cpu)
+
+    def allowed_augmentations(self, policy: str) -> str:
+        """The augmentation `policy` without operations that would change an image's class."""
+        return allowed_augmentations(policy, self.mirror_keeps_class)
+
+    def siamese_augmentation(self, policy: str, *key: int) -> augment.AugmentationParams:
+        """Siamese augmentation for this `key`: one operation with one set of parameters for each class."""
+        size = self.real.shape[1:]
+        generator = self.streams.torch("augment", *key)
+        return augment.sample_siamese(self.allowed_augmentations(policy), self.num_classes, size, generator)
+
+    def scalar(self, value: float = 0.0) -> Tensor:
+        """`value` as a tensor beside the images."""
+        return torch.full((), float(value), device=self.runtime.device)
+
+    # Signals of real and of synthetic images
+
+    def real_embeddings(
+        self, network: Classifier, batch: RealBatch, augmentation: augment.AugmentationParams
+    ) -> Tensor:
+        """The weighted mean embedding float32 [targets, D] of each target of `batch`; not differentiable."""
+        mean = self.scalar()
+        with torch.no_grad(), self.runtime.autocast():
+            for part, images in self._micro_batches(batch, augmentation, self.runtime.forward_batch(network)):
+                mean = mean + embeddings(network, images, batch.weights[part])
+        self._all_reduce([mean])
+        self.progress.advance(len(batch.indices) / 3)
+        return mean
+
+    def synthetic_embeddings(
+        self, network: Classifier, classes: slice, augmentation: augment.AugmentationParams
+    ) -> Tensor:
+        """The mean embedding float32 [classes, D] of the synthetic images of each class, differentiable in them."""
+        images, labels = self.synthetic.training_images(classes)
+        means = class_means(classes.stop - classes.start, self.synthetic.per_class)
+        with self.runtime.autocast():
+            mean = embeddings(network, augmentation.apply(images, labels), means)
+        self.progress.advance(len(labels))
+        return mean
+
+    def real_gradients(
+        self,
+        network: Classifier,
+        batch: RealBatch,
+        augmentation: augment.AugmentationParams,
+        layers: tuple[type[nn.Module], ...],
+    ) -> list[Tensor]:
+        """Each layer's gradient float32 [targets, rows, columns] of the weighted loss of each target of `batch`."""
+        sums: list[Tensor] | None = None
+        for part, images in self._micro_batches(batch, augmentation):
+            labels = self.runtime.to_device(batch.labels[part])
+            with self.runtime.autocast():
+                sums = gradients(network, images, labels, batch.weights[part], layers=layers, into=sums)
+        self._all_reduce(sums or [])
+        self.progress.advance(len(batch.indices))
+        return sums or []
+
+    def synthetic_gradients(
+        self,
+        network: Classifier,
+        images: Tensor,
+        labels: Tensor,
+        augmentation: augment.AugmentationParams,
+        layers: tuple[type[nn.Module], ...],
+    ) -> list[Tensor]:
+        """Each layer's gradient float32 [classes, rows, columns] of the mean loss of each class, differentiable.
+
+        `images` [n, C, H, W] are equally many of each of consecutive classes, with `labels` int64 [n] on the host.
+        """
+        num_classes = int(labels[-1] - labels[0]) + 1
+        means = class_means(num_classes, len(labels) // num_classes)
+        with self.runtime.autocast():
+            augmented = augmentation.apply(images, labels)
+            on_device = self.runtime.to_device(labels)
+            found = gradients(network, augmented, on_device, means, differentiable=True, layers=layers)
+        self.progress.advance(2 * len(labels))
+        return found
+
+    def _micro_batches(
+        self, batch: RealBatch, augmentation: augment.AugmentationParams, most: int | None = None
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """This rank's augmented images of `batch`, a micro-batch or `most` at a time.
+
+        Raises UsageError where there is none for this rank.
+        """
+        shard = self._class_shard[1].shard(len(batch.indices))
+        if shard.start == shard.stop:
+            raise UsageError(
+                f"{self.runtime.processes.world_size} ranks are too many for {self.num_classes} classes of "
+                f"{len(batch.indices)} images"
+            )
+        for part in self.runtime.micro_batches(shard, most):
+            yield part, augmentation.apply(self.real.store.take(batch.indices[part]), batch.labels[part])
+
+    # The loss and its gradient
+
+    def reduce_loss(self, distances: Tensor, num_targets: Sequence[int]) -> Tensor:
+        """One loss of the `distances` [all targets]: those of a class as the strategy says, summed over classes."""
+        return reduce_over_targets(distances, num_targets, self.real.strategy.reduce)
+
+    def backward(self, loss: Tensor) -> Tensor:
+        """Adds the gradient of `loss` to that of the synthetic images; returns the loss, detached.
+
+        Of the ranks that share a class only one counts.
+        """
+        if not self._class_shard[1].is_main:
+            return torch.zeros_like(loss)
+        (gradient,) = torch.autograd.grad(loss, [self.synthetic.images])
+        self.synthetic.accumulate_gradient(gradient)
+        return loss.detach()
+
+    def backward_by_target(
+        self, distance: Callable[[int], Tensor], num_targets: int, learned: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The loss of the targets, whose gradient is left in the synthetic images, and the gradient of `learned`.
+
+        `distance` gives that of one target; one graph at a time is in memory, and ranks share the targets. All
+        targets share `learned`, whose gradient is therefore the mean over them.
+        """
+        processes, images = self.runtime.processes, self.synthetic.images
+        own = processes.shard(num_targets)
+        distances, by_target = torch.zeros(num_targets, device=learned.device), []
+        for target in range(own.start, own.stop):
+            value = distance(target)
+            by_target.append(torch.autograd.grad(value, [images, learned]))
+            distances[target] = value.detach()
+        processes.all_reduce(distances).requires_grad_()
+        loss = self.reduce_loss(distances, [num_targets])
+        (shares,) = torch.autograd.grad(loss, [distances])
+        gradient, of_learned = torch.zeros_like(images), torch.zeros_like(learned)
+        for share, (of_images, of_target) in zip(shares[own], by_target, strict=True):
+            gradient += share * of_images
+            of_learned += share * of_target / num_targets
+        processes.all_reduce(of_learned)
+        self.synthetic.accumulate_gradient(gradient)
+        return loss.detach() / processes.world_size, of_learned
+
+    # Trajectories
+
+    def expert_parameters(self, target: int, expert: int, epoch: int) -> Tensor:
+        """The parameters [P] of an expert of `target` after `epoch` epochs."""
+        return self.runtime.to_device(self.experts.parameters(target, expert, epoch))
+
+    def unrolled_sgd(
+        self, network: Classifier, start: Tensor, batches: Iterable[tuple[Tensor, Tensor]], step_size: Tensor
+    ) -> Tensor:
+        """The parameters [P] after an SGD step on each of `batches`, differentiable in images and `step_size`.
+
+        A batch has images and labels int64 on the host.
+        """
+        return unrolled_sgd(network, start, self._counted(batches), step_size, self.runtime)
+
+    def _counted(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+        for images, labels in batches:
+            yield images, self.runtime.to_device(labels)
+            self.progress.advance(3 * len(labels))
+
+    # Ranks, and the state of the run
+
+    @cached_property
+    def _class_shard(self) -> tuple[slice, Processes]:
+        """The classes of this rank, and the ranks that share their images with it."""
+        return self.runtime.processes.for_classes(self.num_classes)
+
+    def _all_reduce(self, signals: Sequence[Tensor]) -> None:
+        for signal in signals:
+            self._class_shard[1].all_reduce(signal)
+
+    @property
+    def bytes_reduced(self) -> int:
+        """Bytes that this rank has summed with others so far."""
+        return self.runtime.processes.bytes_reduced + self._class_shard[1].bytes_reduced
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """Copies of all that the next iterations depend on: the images, their momentum, and `state`."""
+        learned = {f"state.{name}": tensor.detach().clone() for name, tensor in self.state.items()}
+        return {**self.synthetic.snapshot(), **learned}
+
+    def restore(self, snapshot: Mapping[str, Tensor]) -> None:
+        """Goes back to a `snapshot`. Tensors of `state` are changed in place: a method may hold them."""
+        self.synthetic.restore(snapshot)
+        with torch.no_grad():
+            for name, tensor in self.state.items():
+                tensor.copy_(snapshot[f"state.{name}"])
