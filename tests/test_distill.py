@@ -148,11 +148,11 @@ def test_fewer_large_images_pass_at_a_time() -> None:
     short = Runtime(torch.device("meta"), micro_batch=32)  # another device, when its memory has run out
     assert short.inference_batch(short.prepare_module(parse_network("convnet").build((3, 32, 32), 2))) == 32
     halved = Runtime(torch.device("cpu"), micro_batch=2)  # memory ran out before
-    halved.expect(128, 128)
+    halved.set_image_size(128, 128)
     assert halved.micro_batch == 2
     unlimited = Runtime(torch.device("cpu"))
-    unlimited.expect(128, 128)
-    assert unlimited.whole
+    unlimited.set_image_size(128, 128)
+    assert unlimited.full_batch
 
 
 @pytest.mark.parametrize("method", ["dm", "gm"])
