@@ -279,3 +279,12 @@ def test_damaged_files_are_refused_or_read_and_nothing_else(tmp_path: Path, word
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     assert " 0 findings" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
+def test_faults_of_the_machine_lose_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "tests" / "campaigns" / "faults.py"), "--count", "36", "--seed", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " 0 findings" in done.stdout

@@ -87,7 +87,7 @@ def killed_life(words: list[object], output: Path, seconds: float, kills: int, g
     """Runs the program, which writes `output`, killing it `kills` times after a random share of `seconds`, and then
     lets it end.
 
-    Returns how many kills met it alive; a life whose output is complete is over, whatever ended its process.
+    Returns how many kills met it alive.
     """
     folder, met = output.parent, 0
     for _ in range(kills):
@@ -100,10 +100,6 @@ def killed_life(words: list[object], output: Path, seconds: float, kills: int, g
                 raise RuntimeError((folder / "said").read_text())
             return met
         met += 1
-        if output.exists():
-            # No kill can be kept from falling between the output's renaming and the checkpoint's removal.
-            Path(f"{output}.checkpoint").unlink(missing_ok=True)
-            return met
     whole_life([*words, output.name], folder)
     return met
 
