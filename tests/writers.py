@@ -36,7 +36,7 @@ WRITERS: dict[str, Callable[[str], object]] = {
     "export": lambda path: write_export(path, as_export(synthetic(classes=2, ipc=1)), force=True),
     "export.npz": lambda path: write_export(path, as_export(synthetic(classes=2, ipc=1)), force=True),
 }
-CALLS = ("open", "pwrite", "ftruncate", "fsync", "mkdir", "link", "rename", "replace")
+CALLS = ("open", "pwrite", "ftruncate", "fsync", "mkdir", "rename", "replace")
 
 
 class Interposed:

@@ -25,7 +25,7 @@ from fairdd_cli.errors import WorkError
 CHECKPOINT = ".checkpoint"  # what an output's name is followed by in that of its checkpoint
 LONGEST = 100  # bytes of an output's name in the names of its lock, part and checkpoint; file systems hold 143 or more
 NUMBERS = itertools.count()  # of the parts of this process
-AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux's system call renameat2
+AT_FDCWD, RENAME_NOREPLACE, RENAME_EXCHANGE = -100, 1, 2  # of Linux's system call renameat2
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # What file systems answer that lack a feature (FAT, network and FUSE mounts).
 LACKING = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF)
@@ -174,25 +174,17 @@ def new_part(target: Path) -> Path:
 
 def _name(part: Path, target: Path) -> None:
     """Renames `part` to `target` unless that is taken."""
-    try:
-        try:
-            os.link(part, target)
-        except FileExistsError:
-            raise
-        except OSError as error:  # no hard links: between the look and the renaming, another could take the name
-            if os.path.lexists(target):
-                raise FileExistsError from error
-            part.replace(target)
-    except FileExistsError as error:
-        raise WorkError(
-            f"'{target}' was made by something else meanwhile; give --force to replace it, or another name"
-        ) from error
+    if _renamed(part, target, RENAME_NOREPLACE):
+        return
+    if os.path.lexists(target):
+        raise WorkError(f"'{target}' was made by something else meanwhile; give --force to replace it, or another name")
+    part.replace(target)  # the system cannot do it in one step: between the look and this, another could take the name
 
 
 def replace_folder(part: Path, folder: Path) -> None:
     """Gives the folder `part` the name `folder`. What had it stays under the name of `part`, or goes if it is empty."""
     if folder.is_dir() and any(folder.iterdir()):
-        if not _swapped(part, folder):
+        if not _renamed(part, folder, RENAME_EXCHANGE):
             old = part.with_suffix(".old")  # to a process that is killed here, the next one gives it back
             folder.rename(old)
             part.rename(folder)
@@ -204,11 +196,11 @@ def replace_folder(part: Path, folder: Path) -> None:
     flush_folder(folder.parent)
 
 
-def _swapped(one: Path, other: Path) -> bool:
-    """Whether two names could be swapped in one step: on Linux, on its own file systems."""
-    swap = getattr(ctypes.CDLL(None), "renameat2", None)
+def _renamed(one: Path, other: Path, how: int) -> bool:
+    """Whether the names could be changed in the way that a flag says: on Linux, on its own file systems."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
     names = (AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other))
-    return swap is not None and swap(*names, RENAME_EXCHANGE) == 0
+    return rename is not None and rename(*names, how) == 0
 
 
 def make_folder(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fairdd_cli.cli.terminal import Terminal, out
+from fairdd_cli.cli.terminal import Terminal, end_killed_command, print_path
 from fairdd_cli.config import ImportConfig
 
 
@@ -15,8 +15,12 @@ def import_set(config: ImportConfig) -> None:
     """
     from fairdd_cli.artifacts import check_target, lock_output, read_dataset, stem_of, write_synthetic
 
-    target = f"{stem_of(config.data)}.{Path(config.file).stem}.h5" if config.output is None else config.output
-    check_target(target, config.force, config.data, config.file)
+    file = Path(config.file)
+    name = file.name if file.is_dir() else file.stem  # a folder's name has no suffix, whatever dots are in it
+    target = f"{stem_of(config.data)}.{name}.h5" if config.output is None else config.output
+    if check_target(target, config.force, config.data, config.file):
+        end_killed_command(target, config.quiet)
+        return
 
     from fairdd_cli.config.import_set import read_channels
     from fairdd_cli.import_set import import_set as run
@@ -38,5 +42,4 @@ def import_set(config: ImportConfig) -> None:
         for note in imported.notes:
             terminal.say(note)
         write_synthetic(target, imported.synthetic, config.force)
-    if target != "-":
-        out(target)
+    print_path(target)
