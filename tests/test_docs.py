@@ -20,7 +20,8 @@ from fairdd_cli.methods import METHODS
 from fairdd_cli.metrics import METRICS
 from fairdd_cli.networks import NETWORKS
 
-README = Path(__file__).parents[1].joinpath("README.md").read_text()
+_PAGES = [Path(__file__).parents[1] / "README.md", *sorted(Path(__file__).parents[1].glob("recipes/guide/*.md"))]
+README = "\n".join(page.read_text() for page in _PAGES)
 COMMANDS = typer.main.get_command(app).commands
 SCHEMAS = [module.SCHEMA for module in (dataset, synthetic, evaluation, experts)]
 COMMON = (*with_header("", {}), "options", "seed", "digest")  # what every file carries

@@ -15,10 +15,11 @@ from shared_job import MOVING, main
 from tiny import TINY
 from torch import Tensor
 
-from fairdd_cli.artifacts import CHECKPOINT, read_synthetic
+from fairdd_cli.artifacts import read_synthetic
 from fairdd_cli.runtime import Processes, Runtime
 
 pytestmark = pytest.mark.slow
+CHECKPOINT = ".checkpoint"  # what follows the name of an output in that of its checkpoint
 TESTS = Path(__file__).parent
 DISTILL = ["distill", "toy.h5", "--method", "dm", "--fair", "--ipc", "2", "--network", "convnet:width=8,depth=2"]
 

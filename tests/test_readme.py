@@ -15,7 +15,8 @@ from PIL import Image
 
 from fairdd_cli.runtime import Streams
 
-README = Path(__file__).parents[1].joinpath("README.md").read_text()
+_PAGES = [Path(__file__).parents[1] / "README.md", *sorted(Path(__file__).parents[1].glob("recipes/guide/*.md"))]
+README = "\n".join(page.read_text() for page in _PAGES)
 
 
 def commands(section: str) -> list[str]:

@@ -304,8 +304,8 @@ def test_a_step_that_runs_out_of_memory_is_repeated_in_smaller_pieces(toy: Biase
         heard = 0
 
         def advance(self, amount: float, loss: float | None = None) -> None:
-            self.heard += 1
-            if self.heard in (5, 8):
+            self.heard += amount > 0  # the loop's own reports lie outside of the step
+            if amount > 0 and self.heard in (5, 8):
                 raise error
 
     runtime = open_runtime("cpu")
