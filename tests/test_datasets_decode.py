@@ -205,13 +205,12 @@ def test_a_turned_photograph_with_an_odd_entry(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     content = exif.tobytes()
-    # Another entry of a type that does not exist, beside the orientation.
-    entry = struct.pack("<HHII", 0x9999, 77, 1, 0) if b"II" in content[:10] else struct.pack(">HHII", 0x9999, 77, 1, 0)
     order = "<" if b"II" in content[:10] else ">"
+    # Another entry, PhotometricInterpretation, whose value is too large for its type when it is written again.
+    entry = struct.pack(order + "HHII", 0x0106, 4, 1, 70_000)
     start = content.index(b"II" if order == "<" else b"MM") + 8
-    odd = (
-        content[:start] + struct.pack(order + "H", 2) + content[start + 2 : start + 14] + entry + content[start + 14 :]
-    )
+    entries = content[start + 2 : start + 14] + entry
+    odd = content[:start] + struct.pack(order + "H", 2) + entries + content[start + 14 :]
     path = saved(tmp_path / "photo.png", Image.fromarray(pixels), exif=odd)
     turned = decode(path, SQUARE)
     assert turned[0, :, 12].min() > 200

@@ -115,6 +115,8 @@ class _Index:
     def matches(self, reading: _Reading, name: str) -> dict[str, list[str]]:
         """The files that `name` may be under a `reading`, by the folder below which they are."""
         tail = reading.tail(name)
+        if not tail:
+            return {}
         depth, whole = tail.count("/") + 1, reading.kind == "as it is"
         if (whole, depth) not in self._by_tail:
             entries = defaultdict(list)
@@ -124,7 +126,7 @@ class _Index:
                     entries["/".join(parts[-depth:])].append(file)
             self._by_tail[whole, depth] = dict(entries)
         bases = defaultdict(list)
-        for file in self._by_tail[whole, depth].get(tail, []) if tail else []:
+        for file in self._by_tail[whole, depth].get(tail, []):
             bases["/".join(file.split("/")[:-depth])].append(file)
         return dict(bases)
 
@@ -139,27 +141,45 @@ def find_files(names: Sequence[str], folder: ConfinedFolder) -> tuple[list[tuple
     direct = [folder.find(name) for name in names]
     if all(path for path, _ in direct):
         return direct, ""
-    respelled = _respell(names, folder)
-    if respelled is None or respelled == list(names):
+    matches = _best_reading(names, folder)
+    found = [name for name, bases in zip(names, matches, strict=True) if bases]
+    if len(found) <= sum(bool(path) for path, _ in direct):
         return direct, ""
-    example = next(k for k, (name, path) in enumerate(zip(names, respelled, strict=True)) if name != path)
-    remark = f"'{names[example][:80]}' of the table is read as '{respelled[example]}', and the other rows likewise"
-    return [folder.find(path) for path in respelled], remark
+    respelled = _one_each(found, [bases for bases in matches if bases], folder)
+    if respelled == found:
+        return direct, ""
+    example = next(k for k, (name, path) in enumerate(zip(found, respelled, strict=True)) if name != path)
+    reading = f"'{found[example][:80]}' of the table is read as '{respelled[example]}'"
+    if len(found) == len(names):
+        return [folder.find(path) for path in respelled], f"{reading}, and the other rows likewise"
+    paths = iter(respelled)
+    missing = f"does not exist in '{folder.folder}', where {reading}"
+    return [
+        folder.find(next(paths)) if bases else ("", f"the file '{name[:80]}' {missing}")
+        for name, bases in zip(names, matches, strict=True)
+    ], ""
 
 
-def _respell(names: Sequence[str], folder: ConfinedFolder) -> list[str] | None:
-    """The files that all of the `names` mean under one reading, or None."""
-    if not names or any(not name or len(name) > LONGEST or ".." in name for name in names):
-        return None
-    depths = {folded(name).count("/") for name in names[:PROBED]}
-    for dropped in range(max(depths) + 1):
-        for kind in get_args(Kind):
-            reading = _Reading(dropped, kind)
-            if all(folder.index.matches(reading, name) for name in names[:PROBED]):
-                matches = [folder.index.matches(reading, name) for name in names]
-                if all(matches):
-                    return _one_each(names, matches, folder)
-    return None
+def _best_reading(names: Sequence[str], folder: ConfinedFolder) -> list[Mapping[str, Sequence[str]]]:
+    """What each of the `names` may be under the one reading that finds files for all of them, or for most."""
+    usable = [name if 0 < len(name) <= LONGEST and ".." not in name else "" for name in names]
+    probes = usable[:PROBED]
+    readings = [
+        _Reading(dropped, kind)
+        for dropped in range(max((folded(name).count("/") for name in probes), default=0) + 1)
+        for kind in get_args(Kind)
+    ]
+    hits = {reading: sum(bool(folder.index.matches(reading, name)) for name in probes) for reading in readings}
+    best: list[Mapping[str, Sequence[str]]] = [{} for _ in names]
+    for reading in sorted(readings, key=lambda reading: -hits[reading]):
+        if not hits[reading]:
+            break
+        matches: list[Mapping[str, Sequence[str]]] = [folder.index.matches(reading, name) for name in usable]
+        if sum(map(bool, matches)) > sum(map(bool, best)):
+            best = matches
+        if all(matches):
+            break
+    return best
 
 
 def _one_each(
@@ -188,8 +208,10 @@ def path_column(table: Table, folder: ConfinedFolder, others: Container[str]) ->
     columns = {name: index for index, name in enumerate(table.header) if name and name not in others}
     cells = {name: [row[index] for row in rows if len(row) > index] for name, index in columns.items()}
     names = list(cells)
-    found = [name for name in names if any(folder.find(cell)[0] for cell in cells[name])]
-    found = found or [name for name in names if _can_respell(cells[name], folder)]
+    hits = {name: sum(bool(folder.find(cell)[0]) for cell in cells[name]) for name in names}
+    if not any(hits.values()):
+        hits = {name: sum(map(bool, _best_reading(cells[name], folder))) for name in names}
+    found = [name for name in names if hits[name] == max(hits.values()) > 0]
     if len(found) > 1:
         raise UsageError(
             f"'{table.path}': the columns {' and '.join(map(repr, found[:3]))} lead to files in '{folder.folder}'; "
@@ -202,13 +224,6 @@ def path_column(table: Table, folder: ConfinedFolder, others: Container[str]) ->
             "One column should hold the images' paths below --root, with or without their suffix."
         )
     return found[0]
-
-
-def _can_respell(names: Sequence[str], folder: ConfinedFolder) -> bool:
-    try:
-        return _respell(names, folder) is not None
-    except UsageError:  # they lead to files, to more than one each
-        return True
 
 
 def path_part(part: str, file: str) -> str | None:

@@ -155,10 +155,10 @@ def _read_rows(request: Request, tables: Sequence[Table], joins: Sequence[Join],
             raise UsageError("--path and --join are for tables; give --csv, too")
         rows.files = rows.folder.images()
         rows.places = [Row(0, f"'{file}'") for file in rows.files]
-    for part in {name for name in (*choice.columns, *(join.by for join in joins)) if PATH_PART.fullmatch(name)} - set(
-        own
-    ):
+    named = dict.fromkeys((*choice.columns, *(join.by for join in joins)))
+    for part in [name for name in named if PATH_PART.fullmatch(name) and name not in own]:
         rows.cells[part] = list(_path_cells(part, rows))
+        rows.keep(np.flatnonzero(rows.cells[part]))  # where there is no such folder, that is an error of the row
     for join in joins:
         _add_joined(join, [name for name in choice.columns if name not in rows.cells], rows)
 
