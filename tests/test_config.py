@@ -38,10 +38,10 @@ def test_defaults_in_help_are_those_of_the_methods() -> None:
 def test_choices_are_what_the_work_knows() -> None:
     from fairdd_cli import metrics, runtime
     from fairdd_cli.datasets._source import ALL_GROUPS
-    from fairdd_cli.matching import sampling, synthetic
+    from fairdd_cli.matching import initialisation, sampling
 
     assert (*SAMPLINGS,) == tuple(sampling.SAMPLINGS)
-    assert set(INITS) == set(synthetic.INITS)
+    assert set(INITS) == set(initialisation.INITS)
     assert (PRECISIONS, RESIDENCIES, COMPILES) == (runtime.PRECISIONS, runtime.RESIDENCIES, runtime.COMPILES)
     assert metrics.EMPTY_CELLS == EMPTY_CELLS
     assert ALL_GROUPS in TEST_GROUPS
