@@ -238,6 +238,7 @@ def distill(
         dataset_digest=dataset.digest,
         options={**config.record(), **({"experts": run.experts.digest} if config.hyper.uses_experts else {})},
         seed=config.seed,
+        environment=runtime.facts(),
     )
 
 

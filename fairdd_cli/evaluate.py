@@ -174,6 +174,7 @@ def evaluate(
         protocol=data.training.to_json(),
         seconds=watch.seconds(),
         peak_memory=runtime.peak_memory(),
+        environment=runtime.facts(),
         options={"networks": [str(spec) for spec in networks], "seeds": seeds, **data.options},
         seed=seed,
         **data.provenance,

@@ -5,6 +5,7 @@ Imports no torch.
 
 import math
 import os
+import platform
 from collections.abc import MutableMapping
 from pathlib import Path
 
@@ -71,6 +72,15 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="ascii")
     except (OSError, ValueError):  # another system, or another layout
         return ""
+
+
+def cpu_model() -> str:
+    """The name of the CPU, as the kernel gives it; else its architecture."""
+    for line in _read(Path("/proc/cpuinfo")).splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == "model name" and value.strip():
+            return value.strip()
+    return platform.processor() or platform.machine() or "CPU"
 
 
 def launched_by_torchrun() -> bool:

@@ -9,13 +9,23 @@ import textwrap
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
-from conftest import Fairdd
+import torch
+from conftest import Fairdd, write_toy
 
-from fairdd_cli.artifacts import cache_folder, private_folder
+import fairdd_cli
+from fairdd_cli.artifacts import cache_folder, private_folder, read_evaluation, read_synthetic
 from fairdd_cli.errors import UsageError
 from fairdd_cli.runtime.compilation import KERNEL_CACHE, set_kernel_cache
-from fairdd_cli.system import WAITING, configure_threads, cpu_quota, launched_by_torchrun, usable_cores
+from fairdd_cli.system import (
+    WAITING,
+    configure_threads,
+    cpu_model,
+    cpu_quota,
+    launched_by_torchrun,
+    usable_cores,
+)
 
 
 def test_threads_spin_briefly_unless_the_user_says_how_they_wait() -> None:
@@ -155,6 +165,24 @@ def test_a_rank_without_torchrun_is_none(fairdd: Fairdd, monkeypatch: pytest.Mon
     assert not launched_by_torchrun()
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert launched_by_torchrun()
+
+
+def test_files_say_what_computed_them(fairdd: Fairdd, tmp_path: Path) -> None:
+    write_toy(tmp_path / "toy.h5", np.full((2, 2), 3))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    fairdd("distill", "toy.h5", "--method", "random", "--ipc", 2, "-o", "made.h5", env=environment)
+    words = ["evaluate", "made.h5", "--network", "mlp", "--epochs", 1, "--seeds", 1]
+    fairdd(*words, "--precision", "bf16", "--deterministic", "-o", "made.json", env=environment)
+    versions = {"torch": str(torch.__version__), "fairdd": fairdd_cli.__version__}
+    expected = {"device": cpu_model(), "threads": 1, "processes": 1, "compile": False, **versions}
+    synthetic, evaluation = read_synthetic(str(tmp_path / "made.h5")), read_evaluation(str(tmp_path / "made.json"))
+    assert synthetic.environment == {**expected, "precision": "fp32", "deterministic": False}
+    assert evaluation.environment == {**expected, "precision": "bf16", "deterministic": True}
+    other = {**environment, "OMP_NUM_THREADS": "2"}
+    fairdd("distill", "toy.h5", "--method", "random", "--ipc", 2, "-o", "other.h5", env=other)
+    again = read_synthetic(str(tmp_path / "other.h5"))
+    assert again.environment["threads"] == 2
+    assert again.digest == synthetic.digest  # of what was made, not of where
 
 
 def test_kernels_are_kept_in_the_users_own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

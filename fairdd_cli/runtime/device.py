@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,7 +15,8 @@ from fairdd_cli.runtime.compilation import COMPILE_THRESHOLD, COMPILES, Fusible,
 from fairdd_cli.runtime.memory import Divisible, even_slices, first_line, out_of_memory
 from fairdd_cli.runtime.precision import allow_tf32, check_precision, use_deterministic_algorithms
 from fairdd_cli.runtime.processes import Processes, init_process_group
-from fairdd_cli.system import launched_by_torchrun
+from fairdd_cli.system import cpu_model, launched_by_torchrun
+from fairdd_cli.version import __version__
 
 Result = TypeVar("Result")
 Values = TypeVar("Values", np.ndarray, torch.Tensor)
@@ -144,11 +145,33 @@ class Runtime:
                 torch.cuda.empty_cache()
             undo()
 
+    def facts(self) -> dict[str, Any]:
+        """What the arithmetic depends on beside the options of a run, as files record it under `environment`.
+
+        Two runs of the same options whose facts are equal give the same bits on a CPU.
+        """
+        return {
+            "device": self.device_name(),
+            "precision": self.precision,
+            "compile": self.compiled,
+            "threads": torch.get_num_threads(),
+            "processes": self.processes.world_size,
+            "deterministic": torch.are_deterministic_algorithms_enabled(),
+            "torch": str(torch.__version__),
+            "fairdd": __version__,
+        }
+
+    def device_name(self) -> str:
+        """The model of the GPU or the CPU, such as "NVIDIA H100 80GB HBM3" or "AMD EPYC 9R45"."""
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_name(self.device)
+        return cpu_model()
+
     def describe(self) -> str:
         """The hardware, for a log line."""
         if self.device.type == "cuda":
-            return f"{torch.cuda.get_device_name(self.device)} ({self.device}), {self.precision}"
-        return f"CPU, {torch.get_num_threads()} threads, {self.precision}"
+            return f"{self.device_name()} ({self.device}), {self.precision}"
+        return f"{self.device_name()}, {torch.get_num_threads()} threads, {self.precision}"
 
     def peak_memory(self) -> int:
         """The most memory, in bytes, held so far: the device's where it has its own, else the process's."""
