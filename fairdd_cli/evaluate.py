@@ -32,6 +32,11 @@ class EvaluationInput:
     network: str
     provenance: Mapping[str, Any]  # the attributes of Evaluation that describe it
     options: Mapping[str, Any] = field(default_factory=dict)  # `distill`: how a synthetic set was made
+    split: str = "test"  # of the data set, which networks are tested on: "val" to choose hyper-parameters
+
+    def tested_on(self) -> dict[str, str]:
+        """The split as a record, where it is not the test split."""
+        return {} if self.split == "test" else {"split": self.split}
 
 
 def synthetic_data(synthetic: SyntheticSet, runtime: Runtime) -> EvaluationInput:
@@ -117,9 +122,14 @@ def evaluate(
     """
     streams = Streams(seed)
     runtime.set_image_size(*dataset.shape[1:])
-    test = ImageStore(dataset.test.images, dataset.mean, dataset.std, runtime, residency)
+    held_out = dataset.val if data.split == "val" else dataset.test
+    if held_out is None:
+        raise UsageError(
+            f"'{dataset.path}' has no validation split; make one with 'fairdd make-dataset … --holdout 0.1'"
+        )
+    test = ImageStore(held_out.images, dataset.mean, dataset.std, runtime, residency)
     labels = runtime.to_device(data.labels)
-    passes = data.training.epochs * len(data.labels) + len(dataset.test) / 3
+    passes = data.training.epochs * len(data.labels) + len(held_out) / 3
     checkpoints = checkpoints or Checkpoints()
     counts = torch.zeros(len(networks), seeds, dataset.classes, dataset.groups, dataset.classes, dtype=torch.int64)
     state = _start(counts, checkpoints)
@@ -149,7 +159,7 @@ def evaluate(
     def test_one(network: Classifier) -> Tensor:
         """The counts [classes, groups, classes] of a network."""
         shape = (dataset.classes, dataset.groups)
-        table = confusion(network, test, dataset.test.labels, dataset.test.protected, shape, local, progress)
+        table = confusion(network, test, held_out.labels, held_out.protected, shape, local, progress)
         return torch.from_numpy(table)
 
     checkpoints.update(state)
@@ -175,7 +185,7 @@ def evaluate(
         seconds=watch.seconds(),
         peak_memory=runtime.peak_memory(),
         environment=runtime.facts(),
-        options={"networks": [str(spec) for spec in networks], "seeds": seeds, **data.options},
+        options={"networks": [str(spec) for spec in networks], "seeds": seeds, **data.tested_on(), **data.options},
         seed=seed,
         **data.provenance,
     )
@@ -195,6 +205,7 @@ def run_fingerprint(
         "device": runtime.device.type,
         "precision": runtime.precision,
         "compile": runtime.compiles,
+        **data.tested_on(),
     }
 
 

@@ -5,13 +5,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from fairdd_cli.artifacts import BiasedDataset, Evaluation, Experts, Export, SyntheticSet, read_any
+from fairdd_cli.artifacts import BiasedDataset, Evaluation, Experts, Export, Split, SyntheticSet, read_any
 from fairdd_cli.errors import UsageError, unknown
 from fairdd_cli.matching.synthetic import decode
 from fairdd_cli.runtime import ImageStore, Runtime
 from fairdd_cli.training import TensorImages, TrainingImages
 
-SPLITS = ("train", "test")
+SPLITS = ("train", "val", "test")
 
 
 class LabelledImages(Dataset[tuple[Tensor, int]]):
@@ -60,14 +60,18 @@ def load(path: str, split: str = "train") -> LabelledImages:
         raise UsageError(f"'{path}' holds no images; load a synthetic set or a data set")
     if isinstance(artifact, BiasedDataset):
         return _of_dataset(artifact, split)
-    if split == "test":
-        raise UsageError(f"'{path}' is a synthetic set and has no test split; its data set has: '{artifact.dataset}'")
+    if split != "train":
+        raise UsageError(
+            f"'{path}' is a synthetic set and has no {split} split; its data set has: '{artifact.dataset}'"
+        )
     images, labels = training_images(artifact)
     return LabelledImages(TensorImages(images), labels, artifact.class_names, artifact.mean, artifact.std)
 
 
 def _of_dataset(dataset: BiasedDataset, name: str) -> LabelledImages:
-    split = dataset.train if name == "train" else dataset.test
+    split: Split | None = getattr(dataset, name)
+    if split is None:
+        raise UsageError(f"'{dataset.path}' has no {name} split")
     store = ImageStore(split.images, dataset.mean, dataset.std, Runtime(torch.device("cpu")), "disk")
     groups = dataset.protected_names
     return LabelledImages(store, split.labels, dataset.class_names, dataset.mean, dataset.std, split.protected, groups)

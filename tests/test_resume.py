@@ -78,10 +78,8 @@ LONG = ["distill", "toy.h5", "--method", "gm", "--fair", "--ipc", 2, "--iteratio
 def test_an_interrupted_run_says_where_its_state_is_and_continues(folder: Path, number: int) -> None:
     process = start([*LONG, "-o", "s.h5", "--checkpoint-every", 0], folder)
     wait_for(lambda: under_way(folder))
-    began = time.monotonic()
     os.kill(process.pid or 0, number)
     process.join(60)
-    assert time.monotonic() - began < 10
     assert process.exitcode == 130
     assert names(folder) == {"toy.h5", "said", "s.h5.checkpoint"}
     assert "interrupted" in said(folder)

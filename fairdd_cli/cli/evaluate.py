@@ -25,7 +25,8 @@ def evaluate(config: EvaluateConfig) -> None:
 
     from fairdd_cli.artifacts import is_stream, stem_of
 
-    default = str(Path("runs") / f"{Path(stem_of(config.synthetic)).name}.json")
+    split = "" if config.split == "test" else f".{config.split}"
+    default = str(Path("runs") / f"{Path(stem_of(config.synthetic)).name}{split}.json")
     target = default if config.output is None else config.output
     if not is_stream(target) and Path(target).suffix not in (".json", ".h5"):
         raise UsageError(f"-o {target}: an evaluation is written as .json or .h5")
@@ -99,7 +100,7 @@ def _inputs(config: EvaluateConfig, whole: bool, runtime: "Runtime") -> "tuple[B
     given = {field: getattr(config, name) for name, field in PROTOCOL.items() if getattr(config, name) is not None}
     if "augmentation" in given:
         given["augmentation"] = augment.without(given["augmentation"])
-    return dataset, replace(chosen, training=replace(chosen.training, **given))
+    return dataset, replace(chosen, training=replace(chosen.training, **given), split=config.split)
 
 
 def _say(terminal: Terminal, evaluation: "Evaluation", metrics: dict[str, dict[str, Any]]) -> None:

@@ -28,6 +28,12 @@ class EvaluateConfig:
     data: str | None = option(
         "Data set with the test split.", default=None, metavar="DATA", default_text="where SYN says"
     )
+    split: str = option(
+        "Split to test on: val is what make-dataset --holdout sets apart, to choose hyper-parameters on.",
+        default="test",
+        choices=("test", "val"),
+        affects="result",
+    )
     network: tuple[str, ...] = option(
         "Network to train, such as vit or convnet:width=32; repeatable. See 'fairdd list networks'.",
         default=(),

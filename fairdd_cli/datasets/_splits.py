@@ -135,9 +135,9 @@ def per_cell_of(text: str, smallest: int, option: str) -> int:
     try:
         number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
-        number = -1
+        number = -1.0
     if 0 < number < 1:
         return max(1, int(number * smallest))
-    if number < 1 or number != int(number) or text.endswith("%"):
+    if not number.is_integer() or number < 1 or text.endswith("%"):
         raise UsageError(f"{option} '{text}' should be a share of the smallest cell, such as 0.1, or a number per cell")
     return int(number)

@@ -131,6 +131,7 @@ def _details(evaluation: Evaluation) -> dict[str, str]:
         **flat(distill_options(evaluation)),
         **{f"evaluation {key}": value for key, value in evaluation.protocol.items()},
         "iterations": evaluation.iterations,
+        **({"evaluation split": evaluation.options["split"]} if "split" in evaluation.options else {}),
     }
     if len(values) > MOST_OPTIONS:
         raise UsageError(f"'{evaluation.path}' has {len(values):,} options; a report takes up to {MOST_OPTIONS:,}")
