@@ -24,6 +24,7 @@ from fairdd_cli.matching.sampling import SAMPLINGS
 from fairdd_cli.matching.synthetic import SyntheticImages
 from fairdd_cli.methods import METHODS
 from fairdd_cli.methods._base import MethodBase
+from fairdd_cli.methods._renamed import with_current_names
 from fairdd_cli.networks import NetworkSpec, fusible_values, parse_network
 from fairdd_cli.runtime import Checkpoints, ImageStore, Progress, Runtime, State, Stopwatch, Streams
 from fairdd_cli.training import FeatureExtractor
@@ -246,6 +247,14 @@ def run_fingerprint(config: ResolvedConfig, dataset: BiasedDataset, runtime: Run
     """All that the outcome of `config` on `dataset` depends on, but for its seed: what a checkpoint is of."""
     machine = {"device": runtime.device.type, "precision": runtime.precision, "compile": runtime.compiles}
     return {"command": "distill", "data set": dataset.digest, **config.record(), **machine}
+
+
+def current_fingerprint(stored: dict[str, object]) -> dict[str, object]:
+    """The fingerprint `stored` by an earlier version under the names that hyper-parameters have now."""
+    hyper, method = stored.get("hyper"), stored.get("method")
+    if isinstance(hyper, dict) and isinstance(method, str):
+        stored["hyper"] = with_current_names(method, hyper)
+    return stored
 
 
 def _optimise(config: ResolvedConfig, run: Run, checkpoints: Checkpoints) -> History:

@@ -125,11 +125,6 @@ def test_old_experts_are_matched_to_again(fairdd: Fairdd, tmp_path: Path) -> Non
     assert learned_rate(tmp_path / "new.h5") == pytest.approx(learned_rate(OLD / "mtt.h5"), rel=1e-3)
 
 
-@pytest.mark.xfail(
-    reason="the options in a checkpoint are compared under the names that they had then: pretrain, now warmup_epochs",
-    raises=pytest.fail.Exception,
-    strict=True,
-)
 def test_an_old_checkpoint_is_continued_to_the_same_images(fairdd: Fairdd, tmp_path: Path) -> None:
     shutil.copy(OLD / "interrupted.h5.checkpoint", tmp_path)
     said = fairdd(*DM, "-o", "interrupted.h5").stderr

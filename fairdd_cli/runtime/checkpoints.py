@@ -42,7 +42,8 @@ class Checkpoints:
 
     `task` holds all that the result depends on, as JSON values by name. Raises UsageError for a checkpoint of
     another task, naming what differs; with `restart` it is discarded unread. A checkpoint that cannot be written
-    raises WorkError, and the one before stays. All ranks of a run read the checkpoint, and one `writes` it.
+    raises WorkError, and the one before stays. `translate` gives a stored task the names
+    that it has today. All ranks of a run read the checkpoint, and one `writes` it.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Checkpoints:
         restart: bool = False,
         log: Callable[[str], None] = lambda line: None,
         writes: bool = True,
+        translate: Callable[[dict[str, Any]], dict[str, Any]] = dict,
     ) -> None:
         self.path = checkpoint_of(target)
         self.state: State | None = None
@@ -61,6 +63,7 @@ class Checkpoints:
         self._seed = seed
         self._every = every
         self._restart = restart
+        self._translate = translate
         self._latest: State | None = None
         self._written: State | None = None
         self._last = time.monotonic()
@@ -76,7 +79,10 @@ class Checkpoints:
             stored = read_checkpoint(self.path)
         except UsageError as error:
             raise UsageError(f"{error}\nGive --restart to discard it.") from error
-        there, here = _flat({**stored.task, "seed": stored.seed}), _flat({**self._task, "seed": self._seed})
+        there, here = (
+            _flat({**self._translate(dict(stored.task)), "seed": stored.seed}),
+            _flat({**self._task, "seed": self._seed}),
+        )
         differing = [name for name in sorted({*there, *here}) if there.get(name) != here.get(name)]
         if differing:
             listed = ", ".join(
