@@ -1,13 +1,13 @@
-"""Measures each piece of the work against the textbook's loop (in tests/) and against what the machine can do.
+"""Measures each piece of the work against a plain reference implementation and against what the machine can do.
 
     python recipes/benchmarks/bench.py --json bench.json
     python recipes/benchmarks/bench.py --only gm-fair-step --groups 32
 
-Ours and the textbook's run in processes of their own, one of them at a time, in turn, so that whatever else the
+Ours and the reference run in processes of their own, one of them at a time, in turn, so that whatever else the
 machine does falls on both; a figure is the median of the repetitions. The limit is the rate of the network's own
 convolutions, alone, in the best number of images at a time, measured in the same turns; a piece's share of it counts
 the floating-point operations of its convolutions and matrix products as if there were nothing else to do. The
-textbook's process has the C library's default memory management, as the public implementations do. Images are
+reference's process has the C library's default memory management, as the public implementations do. Images are
 generated; times don't depend on what they show.
 """
 
@@ -45,7 +45,7 @@ STEP = {
     "dream": {"inner_loop": "1", "real_per_step": "1", "pool": "100"},
     "mtt": {"syn_steps": "3", "num_experts": "1", "train_epochs": "1", "expert_epochs": "1", "max_start_epoch": "1"},
 }
-TEXTBOOK = ("dm", "gm", "dsa", "idc")  # methods whose step the tests have as a plain loop
+REFERENCE = ("dm", "gm", "dsa", "idc")  # methods whose step reference.py has
 
 
 @dataclass(frozen=True)
@@ -188,20 +188,17 @@ def ours(name: str, setting: Setting) -> Piece:
     return step, 1.0
 
 
-def textbook(name: str, setting: Setting) -> Piece | None:
-    """The textbook's way of the piece `name`, None where there is none."""
+def plain(name: str, setting: Setting) -> Piece | None:
+    """The reference implementation of the piece `name`, None where there is none."""
     import numpy as np
+    import reference
     import torch
-
-    sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
-    import textbook as book
-    import textbook_methods as methods
 
     from fairdd_cli.runtime import Streams
     from fairdd_cli.training import augmentation as augment
 
     kind, fairness = name.partition("-")[0], "fairdd" if "-fair-" in name else "vanilla"
-    if name == "make-dataset" or (name.endswith("-step") and kind not in TEXTBOOK):
+    if name == "make-dataset" or (name.endswith("-step") and kind not in REFERENCE):
         return None
     _, run = run_of(setting, kind if name.endswith("-step") else "gm", fairness)
     network = run.networks.spec.build(run.real.shape, setting.classes).to(setting.device)
@@ -218,14 +215,7 @@ def textbook(name: str, setting: Setting) -> Piece | None:
         real = [run.real.store.take(part).contiguous() for part in drawn]
         protected = [torch.from_numpy(run.real.split.protected[part]) for part in drawn]
         mine = list(own.split(len(own) // setting.classes))
-        if kind == "idc":
-            classes = zip(real, protected, mine, strict=True)
-            loss = torch.stack(
-                [methods.idc_class_loss(network, *item, label, fairness, "l1") for label, item in enumerate(classes)]
-            ).sum()
-        else:
-            matching = book.dm_loss if kind == "dm" else book.gm_loss
-            loss = matching(network, real, protected, mine, fairness)
+        loss = reference.loss(kind, network, real, protected, mine, fairness != "vanilla")
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -250,7 +240,7 @@ def textbook(name: str, setting: Setting) -> Piece | None:
                 augment.FULL, len(own), run.real.shape[1:], Streams(0).torch("book", next(count))
             )
             images = draw.apply(images, torch.arange(len(own)))
-        book.train(network, images, labels, 1, {"learning_rate": 0.0, "momentum": 0.9, "weight_decay": 5e-4})
+        reference.train_epoch(network, images, labels)
         synchronize()
 
     return train, 1.0
@@ -336,7 +326,7 @@ def work(name: str, kind: str, setting: Setting) -> None:
         for _ in sys.stdin:
             print(again(), peak(setting), flush=True)
         return
-    piece = ours(name, setting) if kind == "ours" else textbook(name, setting)
+    piece = ours(name, setting) if kind == "ours" else plain(name, setting)
     if piece is None:
         print("none", flush=True)
         return
@@ -368,7 +358,7 @@ def family(
     names: list[str], setting: Setting, repetitions: int, machine: Worker, operations: dict[str, float], folder: str
 ) -> Iterator[dict[str, object]]:
     """The records of pieces that are measured in turn, with the limit of the `machine`."""
-    workers = {(name, kind): started(name, kind, setting, folder) for name in names for kind in ("ours", "textbook")}
+    workers = {(name, kind): started(name, kind, setting, folder) for name in names for kind in ("ours", "reference")}
     there = [worker for worker in workers.values() if worker.said == "ready"]
     machine.seconds.clear()
     for _ in range(repetitions):
@@ -377,18 +367,18 @@ def family(
     for worker in there:
         worker.stop()
     for name in names:
-        mine, book = workers[name, "ours"], workers[name, "textbook"]
+        mine, book = workers[name, "ours"], workers[name, "reference"]
         seconds = statistics.median(mine.seconds)
         ratios = [b / a for a, b in zip(mine.seconds, book.seconds, strict=False)]
         shares = [operations[name] * least / taken for least, taken in zip(machine.seconds, mine.seconds, strict=True)]
         yield {
             "piece": name,
             "seconds": seconds,
-            "textbook_seconds": statistics.median(book.seconds) if ratios else None,
+            "reference_seconds": statistics.median(book.seconds) if ratios else None,
             "ratio": statistics.median(ratios) if ratios else None,
             "limit_share": statistics.median(shares) if operations[name] else None,
             "peak_bytes": mine.peak,
-            "textbook_peak_bytes": book.peak or None,
+            "reference_peak_bytes": book.peak or None,
         }
 
 
@@ -417,7 +407,7 @@ def main() -> None:
             f"limit: convolutions {rates['convolution'] / 1e9:,.0f} and matrix products {rates['product'] / 1e9:,.0f} "
             f"GFLOP/s, copying {rates['copy'] / 1e9:.0f} GB/s"
         )
-        print(f"{'piece':<18}{'seconds':>9}{'textbook':>10}{'ratio':>7}{'of limit':>10}{'peak':>9}", flush=True)
+        print(f"{'piece':<18}{'seconds':>9}{'reference':>10}{'ratio':>7}{'of limit':>10}{'peak':>9}", flush=True)
         records = []
         for names in PIECES.values():
             some = [name for name in names if name in chosen]
@@ -437,7 +427,7 @@ def row(record: dict[str, object]) -> str:
         return f"{'' if value is None else format(scale * float(str(value)), form) + unit:>{width}}"
 
     return (
-        f"{record['piece']:<18}{cell('seconds', '.3f', 9)}{cell('textbook_seconds', '.3f', 10)}"
+        f"{record['piece']:<18}{cell('seconds', '.3f', 9)}{cell('reference_seconds', '.3f', 10)}"
         f"{cell('ratio', '.2f', 7)}{cell('limit_share', '.0f', 10, 100, ' %')}"
         f"{cell('peak_bytes', ',.0f', 9, 1e-6, ' MB')}"
     )
