@@ -79,11 +79,11 @@ def resolve_config(config: DistillConfig) -> ResolvedConfig:
     name = METHODS.canonical(config.method)
     hyper: MethodBase = METHODS.load(name).Method.for_ipc(config.ipc).with_options(dict(config.hyper))
     strategy = find_strategy(fairness)
-    if fairness != "vanilla" and not hyper.matches:
-        raise UsageError(
-            f"--fairness {fairness} has no effect with method {name}, which matches nothing; "
-            "use --init balanced for a sample that is even over the groups"
-        )
+    if fairness != "vanilla" and not (hyper.matches or (hyper.selects_by_cell and strategy.uses_groups)):
+        remedy = "use --init balanced for a sample that is even over the groups"
+        if hyper.selects_by_cell:
+            remedy = "choose a strategy that uses groups, such as fairdd"
+        raise UsageError(f"--fairness {fairness} has no effect with method {name}, which matches nothing; {remedy}")
     sampling = config.sampling or default_sampling(hyper, strategy)
     init = config.init or default_init(hyper, strategy)
     if sampling not in SAMPLINGS:
@@ -94,6 +94,11 @@ def resolve_config(config: DistillConfig) -> ResolvedConfig:
         raise UsageError(
             f"--fairness {fairness} already reweights by inverse frequency, which --sampling balanced would undo; "
             "use --sampling proportional, or --fairness barycenter"
+        )
+    if hyper.selects_by_cell and init != hyper.init:
+        raise UsageError(
+            f"--init {init} contradicts method {name}, which chooses its images itself; "
+            f"leave it out, or use --init {hyper.init} where a recipe sets it"
         )
     for option, given, uses, lacking in (
         ("--sampling balanced", sampling != "proportional", hyper.samples, "draws no real batches"),

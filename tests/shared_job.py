@@ -10,10 +10,11 @@ from tiny import TINY
 
 from fairdd_cli.artifacts import read_dataset
 from fairdd_cli.distill import ResolvedConfig, distill
+from fairdd_cli.methods import METHODS
 from fairdd_cli.networks import parse_network
 from fairdd_cli.runtime import NullProgress, open_runtime
 
-MOVING = [name for name in TINY if name != "random"]
+MOVING = [name for name in TINY if METHODS.load(name).Method.matches]
 
 
 def plan_of(method: str, folder: Path, norm: str = "instance") -> ResolvedConfig:

@@ -13,8 +13,8 @@ from fairdd_cli.artifacts import BiasedDataset, MemoryImages, Split
 from fairdd_cli.distill import distill
 from fairdd_cli.errors import UsageError
 from fairdd_cli.fairness._base import find_strategy
-from fairdd_cli.matching.clusters import representatives
 from fairdd_cli.matching.groups import cluster_groups, corrupt_groups, parse_groups
+from fairdd_cli.matching.selection import representatives
 from fairdd_cli.networks import parse_network
 from fairdd_cli.runtime import RESIDENCIES, NullProgress, Streams, open_runtime
 from fairdd_cli.training import TrainingConfig, sample_cutmix

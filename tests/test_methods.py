@@ -343,6 +343,14 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         lambda: resolved("random", fairness="kde", ipc=1, network=NETWORK, options={}),
         "matches nothing",
     ),
+    "a strategy without groups for a coreset": (
+        lambda: resolved("herding", fairness="kde", ipc=1, network=NETWORK, options={}),
+        "which matches nothing; choose a strategy that uses groups",
+    ),
+    "another start for a coreset": (
+        lambda: resolved("kcenter", init="noise", ipc=1, network=NETWORK, options={}),
+        "--init noise contradicts method kcenter, which chooses its images itself",
+    ),
     "a distance that a method doesn't have": (lambda: plan("dm", options={"distance": "cosine"}), "distance=l2|l1"),
     "experts for what uses none": (lambda: plan("dm", experts="x.h5"), "uses no experts"),
     "groups that nothing looks at": (lambda: plan("dm", groups="pseudo"), "has no effect"),

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 TINY: Mapping[str, Mapping[str, str]] = {
     "random": {},
+    "herding": {},
+    "kcenter": {},
     "dm": {},
     "gm": {"outer_loop": "2", "inner_loop": "2"},
     "dsa": {"outer_loop": "2", "inner_loop": "2"},

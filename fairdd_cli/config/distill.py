@@ -10,7 +10,7 @@ from fairdd_cli.errors import UsageError
 from fairdd_cli.registry import METHODS, STRATEGIES
 
 SAMPLINGS = ("proportional", "balanced")
-INITS = ("real", "balanced", "kmeans", "noise")
+INITS = ("real", "balanced", "kmeans", "herding", "kcenter", "noise")
 
 
 def _default_sampling() -> str:
@@ -60,7 +60,8 @@ class DistillConfig:
         affects="result",
     )
     init: str | None = option(
-        "Initialisation: real images, real images evenly over the groups, the most representative ones, or noise.",
+        "Initialisation: real images, real images evenly over the groups, representative ones (kmeans, herding, "
+        "kcenter), or noise.",
         default=None,
         choices=INITS,
         kind="initialisation",

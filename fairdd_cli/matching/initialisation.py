@@ -9,8 +9,8 @@ from torch import Tensor
 from fairdd_cli.artifacts import Split
 from fairdd_cli.errors import UsageError
 from fairdd_cli.fairness._base import Embed
-from fairdd_cli.matching.clusters import representatives
 from fairdd_cli.matching.sampling import balanced, proportional
+from fairdd_cli.matching.selection import Select, herding, k_center, nearest_to_centres, representatives
 from fairdd_cli.matching.synthetic import encode
 from fairdd_cli.runtime import ImageStore, Streams
 
@@ -32,7 +32,14 @@ def _balanced(split: Split, label: int, count: int, generator: np.random.Generat
 
 
 Choose = Callable[[Split, int, int, np.random.Generator], np.ndarray]
-INITS: Mapping[str, Choose | None] = {"real": _real, "balanced": _balanced, "kmeans": _real, "noise": None}
+# Initialisations that choose images by their embeddings.
+SELECTIONS: Mapping[str, Select] = {"kmeans": nearest_to_centres, "herding": herding, "kcenter": k_center}
+INITS: Mapping[str, Choose | None] = {
+    "real": _real,
+    "balanced": _balanced,
+    **dict.fromkeys(SELECTIONS, _real),
+    "noise": None,
+}
 
 
 def initialise(
@@ -48,11 +55,12 @@ def initialise(
 ) -> Tensor:
     """The images [classes * ipc, C, H, W] to start from: real, real and even over the cells, or noise N(0, 1).
 
-    `kmeans` takes the real ones nearest to the centres of as many clusters of embedded images: of each class, or
-    `by_cell` of each cell, evenly. With a `factor` above 1 every tile is a real image of its own, made smaller.
+    `kmeans` takes the real ones nearest to the centres of as many clusters of embedded images, `herding` those whose
+    mean is nearest to that of all, `kcenter` those from which none is far: of each class, or `by_cell` of each cell,
+    evenly. With a `factor` above 1 every tile is a real image of its own, made smaller.
     Raises UsageError for more images than a class has.
     """
-    choose = INITS["balanced" if init == "kmeans" and by_cell else init]
+    choose = INITS["balanced" if init in SELECTIONS and by_cell else init]
     _, channels, height, width = store.shape
     if choose is None:
         return torch.randn(classes * ipc, channels, height, width, generator=streams.torch("init"))
@@ -61,10 +69,10 @@ def initialise(
     if empty:
         raise UsageError(f"class {empty[0]} has no training images to start from")
     indices = [choose(split, label, tiles, streams.numpy("init", label)) for label in range(classes)]
-    if init == "kmeans":
+    if init in SELECTIONS:
         generators = [streams.numpy("init/clusters", label) for label in range(classes)]
         indices = [
-            generator.permutation(representatives(split, of_class, by_cell, embed, generator))
+            generator.permutation(representatives(split, of_class, by_cell, embed, generator, select=SELECTIONS[init]))
             for generator, of_class in zip(generators, indices, strict=True)
         ]
     return encode(store.take(np.concatenate(indices)), factor)

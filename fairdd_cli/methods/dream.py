@@ -7,10 +7,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from fairdd_cli.matching.clusters import representatives
 from fairdd_cli.matching.real import RealBatch
 from fairdd_cli.matching.run import Run
 from fairdd_cli.matching.sampling import BATCH_REAL
+from fairdd_cli.matching.selection import representatives
 from fairdd_cli.methods import idc
 from fairdd_cli.methods._hyper import hyper
 from fairdd_cli.networks import Classifier

@@ -2,28 +2,11 @@
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
-from fairdd_cli.matching.run import Run
-from fairdd_cli.methods._base import MethodBase
+from fairdd_cli.methods._selection import SelectionMethod
 
 
 @dataclass(frozen=True)
-class Method(MethodBase):
-    """The initial images as they are."""
+class Method(SelectionMethod):
+    """Real images as the initialisation draws them."""
 
     title = "Real images drawn at random: the baseline that optimises nothing"
-    iterations = 0
-    matches = False
-    samples = False
-
-    def prepare(self, run: Run) -> None:
-        """Needs nothing."""
-
-    def cost_per_iteration(self, run: Run) -> float:
-        """None."""
-        return 0
-
-    def step(self, run: Run, iteration: int) -> Tensor:
-        """Changes nothing."""
-        return run.scalar(0)
