@@ -1,5 +1,6 @@
 """The grid of recipes/paper/Snakefile, on the embedded sample: what fails, what is run again, what the report holds."""
 
+import json
 import os
 import re
 import signal
@@ -121,7 +122,7 @@ def test_a_distillation_that_is_killed_continues_when_its_job_is_tried_again(gri
     while not checkpoint.exists():
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.02)
-    os.kill(int(lock.read_text()), signal.SIGKILL)
+    os.kill(json.loads(lock.read_text())["process"], signal.SIGKILL)
     printed, _ = process.communicate(timeout=900)
     assert process.returncode == 0, printed
     assert "Trying to restart job" in printed
