@@ -97,12 +97,35 @@ def test_recall_maps_of_many_classes_and_empty_cells(tmp_path: Path) -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_image_grid_shows_each_class(channels: int) -> None:
     made = synthetic(channels=channels)
-    figure = image_grid(made)
+    figure = image_grid([made])
     assert "class 2" in texts(figure)
     assert "first 10" in figure.axes[0].get_title(loc="left")
     sheet = figure.axes[0].images[0].get_array()
     expected = np.clip(made.images[12] * 0.25 + 0.5, 0, 1).transpose(1, 2, 0)
     np.testing.assert_allclose(sheet[9:17, :8], np.broadcast_to(expected, (8, 8, 3)), atol=1e-6)
+
+
+def test_image_grids_stand_side_by_side_under_their_scores(tmp_path: Path) -> None:
+    sets = [replace(synthetic(fairness), digest="sha256:" + 64 * fairness[0]) for fairness in ("vanilla", "fairdd")]
+    vanilla = write(tmp_path / "vanilla.json", synthetic_digest=sets[0].digest)
+    fair = write(tmp_path / "fair.json", synthetic_digest=sets[1].digest, recall=0.8, fairness="fairdd")
+    rows = rows_of(vanilla, fair)
+    left, right = image_grid(sets, rows).axes
+    assert left.get_title(loc="left").startswith("toy dm vanilla")
+    assert right.get_title(loc="left").startswith("toy dm fairdd")
+    for axes, row in zip((left, right), rows, strict=True):
+        accuracy, deo_mean = (row.mean(metric) for metric in ("accuracy", "deo_mean"))
+        assert f"Accuracy↑ {accuracy:.1f}±" in axes.get_xlabel()
+        assert f"DEO_A↓ {deo_mean:.1f}±" in axes.get_xlabel()
+    assert len(left.get_yticks()) == 3
+    assert len(right.get_yticks()) == 0  # the classes are named once
+    assert image_grid(sets[:1], rows[1:]).axes[0].get_xlabel() == ""  # not evaluated
+    other = write(tmp_path / "other.json", synthetic_digest=sets[1].digest, seed=1)
+    assert "mean of 2 sets" in image_grid(sets[:1], rows_of(vanilla, other)).axes[0].get_xlabel()
+    mlp = write(tmp_path / "mlp.json", synthetic_digest=sets[0].digest, network="mlp")
+    lines = image_grid(sets[:1], rows_of(vanilla, mlp)).axes[0].get_xlabel().replace("\n", " ")
+    assert "convnet" in lines
+    assert "mlp" in lines
 
 
 def test_loss_curves_need_a_history() -> None:
@@ -173,12 +196,15 @@ def test_names_are_neither_cut_nor_overprinted(name: str, tmp_path: Path) -> Non
         write(tmp_path / "fair.json", dataset=name, fairness=name, **given),
         write(tmp_path / "other.json", dataset=f"other {name}", **given),
     )
-    one = replace(synthetic(classes=4, ipc=1), class_names=classes, dataset=name)
+    evaluated = {"class_names": classes, "dataset": name, "digest": rows[0].runs[0].evaluation.synthetic_digest}
+    one = replace(synthetic(classes=4, ipc=1), **evaluated)
+    other = replace(one, class_names=classes[::-1])
     projections = [projection(each, 3) for each in classes]
     for figure in (
         recall_maps(rows[:2]),
         scatter(rows),
-        image_grid(one),
+        image_grid([one]),
+        image_grid([one, one, other], rows),
         loss_curves([one] * 5),
         coverage_figure(projections, groups, name),
         coverage_figure(projections[:1], groups, name),

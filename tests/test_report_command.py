@@ -137,6 +137,10 @@ def test_each_picture_is_saved(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
+        (
+            ["--plot", "a.png", "--picture", "images", *["--synthetic", "s.h5"] * 7],
+            "up to 6 synthetic sets; 7 were given",
+        ),
         (["--format", "tables"], "did you mean 'table'"),
         (["--sort", "acuracy"], "did you mean 'accuracy'"),
         (["--group-by", "datset"], "did you mean 'dataset'"),

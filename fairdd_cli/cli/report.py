@@ -40,7 +40,7 @@ def report(config: ReportConfig) -> None:
     ):
         if given and not there:
             raise UsageError(f"{option} is for {other}: give that, too, or leave it out")
-    _check_figures(config.plot, config.html)
+    _check_figures(config)
     targets = [target for target in (config.plot, config.html) if target]
     force = config.force or made_by_this_command(*targets)  # what a killed run made may be made again
     for target in targets:
@@ -130,14 +130,18 @@ def _with_published(rows: "Sequence[Row]", terminal: Terminal) -> "list[Row]":
     return compared
 
 
-def _check_figures(plot: str | None, html: str | None) -> None:
+def _check_figures(config: ReportConfig) -> None:
     """Raises UsageError, before anything is read, for a figure that could not be drawn."""
-    if plot is not None or html is not None:
+    if config.plot is not None or config.html is not None:
         from fairdd_cli.reporting.figures import SUFFIXES, require
+        from fairdd_cli.reporting.synthetic_figures import MOST_SETS
 
         require()
-        if plot is not None and Path(plot).suffix.lower() not in SUFFIXES:
-            raise UsageError(f"--plot {plot}: figures are written as {', '.join(SUFFIXES)}")
+        if config.plot is not None and Path(config.plot).suffix.lower() not in SUFFIXES:
+            raise UsageError(f"--plot {config.plot}: figures are written as {', '.join(SUFFIXES)}")
+        count = len(config.synthetic)
+        if config.picture == "images" and count > MOST_SETS:
+            raise UsageError(f"--picture images shows up to {MOST_SETS} synthetic sets; {count} were given")
 
 
 def _print(format: str, sections: "Sequence[Section]", metrics: Sequence[str], asked: bool) -> None:
@@ -222,9 +226,7 @@ def _save_plot(
     if name in ("images", "loss") and not sets:
         raise UsageError(f"--picture {name} shows synthetic sets: give them with --synthetic")
     if name == "images":
-        if len(sets) > 1:
-            raise UsageError("--picture images shows one synthetic set: give --synthetic once")
-        figure = image_grid(sets[0])
+        figure = image_grid(sets, rows)
     elif name == "recall":
         first, *others = pairs(rows)
         if others:

@@ -74,7 +74,7 @@ def page_figures(sections: Sequence[Section], sets: Sequence[SyntheticSet]) -> l
         add(recall_maps(pair), title, describe_recall(pair), caption)
     for one in sets[:MOST]:
         words = f"Synthetic images of {label_of(one)}, a row for each of {len(one.class_names)} classes"
-        add(image_grid(one), f"Synthetic images: {label_of(one)}", words, "A row for each class.")
+        add(image_grid([one], rows), f"Synthetic images: {label_of(one)}", words, "A row for each class.")
     if any(len(one.history.loss) > 1 for one in sets):
         words = "Matching loss of " + ", ".join(map(label_of, sets[:MOST]))
         add(loss_curves(sets), "Loss", words, "Each run's loss divided by its first one.")

@@ -1,4 +1,4 @@
-"""Figures of synthetic sets: their images, and their loss."""
+"""Figures of synthetic sets: their images under their scores, and their loss."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -8,19 +8,64 @@ import numpy as np
 from fairdd_cli.artifacts import SyntheticSet
 from fairdd_cli.errors import UsageError
 from fairdd_cli.reporting.figures import COLOURS, INK, label_of, new_figure, styled, text_size, wrapped
+from fairdd_cli.reporting.labels import metric_title, value_of
 from fairdd_cli.reporting.outside_text import bounded
+from fairdd_cli.reporting.rows import Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS = 10  # images of a class in a grid
 SIDE = 0.62  # inches of an image
+MOST_SETS = 6  # side by side
 CURVES = 10
+SCORES = ("accuracy", "deo_max", "deo_mean")  # above the images of a set
 
 
 @styled
-def image_grid(synthetic: SyntheticSet) -> "Figure":
-    """The synthetic images, a row for each class; the first ten of a class where it has more."""
+def image_grid(sets: Sequence[SyntheticSet], rows: Sequence[Row] = ()) -> "Figure":
+    """The synthetic images of each of the `sets`, side by side: a row for each class, its first ten where it has more.
+
+    Above each stand its name and, where `rows` were evaluated on it, its accuracy, DEO_M and DEO_A.
+    """
+    sheets = [_sheet(each) for each in sets]
+    names = [[wrapped(bounded(name)) for name in each.class_names] for each in sets]
+    named = [index == 0 or each != names[index - 1] for index, each in enumerate(names)]  # once where all are alike
+    shapes = [each.images.shape[2:] for each in sets]
+    row = max(
+        *(SIDE * height / width for height, width in shapes),
+        *(text_size(name)[1] + 0.05 for each in names for name in each),
+    )
+    widths = [
+        max(2.6, row * width / height * min(COLUMNS, each.ipc))
+        for each, (height, width) in zip(sets, shapes, strict=True)
+    ]
+    titles = [wrapped(_title(each), width - 0.2, 11, bold=True) for each, width in zip(sets, widths, strict=True)]
+    scores = [
+        "\n".join(wrapped(line, width - 0.2) for line in _scores(each, rows))
+        for each, width in zip(sets, widths, strict=True)
+    ]
+    beside = sum(max(text_size(name)[0] for name in each) for each, shown in zip(names, named, strict=True) if shown)
+    above = max(text_size(title, 11)[1] + text_size(score)[1] for title, score in zip(titles, scores, strict=True))
+    classes = max(map(len, names))
+    figure = new_figure(sum(widths) + beside + 0.4 * len(sets), row * classes + above + 0.3)
+    panels = figure.subplots(1, len(sets), squeeze=False, width_ratios=widths)[0]
+    for index, axes in enumerate(panels):
+        axes.imshow(sheets[index], interpolation="nearest")
+        axes.set_xticks([])
+        count = len(names[index]) if named[index] else 0
+        axes.set_yticks((np.arange(count) + 0.5) * len(sheets[index]) / max(1, count), names[index][:count])
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        axes.set_anchor("NW")
+        axes.set_title(titles[index], loc="left")
+        axes.xaxis.set_label_position("top")
+        axes.set_xlabel(scores[index], loc="left")
+    return figure
+
+
+def _sheet(synthetic: SyntheticSet) -> np.ndarray:
+    """The images in rows and columns with white between them, float64 [height, width, 3]."""
     mean, std = (np.array(values)[:, None, None] for values in (synthetic.mean, synthetic.std))
     pixels = np.clip(synthetic.images * std + mean, 0, 1).transpose(0, 2, 3, 1)
     columns = min(COLUMNS, synthetic.ipc)
@@ -32,22 +77,23 @@ def image_grid(synthetic: SyntheticSet) -> "Figure":
         for column, image in enumerate(pixels[synthetic.labels == label][:columns]):
             top, left = label * (height + gap), column * (width + gap)
             sheet[top : top + height, left : left + width] = image[..., :3] if channels >= 3 else image[..., :1]
-    names = [wrapped(bounded(name)) for name in synthetic.class_names]
-    row = max(SIDE * height / width, *(text_size(name)[1] + 0.05 for name in names))
-    beside = max(text_size(name)[0] for name in names)
-    across = row * width / height * columns
-    title = label_of(synthetic) + ("" if columns == synthetic.ipc else f", first {columns}")
-    title = wrapped(title, max(2.4, across), 11, bold=True)
-    figure = new_figure(max(2.6, across) + beside + 0.4, row * classes + text_size(title, 11)[1] + 0.3)
-    axes = figure.subplots()
-    axes.imshow(sheet, interpolation="nearest")
-    axes.set_xticks([])
-    axes.set_yticks(np.arange(classes) * (height + gap) + height / 2, names)
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    axes.set_anchor("NW")
-    axes.set_title(title, loc="left")
-    return figure
+    return sheet
+
+
+def _title(synthetic: SyntheticSet) -> str:
+    return label_of(synthetic) + (f", first {COLUMNS}" if synthetic.ipc > COLUMNS else "")
+
+
+def _scores(synthetic: SyntheticSet, rows: Sequence[Row]) -> list[str]:
+    """A line for each of the `rows` that was evaluated on this set; several are called by their networks."""
+    evaluated = [row for row in rows if any(run.evaluation.synthetic_digest == synthetic.digest for run in row.runs)]
+    lines = []
+    for row in evaluated:
+        values = [f"{metric_title(name)} {value_of(row, name)}" for name in SCORES if row.mean(name) is not None]
+        several = [row.setting.network] if len(evaluated) > 1 else []
+        pooled = len({run.evaluation.synthetic_digest for run in row.runs})
+        lines.append("   ".join([*several, *values, *([f"mean of {pooled} sets"] if pooled > 1 else [])]))
+    return lines
 
 
 @styled
