@@ -27,7 +27,7 @@ from fairdd_cli.datasets._splits import (
     per_cell_of,
     sample_cells,
 )
-from fairdd_cli.datasets._values import control_character
+from fairdd_cli.datasets.tables.values import control_character
 from fairdd_cli.errors import UsageError
 from fairdd_cli.runtime import Progress, Streams
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from image_trees import flat, levels, made, table
 
 from fairdd_cli.artifacts import FileImages, read_dataset
-from fairdd_cli.datasets._parallel import AHEAD, ordered_fill
 from fairdd_cli.datasets._source import Request
 from fairdd_cli.datasets._splits import Cells, balanced_split, sample_cells
+from fairdd_cli.datasets.images.parallel import AHEAD, ordered_fill
 from fairdd_cli.errors import UsageError, WorkError
 from fairdd_cli.make_dataset import ChannelHistogram, make
 from fairdd_cli.runtime import ImageStore, NullProgress, open_runtime

@@ -12,8 +12,8 @@ from PIL import Image
 
 from fairdd_cli.datasets import cifar10_s
 from fairdd_cli.datasets._groups import assign_biased_groups
-from fairdd_cli.datasets._pickle import OPERATION_LIMIT
 from fairdd_cli.datasets._source import Request
+from fairdd_cli.datasets.images.pickle import OPERATION_LIMIT
 from fairdd_cli.errors import UsageError
 
 PER_CLASS = 20

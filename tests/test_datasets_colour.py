@@ -12,8 +12,8 @@ from image_trees import made
 
 from fairdd_cli.datasets._colour import COLOURS, PALETTES, colourise
 from fairdd_cli.datasets._groups import assign_biased_groups
-from fairdd_cli.datasets._idx import FILES
 from fairdd_cli.datasets._source import Request
+from fairdd_cli.datasets.images.idx import FILES
 from fairdd_cli.errors import UsageError
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "colouring.npz")

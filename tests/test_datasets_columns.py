@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairdd_cli.datasets._columns import parse_column, quote_value
 from fairdd_cli.datasets._groups import intersectional_groups
-from fairdd_cli.datasets._values import Categories, categorise, control_character, fold, remarks
+from fairdd_cli.datasets.tables.columns import parse_column, quote_value
+from fairdd_cli.datasets.tables.values import Categories, categorise, control_character, fold, remarks
 from fairdd_cli.errors import UsageError
 
 HEADER = ["age", "sex", "dx", "Finding Labels", "age<20", "a=b", "No Finding"]

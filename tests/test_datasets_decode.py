@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fairdd_cli.datasets import _decode
-from fairdd_cli.datasets._decode import Geometry, UnreadableError, decode, decode_all
+from fairdd_cli.datasets.images import decode as decode_module
+from fairdd_cli.datasets.images.decode import Geometry, UnreadableError, decode, decode_all
 
 SQUARE = Geometry(16)
 RED, GREY, WHITE = (200, 20, 20), (120, 120, 120), (255, 255, 255)
@@ -251,5 +251,7 @@ def test_faults_keep_their_places(tmp_path: Path) -> None:
 
 
 def test_workers_do_not_load_torch() -> None:
-    modules = f"import sys, {_decode.__name__}, fairdd_cli.datasets._parallel; sys.exit('torch' in sys.modules)"
+    modules = (
+        f"import sys, {decode_module.__name__}, fairdd_cli.datasets.images.parallel; sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", modules], check=False).returncode == 0

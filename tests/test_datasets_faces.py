@@ -10,8 +10,8 @@ from image_trees import celeba, flat, levels, made
 from fairdd_cli.artifacts import BiasedDataset
 from fairdd_cli.datasets import DATASETS, bffhq, utkface
 from fairdd_cli.datasets import celeba as celeba_set
-from fairdd_cli.datasets._files import ImageTable, file_source
 from fairdd_cli.datasets._source import Request, Source
+from fairdd_cli.datasets.images.files import ImageTable, file_source
 from fairdd_cli.errors import UsageError
 from fairdd_cli.reporting.cells import class_bias
 

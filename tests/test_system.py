@@ -96,7 +96,7 @@ def test_a_quota_below_the_affinity_limits_threads(monkeypatch: pytest.MonkeyPat
 
 POOLS = {
     "decoding": """
-        from fairdd_cli.datasets._parallel import ordered_fill
+        from fairdd_cli.datasets.images.parallel import ordered_fill
         def work(task, array):
             print(os.getpid(), flush=True)
             time.sleep(600)
@@ -145,7 +145,7 @@ def alive(process: int) -> bool:
 
 
 def test_what_is_missing_for_workers_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fairdd_cli.datasets import _parallel
+    from fairdd_cli.datasets.images import parallel
     from fairdd_cli.errors import WorkError
 
     def fail(*_: object) -> None:
@@ -153,7 +153,7 @@ def test_what_is_missing_for_workers_is_named(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr("multiprocessing.context.SpawnContext.RawArray", fail)
     with pytest.raises(WorkError, match=r"No usable temporary directory.*\n.*TMPDIR.*--workers 1"):
-        next(_parallel.ordered_fill(lambda task, array: None, [1], (4,), 2))
+        next(parallel.ordered_fill(lambda task, array: None, [1], (4,), 2))
 
 
 def test_a_rank_without_torchrun_is_none(fairdd: Fairdd, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from fairdd_cli.datasets._groups import assign_biased_groups
-from fairdd_cli.datasets._idx import MNIST, GreyFamily, load_grey
 from fairdd_cli.datasets._source import ALL_GROUPS, Request, Samples, Source
+from fairdd_cli.datasets.images.idx import MNIST, GreyFamily, load_grey
 from fairdd_cli.runtime import Streams
 
 OPTIONS = frozenset({"root", "download", "embedded", "bias_ratio", "test_groups", "test_per_cell"})

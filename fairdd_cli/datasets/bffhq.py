@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fairdd_cli.datasets._files import OPTIONS, ImageTable, file_source, image_names
 from fairdd_cli.datasets._layout import Layout
 from fairdd_cli.datasets._source import Request, Source
 from fairdd_cli.datasets._splits import TEST, TRAIN
+from fairdd_cli.datasets.images.files import OPTIONS, ImageTable, file_source, image_names
 
 __all__ = ["OPTIONS", "source"]
 

@@ -1,8 +1,8 @@
 """Colour-biased Fashion-MNIST: the background is coloured, the garment white."""
 
 from fairdd_cli.datasets._colour import GARMENTS, OPTIONS, coloured_source
-from fairdd_cli.datasets._idx import FASHION
 from fairdd_cli.datasets._source import Request, Source
+from fairdd_cli.datasets.images.idx import FASHION
 
 __all__ = ["OPTIONS", "source"]
 

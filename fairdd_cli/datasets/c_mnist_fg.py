@@ -1,8 +1,8 @@
 """Colour-biased MNIST: the digit is coloured, on black."""
 
 from fairdd_cli.datasets._colour import DIGITS, OPTIONS, coloured_source
-from fairdd_cli.datasets._idx import MNIST
 from fairdd_cli.datasets._source import Request, Source
+from fairdd_cli.datasets.images.idx import MNIST
 
 __all__ = ["OPTIONS", "source"]
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from fairdd_cli.datasets._groups import assign_biased_groups
 from fairdd_cli.datasets._layout import Layout, fetching
-from fairdd_cli.datasets._pickle import ENCODE, read_pickle
 from fairdd_cli.datasets._source import Request, Samples, Source
+from fairdd_cli.datasets.images.pickle import ENCODE, read_pickle
 from fairdd_cli.errors import UsageError
 from fairdd_cli.runtime import Streams
 

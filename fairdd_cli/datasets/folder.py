@@ -1,7 +1,7 @@
 """Your own images: a folder, and what a table or the folders' names say of each image.
 
-Tables are read as they are (`_table`), their paths are found (`_paths`), and options say in a small language which
-values make which class, group and split (`_columns`).
+Tables are read as they are and their paths are found (`tables`), and options say in a small language which values
+make which class, group and split (`tables.columns`).
 """
 
 from collections import Counter
@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from fairdd_cli.datasets._columns import PATH_PART, ColumnSpec, parse_column, quote_value
-from fairdd_cli.datasets._files import OPTIONS as FILE_OPTIONS
-from fairdd_cli.datasets._files import ImageTable, file_source
 from fairdd_cli.datasets._groups import intersectional_groups
-from fairdd_cli.datasets._paths import ConfinedFolder, find_files, path_column, path_part
 from fairdd_cli.datasets._source import Request, Source
 from fairdd_cli.datasets._splits import split_code
-from fairdd_cli.datasets._table import Join, Row, RowErrors, Table, open_table
-from fairdd_cli.datasets._values import Categories, categorise, control_character, remarks
+from fairdd_cli.datasets.images.files import OPTIONS as FILE_OPTIONS
+from fairdd_cli.datasets.images.files import ImageTable, file_source
+from fairdd_cli.datasets.tables.columns import PATH_PART, ColumnSpec, parse_column, quote_value
+from fairdd_cli.datasets.tables.paths import ConfinedFolder, find_files, path_column, path_part
+from fairdd_cli.datasets.tables.table import Join, Row, RowErrors, Table, open_table
+from fairdd_cli.datasets.tables.values import Categories, categorise, control_character, remarks
 from fairdd_cli.errors import UsageError
 
 OPTIONS = (FILE_OPTIONS - {"download"}) | {

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fairdd_cli.datasets._files import OPTIONS as FILE_OPTIONS
-from fairdd_cli.datasets._files import ImageTable, file_source, image_names
 from fairdd_cli.datasets._groups import intersectional_groups
 from fairdd_cli.datasets._layout import Layout
 from fairdd_cli.datasets._source import Request, Source
+from fairdd_cli.datasets.images.files import OPTIONS as FILE_OPTIONS
+from fairdd_cli.datasets.images.files import ImageTable, file_source, image_names
 from fairdd_cli.errors import UsageError, unknown
 
 OPTIONS = FILE_OPTIONS | {"protected"}

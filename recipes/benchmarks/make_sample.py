@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fairdd_cli.datasets._idx import FILES, SAMPLE, read_idx
+from fairdd_cli.datasets.images.idx import FILES, SAMPLE, read_idx
 
 PER_CLASS = {"train": 600, "test": 300}
 

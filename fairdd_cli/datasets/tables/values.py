@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from fairdd_cli.datasets._columns import ColumnSpec, parse_item, quote_value
+from fairdd_cli.datasets.tables.columns import ColumnSpec, parse_item, quote_value
 from fairdd_cli.errors import HARMFUL, UsageError
 
 VALUE_LIMIT = 1000  # classes or groups; a column with more holds numbers or names rather than categories

@@ -11,8 +11,8 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
-from fairdd_cli.datasets._decode import SUFFIXES
-from fairdd_cli.datasets._table import Table
+from fairdd_cli.datasets.images.decode import SUFFIXES
+from fairdd_cli.datasets.tables.table import Table
 from fairdd_cli.errors import UsageError
 
 PROBED, SHOWN = 20, 8  # rows that are looked at to find the column with the paths, and columns that a message shows

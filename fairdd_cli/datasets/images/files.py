@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from fairdd_cli.datasets._decode import Geometry, decode_all
-from fairdd_cli.datasets._parallel import ordered_fill
 from fairdd_cli.datasets._source import Request, Samples, Source
 from fairdd_cli.datasets._splits import (
     BALANCING,
@@ -22,6 +20,8 @@ from fairdd_cli.datasets._splits import (
     hold_out,
     per_cell_of,
 )
+from fairdd_cli.datasets.images.decode import Geometry, decode_all
+from fairdd_cli.datasets.images.parallel import ordered_fill
 from fairdd_cli.errors import UsageError
 from fairdd_cli.runtime import Streams
 from fairdd_cli.system import usable_cores

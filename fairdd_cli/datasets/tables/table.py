@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from fairdd_cli.artifacts import check_readable
-from fairdd_cli.datasets._columns import PATH_PART
+from fairdd_cli.datasets.tables.columns import PATH_PART
 from fairdd_cli.errors import UsageError, unknown
 
 ERRORS_SHOWN = 5

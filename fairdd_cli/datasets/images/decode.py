@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from fairdd_cli.datasets._parallel import exclusive
+from fairdd_cli.datasets.images.parallel import exclusive
 
 # Formats that Pillow decodes by itself. Others (EPS among them) would start programs that are not made for
 # files of unknown origin.
