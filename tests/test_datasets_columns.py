@@ -34,6 +34,7 @@ CASES = {
     "numbers by size": ("age", ["80.0", "5.0", "15"], ["age=5.0", "age=15", "age=80.0"], [2, 0, 1]),
     "listed, in this order": ("sex=male,female", SEXES, ["male", "female"], [0, 1, None, None, 0]),
     "left out": ('sex!=unknown,""', SEXES, ["female", "male"], [1, 0, None, None, 1]),
+    "left out, though no row has it": ("sex!=unknown,NA,-1", SEXES[:3], ["female", "male"], [1, 0, None]),
     "merged": ("dx=benign:nv+bkl,mel", DIAGNOSES, ["benign", "mel"], [0, 1, 0, None]),
     "merged without a name": ("dx=nv+bkl,mel", DIAGNOSES, ["nv+bkl", "mel"], [0, 1, 0, None]),
     "all others as one": ("dx=mel,other:*", DIAGNOSES, ["mel", "other"], [1, 0, 1, 1]),

@@ -64,6 +64,15 @@ def test_celeba_combines_protected_attributes(tmp_path: Path) -> None:
     assert dataset.shape == (3, 32, 32)
 
 
+def test_celeba_has_validation_images(tmp_path: Path) -> None:
+    celeba(tmp_path, PEOPLE)
+    dataset = made("celeba", tmp_path / "data.h5", Request(root=tmp_path, holdout="val", size=32))
+    assert dataset.val is not None
+    assert dataset.val.count.tolist() == [[2, 2], [2, 2]]
+    for red in levels(dataset, "val"):
+        assert PEOPLE[round(red * len(PEOPLE) / 255) - 1][0] == 1
+
+
 def test_celeba_swaps_target_and_protected(tmp_path: Path) -> None:
     celeba(tmp_path, PEOPLE)
     dataset = made("celeba", tmp_path / "data.h5", Request(root=tmp_path, target="male", protected=("attractive",)))
@@ -141,7 +150,7 @@ def test_celeba_lists_that_are_not_sound(tmp_path: Path, name: str, old: str, ne
 def test_celeba_images_that_are_missing_are_counted(tmp_path: Path) -> None:
     celeba(tmp_path, PEOPLE)
     (tmp_path / "img_align_celeba" / "000003.jpg").unlink()
-    with pytest.raises(UsageError, match=r"1 of 24 images are not in .*'000003.jpg' first"):
+    with pytest.raises(UsageError, match=r"1 of 36 images are not in .*'000003.jpg' first"):
         made("celeba", tmp_path / "data.h5", Request(root=tmp_path))
 
 
@@ -201,16 +210,18 @@ def test_utkface_with_too_few_images_says_so(tmp_path: Path) -> None:
 # --- BFFHQ ----------------------------------------------------------------------------------------------------------
 
 
-def bffhq_tree(root: Path, aligned: int, conflicting: int, test: int) -> BiasedDataset:
+def bffhq_tree(root: Path, aligned: int, conflicting: int, test: int, **options: object) -> BiasedDataset:
+    """BFFHQ of all four kinds; the one with P % of conflicting images has a red that is P higher."""
     for age, gender in product((0, 1), repeat=2):
         kind, count = ("align", aligned) if age == gender else ("conflict", conflicting)
-        for number in range(count):
-            flat(root / "0.5pct" / kind / str(age) / f"{number}_{age}_{gender}.png", 100 * age + 50 * gender)
+        red = 100 * age + 50 * gender
+        for number, percent in product(range(count), ("0.5", "1", "2", "5")):
+            flat(root / f"{percent}pct" / kind / str(age) / f"{number}_{age}_{gender}.png", red + int(float(percent)))
         for number in range(test):
-            flat(root / "test" / f"{number}_{age}_{gender}.png", 100 * age + 50 * gender)
-    flat(root / "valid" / "1_0_0.png", 0)
+            flat(root / "test" / f"{number}_{age}_{gender}.png", red)
+        flat(root / "valid" / f"1_{age}_{gender}.png", red)
     flat(root / "test" / "cover.png", 0)
-    return made("bffhq", root / "data.h5", Request(root=root.parent))
+    return made("bffhq", root / "data.h5", Request(root=root.parent, **options))  # type: ignore[arg-type]
 
 
 def test_bffhq(tmp_path: Path) -> None:
@@ -218,11 +229,23 @@ def test_bffhq(tmp_path: Path) -> None:
     assert (dataset.class_names, dataset.protected_names) == (("young", "old"), ("female", "male"))
     assert dataset.train.count.tolist() == [[6, 1], [1, 6]]
     assert (dataset.test.count == 3).all()
-    assert dataset.options["left_out"] == {"malformed name": 1}
+    assert dataset.options["left_out"] == {"malformed name": 1, "validation": 4}
     assert dataset.shape == (3, 64, 64)
     for split in ("train", "test"):
         part = getattr(dataset, split)
         assert np.array_equal(levels(dataset, split), 100 * part.labels + 50 * part.protected)
+
+
+@pytest.mark.parametrize(("ratio", "percent"), [(0.995, 0), (0.99, 1), (0.98, 2), (0.95, 5)])
+def test_bffhq_of_each_bias_ratio(tmp_path: Path, ratio: float, percent: int) -> None:
+    dataset = bffhq_tree(tmp_path / "bffhq", aligned=3, conflicting=1, test=1, bias_ratio=ratio, holdout="val")
+    assert dataset.train.count.tolist() == [[3, 1], [1, 3]]
+    assert np.array_equal(levels(dataset), 100 * dataset.train.labels + 50 * dataset.train.protected + percent)
+    assert dataset.options["bias_ratio"] == ratio
+    assert dataset.val is not None
+    assert (dataset.val.count == 1).all()
+    with pytest.raises(UsageError, match=r"--bias-ratio 0\.9 is not one that BFFHQ was published with"):
+        made("bffhq", tmp_path / "x.h5", Request(root=tmp_path, bias_ratio=0.9))
 
 
 def test_bffhq_counts_are_those_of_the_table() -> None:

@@ -24,10 +24,11 @@ class MakeDatasetConfig:
     download: bool = option("Download the source into --root, where its licence allows that.", default=False)
     embedded: bool = option("Use the small real sample inside fairdd (6,000 + 3,000 images).", default=False)
     bias_ratio: float | None = option(
-        "Bias ratio: the share of a class held by its majority group, from 1/groups to 1.",
+        "Bias ratio: the share of a class held by its majority group, from 1/groups to 1 (bffhq: 0.995, 0.99, 0.98, "
+        "0.95).",
         default=None,
         metavar="SHARE",
-        default_text="0.9",
+        default_text="0.9; bffhq 0.995",
         affects="result",
     )
     csv: tuple[Path, ...] = option(
@@ -43,12 +44,12 @@ class MakeDatasetConfig:
         default_text="the one that leads to files",
     )
     target: str | None = option(
-        "Target attribute, what a classifier predicts: a name (celeba), or a column (folder) with conditions: "
+        "Target attribute, what a classifier predicts: a name, or a column of the table with conditions: "
         "sex=female,male  age<20,<40  race=White,other:*  sex!=unknown  findings~Effusion  path:1 (first folder).",
         "--target-from",
         default=None,
         metavar="COLUMN[…]",
-        default_text="celeba Attractive",
+        default_text="see 'fairdd list datasets NAME'; celeba Attractive",
         affects="result",
     )
     protected: tuple[str, ...] = option(
@@ -56,7 +57,7 @@ class MakeDatasetConfig:
         "--protected-from",
         default=(),
         metavar="COLUMN[…]",
-        default_text="celeba Male; utkface race",
+        default_text="see 'fairdd list datasets NAME'; celeba Male, utkface race",
         affects="result",
     )
     split: str | None = option(

@@ -22,6 +22,17 @@ class Layout:
     bases: Sequence[str]
     entries: Mapping[str, Sequence[str]]
 
+    def require(self, root: Path | None, download: bool = False) -> dict[str, Path]:
+        """The first match of every entry below `root` (data); UsageError with the tree expected where one is missing.
+
+        With `download` the error says, too, that nothing can be downloaded.
+        """
+        root = root or Path("data")
+        found = self.find(root)
+        if found is None:
+            raise self.missing(root, download)
+        return found
+
     def find(self, root: Path) -> dict[str, Path] | None:
         """The first match of every entry, under the first base that has them all."""
         for base in self.bases:

@@ -13,7 +13,7 @@ import numpy as np
 from fairdd_cli.datasets._groups import intersectional_groups
 from fairdd_cli.datasets._layout import Layout
 from fairdd_cli.datasets._source import Request, Source
-from fairdd_cli.datasets._splits import TEST, TRAIN
+from fairdd_cli.datasets._splits import TEST, TRAIN, VAL
 from fairdd_cli.datasets.images.files import OPTIONS as FILE_OPTIONS
 from fairdd_cli.datasets.images.files import ImageTable, file_source
 from fairdd_cli.errors import UsageError, unknown
@@ -22,7 +22,7 @@ OPTIONS = FILE_OPTIONS | {"target", "protected"}
 TARGET, PROTECTED = "Attractive", ("Male",)
 MEAN = (0.5063, 0.4258, 0.3832)
 STD = (0.2676, 0.2453, 0.2410)
-PARTS = {"0": TRAIN, "2": TEST}  # 1 is for validation and is not used
+PARTS = {"0": TRAIN, "1": VAL, "2": TEST}
 VALUES = {"-1": 0, "0": 0, "1": 1}
 NICKNAMES = {"gender": "male", "necktie": "wearing_necktie"}
 NAMES = {"male": ("female", "male"), "young": ("old", "young"), "no_beard": ("beard", "no beard")}
@@ -52,11 +52,11 @@ LAYOUT = Layout(
 
 
 def source(request: Request) -> Source:
-    """2 classes, 2 groups (or the product of several attributes), centre crop 178, 3x64x64; official partition."""
-    root = request.root or Path("data")
-    found = LAYOUT.find(root)
-    if found is None:
-        raise LAYOUT.missing(root, request.download)
+    """2 classes, 2 groups (or the product of several attributes), centre crop 178, 3x64x64; official partition.
+
+    --holdout val takes the official validation images.
+    """
+    found = LAYOUT.require(request.root, request.download)
     folder = found[IMAGES].parent
     table = image_table(folder, found[ATTRIBUTES], found[PARTITION], request.target, request.protected)
     present = {entry.name for entry in os.scandir(folder)}
@@ -72,7 +72,7 @@ def source(request: Request) -> Source:
 def image_table(
     folder: Path, attributes: Path, partition: Path, target: str | None, protected: Sequence[str]
 ) -> ImageTable:
-    """The training and test images as the two lists describe them; UsageError where the lists are not sound."""
+    """The images as the two lists describe them; UsageError where the lists are not sound."""
     header, rows = _read_attributes(attributes)
     chosen = [_find(name, header, attributes) for name in (target or TARGET, *(protected or PROTECTED))]
     if len(set(chosen)) < len(chosen):
@@ -84,8 +84,6 @@ def image_table(
         part = parts.pop(name, None)
         if part is None:
             raise UsageError(f"'{attributes}' row {number}: '{name}' is not in '{partition}', or stands here twice")
-        if part not in PARTS:
-            continue
         if Path(name).name != name or len(cells) != len(header) or any(cells[k] not in VALUES for k in chosen):
             raise UsageError(
                 f"'{attributes}' row {number}: expected a file name and {len(header)} values of -1 or 1, "

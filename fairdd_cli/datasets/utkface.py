@@ -34,10 +34,7 @@ LAYOUT = Layout(
 
 def source(request: Request) -> Source:
     """3 classes of age, 4 groups by race (or 2 by gender), 3x64x64; 100 test images of each cell are drawn."""
-    root = request.root or Path("data")
-    found = LAYOUT.find(root)
-    if found is None:
-        raise LAYOUT.missing(root, request.download)
+    found = LAYOUT.require(request.root, request.download)
     folder = found[IMAGES].parent
     return file_source(
         request, image_table(folder, image_names(folder, "*.jpg"), request.protected), MEAN, STD, TEST_PER_CELL

@@ -120,7 +120,10 @@ def file_source(
     else:
         parts = {part: np.flatnonzero(readable & (table.part == part)) for part in (TRAIN, VAL, TEST)}
         if not len(parts[TEST]):
-            raise UsageError("no image belongs to the test split, so that nothing could be evaluated")
+            raise UsageError(
+                "no image belongs to the test split, so that nothing could be evaluated; to test on validation images, "
+                "write --split 'COLUMN=train,test:val', or leave out --split to have a test split drawn"
+            )
         parts[TEST] = parts[TEST][balanced_split(table.cells(parts[TEST]), None, generator)]
     unreadable: dict[str, str] = {}
 

@@ -130,7 +130,7 @@ def _claimed(spec: ColumnSpec, operator: str, values: Iterable[str]) -> dict[str
     """The number of the `operator`'s operand by value, for the values that one stands for.
 
     Equal text goes before text that differs by accident, and that before wildcards. UsageError for an operand that
-    stands for nothing.
+    stands for nothing, but for what would be left out as missing: that there is none of it is no mistake.
     """
     values = dict.fromkeys(values)
     folded: dict[str, list[str]] = defaultdict(list)
@@ -146,7 +146,7 @@ def _claimed(spec: ColumnSpec, operator: str, values: Iterable[str]) -> dict[str
         if wild:
             continue
         same = folded[fold(text)]
-        if not same and not (operator == "!=" and not text):
+        if not same and not (operator == "!=" and (not text or looks_missing(text))):
             raise _no_such_value(spec, text, values)
         for value in same:
             claimed.setdefault(value, number)
@@ -165,9 +165,9 @@ def _claimed(spec: ColumnSpec, operator: str, values: Iterable[str]) -> dict[str
 def _no_such_value(spec: ColumnSpec, text: str, values: Iterable[str]) -> UsageError:
     names = sort_values(value for value in values if value)
     near = difflib.get_close_matches(text, names[:VALUE_LIMIT], n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0][:40]}'? " if near else ""
+    hint = f": did you mean '{near[0][:40]}'?" if near else ""
     known = ", ".join(f"'{name[:40]}'" for name in names[:LISTED]) + (", …" if len(names) > LISTED else "")
-    return UsageError(f"{spec.option} '{spec.text}': no row has '{text}': {hint}(column '{spec.column}' has {known})")
+    return UsageError(f"{spec.option} '{spec.text}': no row has '{text}'{hint} (column '{spec.column}' has {known})")
 
 
 def remarks(spec: ColumnSpec, counts: Mapping[str, int], categories: Categories) -> Iterator[str]:
