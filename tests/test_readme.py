@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import documents
 import numpy as np
 import pytest
 from PIL import Image
@@ -41,9 +42,11 @@ def run(lines: list[str], folder: Path, interpreter: tuple[str, ...] = ("sh", "-
     return done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # two minutes
 def test_the_main_job_ends_in_a_table_in_which_fair_wins(tmp_path: Path) -> None:
-    run(commands("Four commands"), tmp_path)
+    for command in documents.commands(documents.README):
+        printed = documents.run(command.words, tmp_path)
+        assert not documents.differences(command.shown, printed), command.words
     found = {}
     for fairness in ("vanilla", "fairdd"):
         content = json.loads((tmp_path / "runs" / f"data.dm-{fairness}-ipc10.json").read_text())
