@@ -16,10 +16,15 @@ REGISTRIES: Mapping[str, Registry | Metrics] = {
     "metrics": METRICS,
 }
 
+TORCHVISION_NETWORKS = {  # said here: to import torchvision takes a second
+    "torchvision:NAME": "A classification network of torchvision, from scratch, for images of any size."
+}
+
 
 def titles(kind: str) -> dict[str, str]:
-    """What each entry of a `kind` is, in a line, by its name."""
-    return {name: _title(kind, name) for name in REGISTRIES[kind].names()}
+    """What each entry of a `kind` is, in a line, by its name; torchvision's networks are one entry."""
+    listed = {name: _title(kind, name) for name in REGISTRIES[kind].names()}
+    return {**listed, **TORCHVISION_NETWORKS} if kind == "networks" else listed
 
 
 def _title(kind: str, name: str) -> str:
@@ -34,8 +39,13 @@ def _title(kind: str, name: str) -> str:
 
 
 def describe(kind: str, name: str) -> dict[str, Any]:
-    """All that is known of an entry, as JSON values; raises UsageError, naming the nearest, for an unknown one."""
+    """All that is known of an entry, as JSON values; raises UsageError, naming the nearest, for an unknown one.
+
+    Of networks, `torchvision` and `torchvision:NAME` (in capitals) describe all of torchvision's that can be used.
+    """
     registry = REGISTRIES[kind]
+    if kind == "networks" and name.partition(":")[0] == "torchvision":
+        return _torchvision(name)
     name = registry.canonical(name)
     return {"name": name, "title": _title(kind, name), **DESCRIPTIONS[kind](name)}
 
@@ -69,6 +79,15 @@ def _network(name: str) -> dict[str, Any]:
     parameters = inspect.signature(network.__init__).parameters.values()
     options = {each.name: each.default for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY}
     return {"about": inspect.getdoc(network) or "", "options": options}
+
+
+def _torchvision(name: str) -> dict[str, Any]:
+    from fairdd_cli.networks import parse_network, torchvision_networks  # noqa: PLC0415  # import torch
+
+    ((placeholder, title),) = TORCHVISION_NETWORKS.items()
+    if name in ("torchvision", placeholder):
+        return {"name": placeholder, "title": title, "networks": torchvision_networks()}
+    return {"name": str(parse_network(name)), "title": title}
 
 
 def _metric(name: str) -> dict[str, Any]:

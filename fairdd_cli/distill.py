@@ -126,8 +126,8 @@ def resolve_config(config: DistillConfig) -> ResolvedConfig:
     return ResolvedConfig(**{entry.name: getattr(config, entry.name) for entry in fields(config)} | decided)
 
 
-def check_config(config: ResolvedConfig, dataset: BiasedDataset) -> None:
-    """Raises UsageError where `config` asks of `dataset` what it doesn't have."""
+def check_config(config: ResolvedConfig, dataset: BiasedDataset, ranks: int = 1) -> None:
+    """Raises UsageError where `config` asks of `dataset` what it doesn't have, or has no work for that many `ranks`."""
     smallest = int(dataset.train.count.sum(axis=1).min())
     label = int(dataset.train.count.sum(axis=1).argmin())
     images = config.ipc * config.factor**2
@@ -147,6 +147,16 @@ def check_config(config: ResolvedConfig, dataset: BiasedDataset) -> None:
     network = config.network.build(dataset.shape, dataset.classes)  # which refuses images that it cannot take
     if reason := config.hyper.unsupported_reason(network):
         raise UsageError(f"method '{config.method}' cannot use network '{config.network}': {reason}")
+    if config.hyper.samples and ranks > dataset.classes:  # which share the images of a class: at least one for each
+        draw, streams = SAMPLINGS[config.sampling], Streams(config.seed)
+        labels = range(dataset.classes)
+        in_batch = [len(draw(dataset.train, each, config.batch_real, streams.numpy("real", each))) for each in labels]
+        most = min(in_batch[label] * dataset.classes + label for label in labels)
+        if ranks > most:
+            raise UsageError(
+                f"{ranks} ranks are too many for batches of {min(in_batch)} images of each of {dataset.classes} "
+                f"classes; start at most {most}, or raise --batch-real"
+            )
 
 
 def start_run(

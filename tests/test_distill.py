@@ -132,6 +132,15 @@ def test_a_plan_that_the_data_cannot_fulfil_is_refused(toy: BiasedDataset) -> No
         check_config(plan("dm", network=parse_network("convnet:depth=5")), toy)
 
 
+def test_ranks_without_an_image_are_refused_before_the_work(toy: BiasedDataset) -> None:
+    chosen = plan("dm", batch_real=2, sampling="proportional")
+    most = 2 * toy.classes
+    check_config(chosen, toy, most)
+    with pytest.raises(UsageError, match=rf"{most + 1} ranks are too many .*; start at most {most}"):
+        check_config(chosen, toy, most + 1)
+    check_config(plan("random"), toy, 1000)  # which draws no batches
+
+
 def test_fewer_large_images_pass_at_a_time() -> None:
     for side, expected in ((32, 2048), (64, 512), (2048, 1)):
         runtime = Runtime(torch.device("cuda"))

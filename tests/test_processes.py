@@ -128,6 +128,10 @@ def test_what_is_wrong_is_said_once(folder: Path) -> None:
     assert err.count("fairdd: unknown sampling") == 1
     _, err = finished(together(2, folder, "-m", "fairdd_cli", *DISTILL, "-o", "-"), status=2)
     assert err.count("give files") == 1
+    words = [*DISTILL, "--batch-real", 1, "--sampling", "proportional", "-o", "x.h5"]
+    _, err = finished(together(4, folder, "-m", "fairdd_cli", *words), status=2)
+    assert err.count("4 ranks are too many") == 1
+    assert not list(folder.glob("x.h5*"))
 
 
 class Second(Processes):

@@ -1,5 +1,6 @@
 """Every classification network of torchvision as one of ours."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,16 @@ def test_every_network_is_on_offer_but_those_without_a_linear_classifier() -> No
 
 
 @pytest.mark.slow
+def test_list_names_them(fairdd: Fairdd) -> None:
+    assert "torchvision:NAME" in fairdd("list", "networks").stdout
+    for name in ("torchvision", "torchvision:NAME"):
+        entry = json.loads(fairdd("list", "networks", name, "-f", "json").stdout)
+        assert entry["networks"] == torchvision_networks()
+    assert "torchvision:resnet50" in fairdd("list", "networks", "torchvision:resnet50").stdout
+    done = fairdd("list", "networks", "torchvision:resnet81", check=False)
+    assert (done.returncode, "did you mean 'resnet18'" in done.stderr) == (2, True)
+
+
 @pytest.mark.parametrize("text", torchvision_networks())
 @pytest.mark.usefixtures("regnets_on_meta")
 def test_every_network_embeds_small_images(text: str) -> None:

@@ -41,7 +41,7 @@ def distill(config: DistillConfig) -> None:
         Terminal(config.quiet or not first, config.verbose) as terminal,
     ):
         dataset = read_dataset(config.data)
-        check_config(resolved, dataset)
+        check_config(resolved, dataset, runtime.processes.world_size)
         batches = f"{resolved.sampling} batches of {resolved.batch_real} per class, " if resolved.hyper.samples else ""
         terminal.say(
             f"{resolved.method} {resolved.fairness}: {counted(config.ipc, 'image')} for each of {dataset.classes} "
