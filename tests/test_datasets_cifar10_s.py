@@ -3,14 +3,16 @@
 import os
 import pickle
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from image_trees import made
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from fairdd_cli.datasets import cifar10_s
+from fairdd_cli.datasets._corruption import corrupt
 from fairdd_cli.datasets._groups import assign_biased_groups
 from fairdd_cli.datasets._source import Request
 from fairdd_cli.datasets.images.pickle import OPERATION_LIMIT
@@ -55,6 +57,62 @@ def test_grey_is_the_luma_of_pillow() -> None:
     images = np.random.default_rng(1).integers(0, 256, (4, 3, 32, 32), np.uint8)
     for image, grey in zip(images, cifar10_s.grey(images), strict=True):
         assert np.array_equal(np.asarray(Image.fromarray(image.transpose(1, 2, 0)).convert("L")), grey[0])
+
+
+def by_pillow(image: np.ndarray, severity: int, generator: np.random.Generator) -> np.ndarray:
+    """An image [3, 32, 32] as COBRA's code corrupts it, one operation of Pillow or NumPy after the other."""
+
+    def noisy(pixels: np.ndarray, mean: float, deviation: float) -> Image.Image:
+        noise = generator.normal(mean, deviation, pixels.shape).astype(np.int16)
+        return Image.fromarray(np.clip(pixels.astype(np.int16) + noise, 0, 255).astype(np.uint8))
+
+    current = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
+    if severity >= 1:
+        red, green, blue = current.split()
+        current = Image.merge("RGB", (green, blue, red))
+    if severity >= 2:
+        ImageDraw.Draw(current).line((0, 0, 32, 32), fill=(255, 0, 0), width=2)
+    if severity >= 3:
+        ImageDraw.Draw(current).rectangle((2, 2, 6, 6), fill=(255, 0, 0))
+    if severity >= 4:
+        current = noisy(np.asarray(current), 2.5, 50)
+        ImageDraw.Draw(current).line((0, 32, 32, 0), fill=(0, 255, 0), width=3)
+    if severity >= 5:
+        current = noisy(255 - np.asarray(current.transpose(Image.Transpose.ROTATE_270)), 2, 20)
+    return np.asarray(current).transpose(2, 0, 1)
+
+
+@pytest.mark.parametrize("severity", range(6))
+def test_corruptions_are_those_of_the_public_code(severity: int) -> None:
+    images = np.random.default_rng(2).integers(0, 256, (4, 3, 32, 32), np.uint8)
+    before = images.copy()
+    found = corrupt(images, severity, [np.random.default_rng(number) for number in range(4)])
+    for number, image in enumerate(images):
+        assert np.array_equal(found[number], by_pillow(image, severity, np.random.default_rng(number)))
+    assert np.array_equal(images, before)
+
+
+def test_a_corrupted_group_instead_of_a_grey_one(tmp_path: Path) -> None:
+    content = tree(tmp_path / "root")
+    request = Request(root=tmp_path / "root", severity=4, bias_ratio=0.8)
+    dataset = made("cifar10-s", tmp_path / "data.h5", request)
+    assert dataset.protected_names == ("corrupted", "colour")
+    assert dataset.options["severity"] == 4
+    assert dataset.train.count.tolist() == [[80, 20]] * 5 + [[20, 80]] * 5
+    images, labels = content["test_batch"]
+    stored, order = dataset.test.images.all(), np.argsort(labels, kind="stable")
+    assert np.array_equal(stored[dataset.test.protected == 1], images[order])
+    corrupted = stored[dataset.test.protected == 0]
+    assert not np.array_equal(corrupted[0], corrupted[1])
+    assert (corrupted[:, :, 31, 0] == (0, 255, 0)).all()  # an end of the green line
+    # An image's noise is its own, whatever other images are taken.
+    fewer = made("cifar10-s", tmp_path / "fewer.h5", replace(request, test_per_cell=5))
+    kept = {image.tobytes() for image in stored}
+    assert all(image.tobytes() in kept for image in fewer.test.images.all())
+    plain = made("cifar10-s", tmp_path / "plain.h5", replace(request, severity=0))
+    assert np.array_equal(plain.test.images.all()[plain.test.protected == 0], images[order])
+    with pytest.raises(UsageError, match="--severity 6 is out of range: it lies in 0 … 5"):
+        made("cifar10-s", tmp_path / "x.h5", replace(request, severity=6))
 
 
 def test_full_counts_are_those_of_the_table() -> None:

@@ -31,6 +31,14 @@ class MakeDatasetConfig:
         default_text="0.9; bffhq 0.995",
         affects="result",
     )
+    severity: int | None = option(
+        "Corrupt the first group, 0 (not at all) to 5, instead of turning it grey, as in COBRA's study (cifar10-s).",
+        default=None,
+        metavar="N",
+        minimum=0,
+        default_text="grey",
+        affects="result",
+    )
     csv: tuple[Path, ...] = option(
         "Table with a row for each image: CSV of any kind, or Parquet; repeatable (folder).",
         default=(),

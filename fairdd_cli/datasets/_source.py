@@ -26,6 +26,7 @@ class Request:
     download: bool = False
     embedded: bool = False
     bias_ratio: float | None = None
+    severity: int | None = None
     csv: tuple[Path, ...] = ()
     path: str | None = None
     target: str | None = None

@@ -1,15 +1,17 @@
 """CIFAR10-S: objects in colour or in grey. Five classes are mostly grey, five mostly coloured.
 
-Source: CIFAR-10 (Krizhevsky, 2009) in its python batches; the bias as in FairDD (NeurIPS 2025).
+Source: CIFAR-10 (Krizhevsky, 2009) in its python batches; the bias as in FairDD (NeurIPS 2025), corruptions instead of
+grey as in COBRA (ICML 2026).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fairdd_cli.datasets._corruption import SEVERITIES, corrupt
 from fairdd_cli.datasets._groups import assign_biased_groups
 from fairdd_cli.datasets._layout import Layout, fetching
 from fairdd_cli.datasets._source import Request, Samples, Source
@@ -17,9 +19,10 @@ from fairdd_cli.datasets.images.pickle import ENCODE, read_pickle
 from fairdd_cli.errors import UsageError
 from fairdd_cli.runtime import Streams
 
-OPTIONS = frozenset({"root", "download", "bias_ratio", "test_groups", "test_per_cell"})
+OPTIONS = frozenset({"root", "download", "bias_ratio", "severity", "test_groups", "test_per_cell"})
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 GROUPS = ("grey", "colour")
+CORRUPTED_GROUPS = ("corrupted", "colour")
 MEAN = (0.48905, 0.48451, 0.46715)
 STD = (0.24278, 0.24082, 0.25098)
 BIAS_RATIO = 0.9
@@ -36,7 +39,7 @@ NAMES = frozenset(  # what a batch's pickle would call
     }
 )
 LIMIT = 2**26  # bytes of one batch; the real ones have 31 million
-BLOCK = 2048  # images turned grey at a time
+BLOCK = 2048  # images changed at a time
 LAYOUT = Layout(
     name="CIFAR-10",
     fetch="Give --download, or --root with the python version of CIFAR-10 unpacked.",
@@ -50,7 +53,13 @@ LAYOUT = Layout(
 
 
 def source(request: Request) -> Source:
-    """10 classes, groups grey and colour, 3x32x32; 50,000 training images, and every test image both ways."""
+    """10 classes, groups grey and colour, 3x32x32; 50,000 training images, and every test image both ways.
+
+    With --severity the first group is not grey but corrupted: 0 leaves its images as they are, so that only the sizes
+    of the groups differ, and 5 makes them as different as COBRA's study does.
+    """
+    if request.severity is not None and request.severity not in SEVERITIES:
+        raise UsageError(f"--severity {request.severity} is out of range: it lies in 0 … {max(SEVERITIES)}")
     bias_ratio = BIAS_RATIO if request.bias_ratio is None else request.bias_ratio
     root = request.root or Path("data")
     files = LAYOUT.find(root)
@@ -61,19 +70,33 @@ def source(request: Request) -> Source:
         raise LAYOUT.missing(root)
     batches = {path.name: read_batch(path) for path in files.values()}
     images, labels = (np.concatenate([batches[name][part] for name in BATCHES["train"]]) for part in (0, 1))
-    generator = Streams(request.seed).numpy("bias/train")
+    streams = Streams(request.seed)
+    generator = streams.numpy("bias/train")
     protected = assign_biased_groups(labels, MAJORITY_GROUP, len(GROUPS), bias_ratio, generator)
     test_images, test_labels = batches["test_batch"]
     twice = np.repeat(np.arange(len(GROUPS)), len(test_labels))
+
+    def pixels(split: str, images: np.ndarray, protected: np.ndarray) -> ChangedOrColour:
+        def change(images: np.ndarray, samples: np.ndarray) -> np.ndarray:
+            if request.severity is None:
+                return grey(images)
+            generators = [streams.numpy(f"corruption/{split}", int(sample)) for sample in samples]
+            return corrupt(images, request.severity, generators)
+
+        return ChangedOrColour(images, protected, change)
+
     return Source(
         class_names=CLASSES,
-        protected_names=GROUPS,
+        protected_names=GROUPS if request.severity is None else CORRUPTED_GROUPS,
         shape=SHAPE,
         mean=MEAN,
         std=STD,
-        train=Samples(labels, protected, GreyOrColour(images, protected)),
-        test=Samples(np.tile(test_labels, 2), twice, GreyOrColour(test_images, twice)),
-        options={"bias_ratio": bias_ratio},
+        train=Samples(labels, protected, pixels("train", images, protected)),
+        test=Samples(np.tile(test_labels, 2), twice, pixels("test", test_images, twice)),
+        options={
+            "bias_ratio": bias_ratio,
+            **({} if request.severity is None else {"severity": request.severity}),
+        },
     )
 
 
@@ -85,19 +108,24 @@ def grey(images: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class GreyOrColour:
-    """Images that are turned grey as they are asked for; sample i is image i modulo their number."""
+class ChangedOrColour:
+    """Images of which those of the first group are changed as they are asked for. Sample i is image i modulo M.
+
+    `change` makes of images uint8 [n, 3, 32, 32], and the numbers of their samples [n], the changed ones.
+    """
 
     images: np.ndarray  # uint8 [M, 3, 32, 32]
     protected: np.ndarray  # int64 [N]
+    change: Callable[[np.ndarray, np.ndarray], np.ndarray]
 
     def blocks(self, indices: np.ndarray) -> Iterator[np.ndarray]:
         """The images at `indices` as uint8 blocks [n, 3, 32, 32]."""
         for start in range(0, len(indices), BLOCK):
             where = indices[start : start + BLOCK]
             block = self.images[where % len(self.images)]
-            greyed = self.protected[where] == 0
-            block[greyed] = grey(block[greyed])
+            first = np.flatnonzero(self.protected[where] == 0)
+            if len(first):
+                block[first] = self.change(block[first], where[first])
             yield block
 
 
