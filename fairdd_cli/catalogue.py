@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from itertools import pairwise
 from typing import Any
 
 from fairdd_cli.metrics import METRICS, Metrics
@@ -56,6 +57,16 @@ def _method(name: str) -> dict[str, Any]:
     known = asdict(describe_method(name))
     parameters = known.pop("hyper_parameters")
     return {**known, "aliases": _aliases(METHODS, name), "hyper_parameters": parameters}
+
+
+def default_words(parameter: Mapping[str, Any]) -> str:
+    """The default of a hyper-parameter as `describe` gives it, with its unit; by images per class where it depends."""
+    default = parameter["automatic"] or str(parameter["default"]) or "none"
+    if parameter["by_ipc"]:
+        entries = list(parameter["by_ipc"].items())
+        changes = [entries[0], *(after for before, after in pairwise(entries) if after[1] != before[1])]
+        default = ", ".join(f"{value} from IPC {ipc}" for ipc, value in changes)
+    return f"{default} {parameter['unit']}".rstrip()
 
 
 def _strategy(name: str) -> dict[str, Any]:

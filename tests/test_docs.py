@@ -1,6 +1,8 @@
 """What users can type, and what they find in a file, is explained where they look: in the README or in the help."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,9 @@ from fairdd_cli.methods import METHODS
 from fairdd_cli.metrics import METRICS
 from fairdd_cli.networks import NETWORKS
 
-_PAGES = [Path(__file__).parents[1] / "README.md", *sorted(Path(__file__).parents[1].glob("recipes/guide/*.md"))]
-README = "\n".join(page.read_text() for page in _PAGES)
+ROOT = Path(__file__).parents[1]
+GUIDE = ROOT / "recipes" / "guide"
+README = "\n".join(page.read_text() for page in (ROOT / "README.md", *sorted(GUIDE.glob("*.md"))))
 COMMANDS = typer.main.get_command(app).commands
 SCHEMAS = [module.SCHEMA for module in (dataset, synthetic, evaluation, experts)]
 COMMON = (*with_header("", {}), "options", "seed", "digest")  # what every file carries
@@ -38,11 +41,6 @@ NAMES = {
 OPTIONS = [
     (name, parameter) for name, command in COMMANDS.items() for parameter in command.params if parameter.name != "help"
 ]
-
-
-def section(title: str) -> str:
-    """The text of the README under the heading `title`."""
-    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
 def in_code(text: str) -> set[str]:
@@ -105,21 +103,31 @@ def test_every_metric_is_in_the_readme() -> None:
 
 @pytest.mark.parametrize("schema", SCHEMAS, ids=[schema.kind for schema in SCHEMAS])
 def test_every_attribute_and_array_of_a_file_is_in_the_readme(schema: Schema) -> None:
-    text = section("Files")
-    row = next(line for line in text.splitlines() if line.startswith(f"| `{schema.kind}`"))
-    assert not undocumented(schema.attributes, row)
-    assert not undocumented(COMMON, text)
-    assert not undocumented(list(arrays_of(schema)), row)
+    page = (GUIDE / "files.md").read_text(encoding="utf-8")
+    text = page.split(f"\n### `{schema.kind}`\n")[1].split("\n#")[0]
+    assert not undocumented([*schema.attributes, *schema.optional_attributes], text)
+    assert not undocumented(COMMON, page)
+    arrays = [*schema.arrays, *(name for group in schema.optional_arrays for name in group)]
+    assert not undocumented(list(shown_arrays(arrays)), text)
 
 
-def arrays_of(schema: Schema) -> Iterator[str]:
-    """The names of the arrays of a kind of file as the README has them: those of both splits once."""
-    for name in schema.arrays:
-        split, slash, rest = name.partition("/")
-        if split in ("train", "test"):
-            yield from (f"{split}/", rest)
-        else:
-            yield name.replace("/*", "/NETWORK") if slash else name
+def shown_arrays(names: Iterable[str]) -> Iterator[str]:
+    """The arrays of a file as its tree shows them: the group, and the array within it."""
+    for name in names:
+        group, slash, rest = name.partition("/")
+        yield from (f"{group}/", rest.replace("*", "NETWORK")) if slash else (group,)
+
+
+def test_the_tables_of_the_guide_are_those_of_the_code() -> None:
+    program = [sys.executable, str(ROOT / "recipes" / "make_tables.py"), "--check"]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), f"{done.stdout} {done.stderr}: run python recipes/make_tables.py"
+
+
+def test_every_link_within_the_guide_leads_somewhere() -> None:
+    for page in (ROOT / "README.md", *GUIDE.glob("*.md"), *(ROOT / "recipes").glob("*.md")):
+        for link in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
+            assert ":" in link or (page.parent / link).exists(), f"{page.name}: {link}"
 
 
 def test_the_test_sees_what_is_missing() -> None:

@@ -73,19 +73,11 @@ def _words(value: object) -> str:
 
 def _parameter(facts: dict[str, Any]) -> str:
     """A hyper-parameter in words: its meaning, its default with unit and source, other names."""
-    default = facts["automatic"] or str(facts["default"]) or "none"
-    if facts["by_ipc"]:
-        default = ", ".join(f"{value} from IPC {ipc}" for ipc, value in _steps(facts["by_ipc"]))
-    unit = f" {facts['unit']}" if facts["unit"] else ""
-    parts = [f"{facts['meaning']}; default {default}{unit} ({facts['source']})"]
+    from fairdd_cli.catalogue import default_words
+
+    parts = [f"{facts['meaning']}; default {default_words(facts)} ({facts['source']})"]
     if facts["choices"]:
         parts.append(f"one of {', '.join(facts['choices'])}")
     if facts["old_names"]:
         parts.append(f"also called {', '.join(facts['old_names'])}")
     return "; ".join(parts)
-
-
-def _steps(by_ipc: dict[int, object]) -> list[tuple[int, object]]:
-    """The entries whose value differs from that of the IPC before."""
-    entries = list(by_ipc.items())
-    return [entry for index, entry in enumerate(entries) if index == 0 or entry[1] != entries[index - 1][1]]

@@ -203,7 +203,7 @@ def option_table(config: type) -> str:
         names = ", ".join(f"`{name}`" for name in (*entry.names, *entry.aliases))
         value = names or (f"`{entry.metavar}`" if entry.metavar and not entry.is_argument else "")
         default = "required" if entry.required else entry.shown_default
-        if not default and entry.default not in (None, False, (), {}):
+        if not default and not (entry.default in (None, (), {}) or entry.default is False):
             default = f"`{entry.default}`"
         spelled = ", ".join(f"`{flag}`" for flag in entry.flags) or f"`{entry.metavar}`"
         lines.append("| " + " | ".join(_cell(each) for each in (spelled, value, default, entry.help)) + " |")
