@@ -191,7 +191,9 @@ def start_run(
     real = RealData(split, store, strategy, sampling, config.batch_real, sample_weights, runtime, streams)
     synthetic = SyntheticImages(images, dataset.classes, config.ipc, config.factor, store, runtime.processes)
     networks = Networks(config.network, real, synthetic, runtime, streams, progress)
-    return Run(runtime, streams, real, synthetic, networks, progress, dataset.mirror_keeps_class)
+    run = Run(runtime, streams, real, synthetic, networks, progress, dataset.mirror_keeps_class)
+    run.subtracts_noise = config.hyper.squared_distances and strategy.reduce == "sum" and real.noise_known
+    return run
 
 
 def expert_spec(config: ResolvedConfig, dataset: BiasedDataset) -> ExpertSpec:
@@ -280,10 +282,11 @@ def _optimise(config: ResolvedConfig, run: Run, checkpoints: Checkpoints) -> His
     label = f"{config.method} {config.fairness} ipc {config.ipc}"
     every = max(1, config.iterations // HISTORY_POINTS)
     state = _start(config, run, checkpoints, every)
+    recorded_as = _history_name(run)
     # Points (iteration, loss, seconds) are only ever added: the columns that a state holds never change.
-    points = state.tensors["history"].shape[1]
+    points = state.tensors[recorded_as].shape[1]
     history = torch.zeros(3, config.iterations // every + 2, dtype=torch.float64)
-    history[:, :points] = state.tensors["history"]
+    history[:, :points] = state.tensors[recorded_as]
     experts = _expert_digest(config, run)
     processes = run.runtime.processes
     work = (config.iterations - state.done) * hyper.cost_per_iteration(run) / processes.world_size
@@ -309,22 +312,29 @@ def _optimise(config: ResolvedConfig, run: Run, checkpoints: Checkpoints) -> His
             history[:, points] = torch.tensor([iteration, value, watch.seconds()], dtype=torch.float64)
             points += 1
             progress.advance(0, value)
-        state = State(iteration + 1, watch.seconds(), {**run.snapshot(), **experts, "history": history[:, :points]})
+        state = State(iteration + 1, watch.seconds(), {**run.snapshot(), **experts, recorded_as: history[:, :points]})
         last_finite = state if recorded else last_finite
         checkpoints.update(state)
     columns = history[:, :points].numpy().copy()
-    return History(columns[0].astype(np.int64), columns[1], columns[2])
+    return History(columns[0].astype(np.int64), columns[1], columns[2], run.subtracts_noise)
+
+
+def _history_name(run: Run) -> str:
+    """What a checkpoint calls the history of `run`: "history" is one of losses with their noise."""
+    return "history.unbiased" if run.subtracts_noise else "history"
 
 
 def _start(config: ResolvedConfig, run: Run, checkpoints: Checkpoints, every: int) -> State:
     """The state to start from: that of `checkpoints`, to which `run` is brought, or the very first."""
-    experts = _expert_digest(config, run)
-    first = State(0, 0.0, {**run.snapshot(), **experts, "history": torch.zeros(3, 0, dtype=torch.float64)})
-    if checkpoints.state is None:
+    experts, found = _expert_digest(config, run), checkpoints.state
+    if found is not None and "history" in found.tensors:
+        run.subtracts_noise = False  # of version 0.1.0: one history has losses of one kind
+    first = State(0, 0.0, {**run.snapshot(), **experts, _history_name(run): torch.zeros(3, 0, dtype=torch.float64)})
+    if found is None:
         return first
-    found, last = checkpoints.state, config.iterations - 1
+    last = config.iterations - 1
     points = -(-found.done // every) + (found.done > last and last % every > 0)
-    expected = {**first.tensors, "history": torch.zeros(3, points, dtype=torch.float64)}
+    expected = {**first.tensors, _history_name(run): torch.zeros(3, points, dtype=torch.float64)}
     if "momentum" in found.tensors:
         expected["momentum"] = first.tensors["images"]
     checkpoints.check(expected, config.iterations)

@@ -14,6 +14,7 @@ from evaluations import confusion, pair, synthetic, write
 from PIL import Image
 from readable import problems
 
+from fairdd_cli.artifacts import SyntheticSet
 from fairdd_cli.errors import UsageError
 from fairdd_cli.reporting import Row, build_rows, read
 from fairdd_cli.reporting.coverage_figure import coverage_figure
@@ -131,8 +132,24 @@ def test_image_grids_stand_side_by_side_under_their_scores(tmp_path: Path) -> No
 def test_loss_curves_need_a_history() -> None:
     figure = loss_curves([synthetic(), synthetic("fairdd")])
     assert "toy dm fairdd IPC 12" in texts(figure)
+    assert "matching loss" in figure.axes[0].get_ylabel()
     with pytest.raises(UsageError, match="history"):
         loss_curves([])
+
+
+def test_loss_curves_say_which_losses_hold_the_noise_of_their_batches() -> None:
+    def unbiased(loss: np.ndarray) -> SyntheticSet:
+        made = synthetic("fairdd")
+        return replace(made, history=replace(made.history, loss=loss, unbiased=True))
+
+    falling = unbiased(np.linspace(2, -0.01, 200))
+    assert "distance without sampling noise" in loss_curves([falling]).axes[0].get_ylabel()
+    both = loss_curves([synthetic(), falling])
+    assert "without" not in both.axes[0].get_ylabel()
+    assert "IPC 12: matching loss" in texts(both)
+    assert "without sampling noise" in texts(both)
+    for loss in (np.full(200, -0.1), np.zeros(200)):  # nothing left to learn from the start
+        assert np.isfinite(loss_curves([unbiased(loss)]).axes[0].lines[0].get_ydata()).all()
 
 
 def test_the_coverage_figure_colours_the_groups() -> None:

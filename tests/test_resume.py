@@ -212,7 +212,7 @@ def test_what_a_method_carries_on_is_part_of_its_state(toy: BiasedDataset, monke
     with pytest.raises(Stop), Checkpoints(output) as checkpoints:
         distill(plan, toy, runtime, StopAt(7), checkpoints=checkpoints)
     state = read_checkpoint(output + ".checkpoint").state
-    assert set(state) == {"history", "images", "momentum", "state.rate", "state.seen"}
+    assert set(state) == {"history.unbiased", "images", "momentum", "state.rate", "state.seen"}
     with Checkpoints(output) as checkpoints:
         found = distill(plan, toy, runtime, NullProgress(), checkpoints=checkpoints)
     assert np.array_equal(found.images, whole.images)

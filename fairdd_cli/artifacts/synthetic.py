@@ -12,6 +12,7 @@ from fairdd_cli.artifacts._hdf5 import Schema
 from fairdd_cli.artifacts._writer import ArrayChunks, write
 
 DECODED_LIMIT = 2**30  # bytes
+UNBIASED, WITH_NOISE = "unbiased distance", "matching loss"  # what `history/loss` can be
 SCHEMA = Schema(
     kind="fairdd/synthetic",
     attributes={
@@ -38,18 +39,28 @@ SCHEMA = Schema(
         "history/loss": ("float64", 1),
         "history/seconds": ("float64", 1),
     },
-    optional_attributes={"environment": str, "protected_names": list},
+    optional_attributes={"environment": str, "history_loss": str, "protected_names": list},
     optional_arrays=({"groups": ("int64", 1)},),
 )
 
 
 @dataclass(frozen=True)
 class History:
-    """The course of a distillation: the loss of some iterations and the seconds until then."""
+    """The course of a distillation: the loss of some iterations and the seconds until then.
+
+    An `unbiased` loss is the squared distance to the real images without the sampling noise of their batches. Any
+    other one, and each in files of version 0.1.0, is what the method minimises on the batches, noise and all.
+    """
 
     iteration: np.ndarray  # int64 [T]
     loss: np.ndarray  # float64 [T]
     seconds: np.ndarray  # float64 [T]
+    unbiased: bool = False
+
+    @property
+    def what(self) -> str:
+        """What the losses are, in words."""
+        return "distance without sampling noise" if self.unbiased else "matching loss"
 
 
 @dataclass(frozen=True)
@@ -101,6 +112,7 @@ def write_synthetic(path: str, synthetic: SyntheticSet, force: bool = True) -> s
     attributes["seed"] = synthetic.seed
     if synthetic.environment:
         attributes["environment"] = json.dumps(dict(synthetic.environment), sort_keys=True)
+    attributes["history_loss"] = UNBIASED if synthetic.history.unbiased else WITH_NOISE
     arrays: dict[str, np.ndarray | ArrayChunks] = {
         "images": synthetic.images.astype(np.float32),
         "labels": synthetic.labels.astype(np.int64),
@@ -144,11 +156,20 @@ def read_synthetic(path: str) -> SyntheticSet:
         values["environment"] = json_attribute(container, "environment")
     if container.names("groups"):
         values |= _read_groups(container, len(images))
-    history = History(*(container.array(f"history/{name}") for name in ("iteration", "loss", "seconds")))
+    iteration, loss, seconds = (container.array(f"history/{name}") for name in ("iteration", "loss", "seconds"))
+    history = History(iteration, loss, seconds, unbiased=_read_loss_kind(container) == UNBIASED)
     if not len(history.iteration) == len(history.loss) == len(history.seconds):
         raise container.fail("the arrays of 'history' differ in length")
     provenance = {name: container.attributes[name] for name in ("created", "generated_by")}
     return SyntheticSet(images=images, labels=labels, history=history, path=path, provenance=provenance, **values)
+
+
+def _read_loss_kind(container: Container) -> str:
+    """What the losses in the history are; files of version 0.1.0 don't say, and have only one kind."""
+    kind = container.attributes.get("history_loss", WITH_NOISE)
+    if kind not in (UNBIASED, WITH_NOISE):
+        raise container.fail(f"attribute 'history_loss' should be '{UNBIASED}' or '{WITH_NOISE}'")
+    return str(kind)
 
 
 def _read_groups(container: Container, images: int) -> dict[str, Any]:

@@ -58,6 +58,7 @@ def distill(config: DistillConfig) -> None:
         if len(losses):
             tenth = max(1, len(losses) // 10)  # single losses scatter: each belongs to another network
             begun, ended, seconds = losses[:tenth].mean(), losses[-tenth:].mean(), synthetic.history.seconds[-1]
-            terminal.say(f"loss {begun:.4g} -> {ended:.4g} (first and last tenth) in {duration(seconds)}")
+            words = f"{begun:.4g} -> {ended:.4g} (first and last tenth) in {duration(seconds)}"
+            terminal.say(f"{synthetic.history.what} {words}")
     if first:
         print_path(target)

@@ -189,7 +189,7 @@ def _described(artifact: "Artifact") -> dict[str, Any]:
             "its digest": artifact.dataset_digest,
         }
         if len(artifact.history.loss):
-            facts["loss"] = f"{artifact.history.loss[0]:.4g} -> {artifact.history.loss[-1]:.4g}"
+            facts[artifact.history.what] = f"{artifact.history.loss[0]:.4g} -> {artifact.history.loss[-1]:.4g}"
             facts["time"] = f"{artifact.history.seconds[-1]:.1f} s"
         origin = artifact.provenance
     else:

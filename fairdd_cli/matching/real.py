@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fairdd_cli.artifacts import Split
 from fairdd_cli.fairness._base import Strategy, TargetWeights, concatenate
+from fairdd_cli.matching.noise import NoiseWeights, noise_weights
 from fairdd_cli.matching.sampling import Sampling, balanced
 from fairdd_cli.networks import Classifier
 from fairdd_cli.runtime import ImageStore, Runtime, Streams
@@ -79,6 +80,32 @@ class RealData:
     def sample_batch(self, classes: slice, *key: int) -> RealBatch:
         """A batch of `classes` drawn for this `key`."""
         return self.batch(classes, [self.sample_indices(label, *key) for label in range(classes.start, classes.stop)])
+
+    @property
+    def drawn_by_cell(self) -> bool:
+        """Whether a target's mean varies only as images of a cell do: how many there are of each cell is of no account.
+
+        So it is where the sampling fixes their number, or the strategy averages each group by itself. Else a batch
+        varies as images of the whole class do.
+        """
+        return self.sampling is balanced or (self.strategy.uses_groups and not self.strategy.reweights_samples)
+
+    def noise_weights(self, batch: RealBatch) -> NoiseWeights:
+        """The weights that tell the sampling noise of a `batch` that was drawn at random."""
+        label, protected = batch.labels.numpy(), self.split.protected[batch.indices]
+        groups = self.split.count.shape[1]
+        if self.drawn_by_cell:
+            return noise_weights(
+                batch.weights.weight, label * groups + protected, label, self.split.count[label, protected]
+            )
+        return noise_weights(batch.weights.weight, batch.weights.target, label, self.split.count.sum(axis=1)[label])
+
+    @cached_property
+    def noise_known(self) -> bool:
+        """Whether every batch tells its sampling noise: in each class more images are drawn than it has strata."""
+        drawn = [len(self.sample_indices(label)) for label in range(self.num_classes)]
+        strata = np.count_nonzero(self.split.count, axis=1) if self.drawn_by_cell else np.ones(self.num_classes)
+        return bool((np.array(drawn) > strata).all())
 
     def statistics_images(self, *key: int) -> Tensor:
         """Images of every class, drawn for this `key`, that batch normalisation takes its statistics of."""

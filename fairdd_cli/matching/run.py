@@ -13,7 +13,7 @@ from fairdd_cli.fairness._base import class_means
 from fairdd_cli.matching.distances import reduce_over_targets
 from fairdd_cli.matching.networks import Networks
 from fairdd_cli.matching.real import RealBatch, RealData
-from fairdd_cli.matching.signals import embeddings, gradients
+from fairdd_cli.matching.signals import embeddings, gradients, weighted_sums
 from fairdd_cli.matching.synthetic import SyntheticImages
 from fairdd_cli.matching.unrolling import unrolled_sgd
 from fairdd_cli.networks import Classifier
@@ -42,6 +42,7 @@ class Run:
     networks: Networks
     progress: Progress
     mirror_keeps_class: bool
+    subtracts_noise: bool = False  # whether `real_embeddings` tells the sampling noise, so that the loss can go without
     state: dict[str, Tensor] = field(default_factory=dict)  # names without slashes
     experts: Experts = field(init=False)  # set before `prepare` of a method that `uses_experts`
 
@@ -76,15 +77,30 @@ class Run:
 
     def real_embeddings(
         self, network: Classifier, batch: RealBatch, augmentation: augment.AugmentationParams
-    ) -> Tensor:
-        """The weighted mean embedding float32 [targets, D] of each target of `batch`; not differentiable."""
-        mean = self.scalar()
+    ) -> tuple[Tensor, Tensor]:
+        """The weighted mean embedding float32 [targets, D] of each target of `batch`, and its sampling noise.
+
+        The noise is one number for all targets: what their squared Euclidean distances exceed on average, in all, the
+        distances to the means of all images (see `noise.py`); 0 unless the run `subtracts_noise`. Of the ranks that
+        share a class only one counts it. Nothing is differentiable.
+        """
+        noise_weights = self.real.noise_weights(batch) if self.subtracts_noise else None
+        mean, squares, centres = self.scalar(), self.scalar(), self.scalar()
         with torch.no_grad(), self.runtime.autocast():
             for part, images in self._micro_batches(batch, augmentation, self.runtime.forward_batch(network)):
-                mean = mean + embeddings(network, images, batch.weights[part])
-        self._all_reduce([mean])
+                embedded = network.embed(images).float()
+                mean = mean + weighted_sums(embedded, batch.weights[part])
+                if noise_weights:
+                    weight = self.runtime.to_device(noise_weights.weight[part])
+                    squares = squares + (weight * embedded.square().sum(dim=1)).sum()
+                    centres = centres + weighted_sums(embedded, noise_weights[part])
+        self._all_reduce([mean, squares, centres] if noise_weights else [mean])
         self.progress.advance(len(batch.indices) / 3)
-        return mean
+        if noise_weights is None or not self._class_shard[1].is_main:
+            return mean, self.scalar()
+        # Σ a ‖e - m‖² = Σ a ‖e‖² - ‖Σ a e‖² / Σ a, with the weights a and the mean m of a stratum
+        inverse_totals = self.runtime.to_device(noise_weights.inverse_totals)
+        return mean, squares - (inverse_totals * centres.square().sum(dim=1)).sum()
 
     def synthetic_embeddings(
         self, network: Classifier, classes: slice, augmentation: augment.AugmentationParams

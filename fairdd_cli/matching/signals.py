@@ -20,7 +20,11 @@ WEIGHTED = (nn.Conv2d, nn.Linear)  # the layers with a weight matrix
 
 def embeddings(network: Classifier, images: Tensor, weights: TargetWeights) -> Tensor:
     """The weighted sum [targets, D] of the embeddings of `images` [n, C, H, W] by target, in fp32."""
-    embedded = network.embed(images).float()
+    return weighted_sums(network.embed(images).float(), weights)
+
+
+def weighted_sums(embedded: Tensor, weights: TargetWeights) -> Tensor:
+    """The weighted sum [targets, D] of embeddings [n, D] by target."""
     weight = torch.from_numpy(weights.weight).to(embedded.device, non_blocking=True)
     target = torch.from_numpy(weights.target).to(embedded.device, non_blocking=True)
     sums = embedded.new_zeros(weights.num_targets, embedded.shape[1])

@@ -70,6 +70,14 @@ class MethodBase(ABC):
     def step(self, run: Run, iteration: int) -> Tensor:
         """One iteration: updates the synthetic images and returns the loss (this rank's part of it)."""
 
+    @property
+    def squared_distances(self) -> bool:
+        """Whether its loss sums squared Euclidean distances to mean embeddings of real batches.
+
+        From these the step subtracts their sampling noise, which `Run.real_embeddings` tells: no image depends on it.
+        """
+        return False
+
     def learned_rate(self, run: Run) -> float:
         """The learning rate that was learned for training on the synthetic set; 0 where none was."""
         return 0.0

@@ -57,6 +57,11 @@ class Method(MethodBase):
         """Real images forward only, synthetic ones forward and backward."""
         return run.real.images_per_step / 3 + (1 + self.warmup_epochs) * run.num_classes * run.synthetic.per_class
 
+    @property
+    def squared_distances(self) -> bool:
+        """With the distance l2."""
+        return self.distance == "l2"
+
     def step(self, run: Run, iteration: int) -> Tensor:
         """Moves the mean embedding of each class towards its targets."""
         network = run.networks.fresh(iteration)
@@ -67,10 +72,10 @@ class Method(MethodBase):
         loss = run.scalar(0)
         for classes in run.class_chunks():
             real_batch = run.real.sample_batch(classes, iteration)
-            target = run.real_embeddings(network, real_batch, augmentation)  # [targets, D]
+            target, noise = run.real_embeddings(network, real_batch, augmentation)  # [targets, D], []
             synthetic = run.synthetic_embeddings(network, classes, augmentation)  # [classes, D]
             distance = distances(self.distance, target, synthetic, real_batch.num_targets)  # [targets]
-            loss += run.backward(run.reduce_loss(distance, real_batch.num_targets))
+            loss += run.backward(run.reduce_loss(distance, real_batch.num_targets)) - noise
         run.synthetic.optimizer_step()
         return loss
 

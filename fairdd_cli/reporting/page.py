@@ -76,8 +76,8 @@ def page_figures(sections: Sequence[Section], sets: Sequence[SyntheticSet]) -> l
         words = f"Synthetic images of {label_of(one)}, a row for each of {len(one.class_names)} classes"
         add(image_grid([one], rows), f"Synthetic images: {label_of(one)}", words, "A row for each class.")
     if any(len(one.history.loss) > 1 for one in sets):
-        words = "Matching loss of " + ", ".join(map(label_of, sets[:MOST]))
-        add(loss_curves(sets), "Loss", words, "Each run's loss divided by its first one.")
+        words = "Loss over the iterations of " + ", ".join(map(label_of, sets[:MOST]))
+        add(loss_curves(sets), "Loss", words, "Each run relative to the mean of its first losses.")
     return figures
 
 

@@ -98,24 +98,29 @@ def _scores(synthetic: SyntheticSet, rows: Sequence[Row]) -> list[str]:
 
 @styled
 def loss_curves(sets: Sequence[SyntheticSet]) -> "Figure":
-    """The matching loss over the iterations, each run divided by its first loss: strategies sum over groups or not.
+    """The loss over the iterations, each run divided by the mean of its first ones: strategies sum over groups or not.
 
-    The heavy line is the mean over a fiftieth of the run. Raises UsageError where no set has a history.
+    A line that is still noisy is drawn thin under its mean over a fiftieth of the run. Which losses hold the sampling
+    noise of their batches is said. Raises UsageError where no set has a history.
     """
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter  # noqa: PLC0415
 
-    with_history = [s for s in sets if len(s.history.loss) > 1 and s.history.loss[0] > 0][:CURVES]
+    with_history = [s for s in sets if len(s.history.loss) > 1][:CURVES]
     if not with_history:
         raise UsageError("none of the synthetic sets has a history of losses to draw")
-    names = [wrapped(label_of(synthetic), 3.0) for synthetic in with_history]
+    kinds = {s.history.what for s in with_history}
+    labels = [label_of(s) if len(kinds) == 1 else f"{label_of(s)}: {s.history.what}" for s in with_history]
+    names = [wrapped(label, 3.0) for label in labels]
     figure = new_figure(7.2, 3.4 + sum(text_size(name)[1] + 0.1 for name in names[::2]) + 0.3)
     axes = figure.subplots()
     for index, synthetic in enumerate(with_history):
-        steps, loss = synthetic.history.iteration, synthetic.history.loss / synthetic.history.loss[0]
+        steps, loss = synthetic.history.iteration, synthetic.history.loss
         colour, window = COLOURS[index % len(COLOURS)], max(1, len(loss) // 50)
         smooth = np.convolve(loss, np.full(window, 1 / window), mode="valid")
-        axes.plot(steps, loss, color=colour, linewidth=0.7, alpha=0.3)
-        axes.plot(steps[window - 1 :], smooth, color=colour, linewidth=1.8, label=names[index])
+        # An unbiased distance that is 0 may come out below it.
+        scale = smooth[0] if smooth[0] > 0 else np.abs(loss).max() or 1.0
+        axes.plot(steps, loss / scale, color=colour, linewidth=0.7, alpha=0.3)
+        axes.plot(steps[window - 1 :], smooth / scale, color=colour, linewidth=1.8, label=names[index])
     low, high = axes.get_ylim()
     if low > 0 and high > 10 * low:
         axes.set_yscale("log")
@@ -125,7 +130,7 @@ def loss_curves(sets: Sequence[SyntheticSet]) -> "Figure":
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlabel("iteration")
-    axes.set_ylabel("loss / first loss")
+    axes.set_ylabel(f"{kinds.pop() if len(kinds) == 1 else 'loss'},\nrelative to the start")
     axes.grid(color=INK, alpha=0.12, linewidth=0.8)
     figure.legend(loc="outside lower center", ncols=2)
     return figure
