@@ -306,8 +306,8 @@ def _optimise(config: ResolvedConfig, run: Run, checkpoints: Checkpoints) -> His
             if not math.isfinite(value) or not torch.isfinite(run.synthetic.images).all():
                 checkpoints.update(last_finite)
                 raise DivergedError(
-                    f"{label} diverged at iteration {iteration}: the loss is {value}; no output was written.\n"
-                    "Lower the step size (-O learning_rate=…) or choose another --seed, and give --restart."
+                    f"{label} diverged at iteration {iteration}: the loss is {value}; no output was written.",
+                    "Lower the step size (-O learning_rate=…) or choose another --seed, and give --restart.",
                 )
             history[:, points] = torch.tensor([iteration, value, watch.seconds()], dtype=torch.float64)
             points += 1
@@ -340,8 +340,8 @@ def _start(config: ResolvedConfig, run: Run, checkpoints: Checkpoints, every: in
     checkpoints.check(expected, config.iterations)
     if any(not torch.equal(found.tensors[name], digest) for name, digest in experts.items()):
         raise UsageError(
-            f"'{checkpoints.path}' is the checkpoint of a run with other experts than '{run.experts.path}' has.\n"
-            "Give that run's with --experts to continue it, or give --restart to discard it."
+            f"'{checkpoints.path}' is the checkpoint of a run with other experts than '{run.experts.path}' has.",
+            "Give that run's with --experts to continue it, or give --restart to discard it.",
         )
     run.restore(found.tensors)
     return found

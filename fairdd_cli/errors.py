@@ -12,10 +12,22 @@ HARMFUL = frozenset({"Cc", "Cs", "Zl", "Zp"})
 BIDIRECTIONAL = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
+LONGEST_LINE = 2000  # letters of an error; a value from a file may have any number of them
+
+
 class FairddError(Exception):
-    """Something that is reported in a line and ends the command with `exit_code`."""
+    """Something that is reported in a line, or a few, and ends the command with `exit_code`.
+
+    Names and values from outside may hold line breaks, or never end: each of the `lines` is shown as one.
+    """
 
     exit_code = 1
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__(*lines)
+
+    def __str__(self) -> str:
+        return "\n".join(_shortened(one_line(line)) for line in self.args)
 
 
 class WorkError(FairddError):
@@ -42,6 +54,21 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'? " if near else ""
     return UsageError(f"unknown {kind} '{name}': {hint}(known: {', '.join(names)})")
+
+
+def one_line(text: str) -> str:
+    """`text` with its line breaks as their escapes."""
+    return text.replace("\r", "\\r").replace("\n", "\\n")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of the text of `error`, cut to 200 characters."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def _shortened(line: str) -> str:
+    """A line without its middle where it is too long: a file's name stands at its start, a remedy at its end."""
+    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE // 2]} … {line[-LONGEST_LINE // 2 :]}"
 
 
 def is_harmful(letter: str) -> bool:

@@ -151,8 +151,8 @@ def evaluate(
         fit(network, data.images, labels, data.training, local, streams, (number,), progress)
         if not torch.isfinite(parameter_vector(network)).all():  # it would predict one class for every image
             raise DivergedError(
-                f"{spec} number {number + 1} of {seeds} diverged while it was trained; no output was written.\n"
-                "Lower the step size (--learning-rate), and give --restart."
+                f"{spec} number {number + 1} of {seeds} diverged while it was trained; no output was written.",
+                "Lower the step size (--learning-rate), and give --restart.",
             )
         return network
 

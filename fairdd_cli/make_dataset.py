@@ -43,8 +43,8 @@ class UnreadableImagesError(UsageError):
         first = ", ".join(f"'{name}' ({reason})" for name, reason in list(unreadable.items())[:3])
         more = ", …" if len(unreadable) > 3 else ""
         super().__init__(
-            f"{len(unreadable):,} of {total:,} images cannot be read: {first}{more}\n"
-            "Repair or remove them, or leave them out with --skip-unreadable."
+            f"{len(unreadable):,} of {total:,} images cannot be read: {first}{more}",
+            "Repair or remove them, or leave them out with --skip-unreadable.",
         )
         self.names = frozenset(unreadable)
 

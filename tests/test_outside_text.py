@@ -12,7 +12,7 @@ from conftest import Fairdd
 from evaluations import FAIR, UNFAIR, evaluation, pair, write
 
 from fairdd_cli.artifacts import write_evaluation
-from fairdd_cli.errors import UsageError
+from fairdd_cli.errors import LONGEST_LINE, UsageError
 from fairdd_cli.metrics import summarise
 from fairdd_cli.reporting import arrange, as_csv, as_json, build_rows, latex, markdown, plain, read, sheets
 from fairdd_cli.reporting.notes import notes
@@ -65,6 +65,36 @@ def test_no_escape_of_a_file_or_its_name_reaches_a_terminal(fairdd: Fairdd, tmp_
         assert "\x1b" not in shown
         assert "\x07" not in shown
         assert "\u202e" not in shown
+
+
+def test_a_line_break_in_a_name_or_value_ends_no_line(fairdd: Fairdd, tmp_path: Path) -> None:
+    write(tmp_path / "two\nlines.json", dataset="three\nlines")
+    (tmp_path / "a\rb.h5").write_text("no data")
+    (tmp_path / "r\n.yaml").write_text('distill: {ipc: "1\\n2"}')
+    for words in (
+        ["inspect", "absent\nfile.h5"],
+        ["inspect", "a\rb.h5"],
+        ["distill", "absent\nfile.h5", "--method", "dm", "--ipc", "1"],
+        ["evaluate", "absent\nfile.h5"],
+        ["report", "absent\nfile.json"],
+        ["distill", "d.h5", "--method", "dm", "--recipe", "r\n.yaml"],
+        ["make-dataset", "folder", "--root", "a\nb", "--target", "x", "--protected", "y"],
+    ):
+        done = fairdd(*words, check=False)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    for words in (["inspect", "two\nlines.json"], ["verify", "two\nlines.json"]):
+        done = fairdd(*words)
+        assert r"two\nlines.json" in done.stdout + done.stderr
+    assert "wrote page\\n.html\n" in fairdd("report", "two\nlines.json", "--html", "page\n.html").stderr
+
+
+def test_an_error_ends_whatever_a_file_holds() -> None:
+    error = UsageError("'a.yaml': expected a number, found " + "9" * 10**6 + "; write one", "See --help.")
+    first, second = str(error).split("\n")
+    assert len(first) < LONGEST_LINE + 5
+    assert first.startswith("'a.yaml': expected a number, found 999")
+    assert first.endswith("9; write one")
+    assert second == "See --help."
 
 
 def test_many_networks_with_long_names_stay_small(tmp_path: Path) -> None:

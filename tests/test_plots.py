@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import numpy as np
@@ -16,7 +17,7 @@ from readable import problems
 
 from fairdd_cli.artifacts import SyntheticSet
 from fairdd_cli.errors import UsageError
-from fairdd_cli.reporting import Row, build_rows, read
+from fairdd_cli.reporting import Row, build_rows, figures, read
 from fairdd_cli.reporting.coverage_figure import coverage_figure
 from fairdd_cli.reporting.figures import SUFFIXES, inline_svg, render
 from fairdd_cli.reporting.group_coverage import ClassProjection
@@ -227,6 +228,22 @@ def test_names_are_neither_cut_nor_overprinted(name: str, tmp_path: Path) -> Non
         coverage_figure(projections[:1], groups, name),
     ):
         assert problems(figure) == []
+
+
+def test_a_long_name_is_measured_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[str] = []
+    size = figures.text_size
+
+    def counted(text: str, *rest: Any) -> tuple[float, float]:
+        measured.append(text)
+        return size(text, *rest)
+
+    monkeypatch.setattr(figures, "text_size", counted)
+    lines = figures.wrapped("x" * 10_000).split("\n")
+    assert "".join(lines) == "x" * 10_000
+    assert len(set(map(len, lines[:-1]))) == 1
+    assert max(map(len, measured)) < 100
+    assert len(measured) < 10 * len(lines)
 
 
 def test_many_names_have_room(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 DEPTH = 32
+LONGEST_INTEGER = 400  # digits; a float has 309
 WORD = 2**64  # integers from here on are floats, as in most programs that read JSON
 KEY = re.compile(rb'"[ \t\n\r]*:')
 
@@ -83,4 +84,6 @@ def _finite(text: str) -> float:
 
 
 def _integer(text: str) -> int | float:
+    if len(text) > LONGEST_INTEGER:  # which takes long to read, and is no finite number here
+        raise ValueError(f"an integer of {len(text):,} digits is not a finite number")
     return int(text) if len(text) < 19 or abs(int(text)) < WORD else _finite(text)

@@ -100,8 +100,8 @@ def check_space(path: str, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise WorkError(
-            f"too little disk for '{path}': it needs {in_bytes(needed)}, and {in_bytes(free)} are free in '{folder}'\n"
-            "Give -o a place with more room, or make fewer or smaller images (--limit, --size)."
+            f"too little disk for '{path}': it needs {in_bytes(needed)}, and {in_bytes(free)} are free in '{folder}'",
+            "Give -o a place with more room, or make fewer or smaller images (--limit, --size).",
         )
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from fairdd_cli.artifacts._input import open_input, read_bytes
 from fairdd_cli.artifacts._json import strict_loads
 from fairdd_cli.artifacts.export import METADATA
-from fairdd_cli.errors import UsageError
+from fairdd_cli.errors import UsageError, first_line
 
 FILE_LIMIT = 2**30  # bytes of a file, and of the arrays that it holds
 IMAGE_LIMIT = 100_000  # images in a folder
@@ -81,7 +81,8 @@ def read_foreign(path: str, repetition: int = 1, labels: str | None = None) -> F
     if found.labels.ndim == 2 and found.labels.shape[1] > 1:
         raise UsageError(
             f"'{path}': its labels are soft ({_shape(found.labels)}): probabilities of each class, which fairdd does "
-            "not train on\nGive hard labels with --labels FILE, one class number for each image."
+            "not train on",
+            "Give hard labels with --labels FILE, one class number for each image.",
         )
     hard = found.labels.reshape(-1)
     if len(hard) != len(found.images) or hard.dtype.kind not in "fiu" or (hard != np.round(hard)).any():
@@ -100,7 +101,7 @@ def _checked_zip(path: str) -> bytes:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = archive.infolist()
     except ZIP_ERRORS as error:
-        raise UsageError(f"'{path}' is truncated or damaged: {str(error)[:80]}") from error
+        raise UsageError(f"'{path}' is truncated or damaged: {first_line(error)}") from error
     if len(members) > 10_000 or sum(member.file_size for member in members) > FILE_LIMIT:
         raise UsageError(f"'{path}' holds more than the {FILE_LIMIT:,} bytes that are read here")
     if any(member.file_size > DESCRIPTION_LIMIT for member in members if member.filename.endswith(".pkl")):
@@ -136,7 +137,7 @@ def _load_pt(path: str) -> Any:
         EOFError,
         OverflowError,
     ) as error:
-        raise UsageError(f"'{path}' is truncated or damaged: {str(error).splitlines()[0][:80]}") from error
+        raise UsageError(f"'{path}' is truncated or damaged: {first_line(error)}") from error
 
 
 def _array(value: Any, path: str) -> np.ndarray:
@@ -206,7 +207,7 @@ def _npy(content: bytes, path: str) -> np.ndarray:
         stream.seek(0)
         return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
     except (ValueError, TypeError, SyntaxError, OverflowError, EOFError, MemoryError) as error:
-        raise UsageError(f"'{path}' holds an array that is damaged or not of numbers: {str(error)[:80]}") from error
+        raise UsageError(f"'{path}' holds an array that is damaged or not of numbers: {first_line(error)}") from error
 
 
 def _read_npz(path: str, repetition: int) -> ForeignSet:
@@ -215,7 +216,7 @@ def _read_npz(path: str, repetition: int) -> ForeignSet:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             arrays = {name.removesuffix(".npy"): _npy(archive.read(name), path) for name in archive.namelist()}
     except ZIP_ERRORS as error:
-        raise UsageError(f"'{path}' is truncated or damaged: {str(error)[:80]}") from error
+        raise UsageError(f"'{path}' is truncated or damaged: {first_line(error)}") from error
     names = arrays.get("class_names")
     class_names = tuple(map(str, names)) if names is not None and names.ndim == 1 else None
     return _from_arrays(path, arrays, class_names, {})
@@ -244,7 +245,7 @@ def _read_safetensors(path: str, repetition: int) -> ForeignSet:
         arrays = {name: _tensor(entry, memoryview(content)[8 + length :]) for name, entry in head.items()}
         origin = {name: strict_loads(text) for name, text in described.items()} if "class_names" in described else {}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UsageError(f"'{path}' is not a sound .safetensors: {str(error)[:80]}") from error
+        raise UsageError(f"'{path}' is not a sound .safetensors: {first_line(error)}") from error
     names = origin.get("class_names")
     class_names = tuple(map(str, names)) if isinstance(names, list) else None
     return _from_arrays(path, arrays, class_names, origin)
@@ -304,7 +305,7 @@ def _metadata(path: Path) -> tuple[tuple[str, ...] | None, Mapping[str, Any]]:
         said = strict_loads(read_bytes(str(path), DESCRIPTION_LIMIT).decode())
         return tuple(map(str, said["class_names"])), said
     except (ValueError, TypeError, KeyError) as error:
-        raise UsageError(f"'{path}' is not sound JSON as an export has it: {str(error)[:80]}") from error
+        raise UsageError(f"'{path}' is not sound JSON as an export has it: {first_line(error)}") from error
 
 
 READERS: Mapping[str, Callable[[str, int], ForeignSet]] = {

@@ -22,7 +22,7 @@ from fairdd_cli.cli.options import as_command
 from fairdd_cli.cli.report import report
 from fairdd_cli.cli.verify import verify
 from fairdd_cli.config import COMMANDS
-from fairdd_cli.errors import FairddError, Interrupted, UsageError
+from fairdd_cli.errors import FairddError, Interrupted, UsageError, one_line
 from fairdd_cli.system import launched_by_torchrun
 from fairdd_cli.version import __version__
 
@@ -92,7 +92,11 @@ def main() -> NoReturn:
     except MemoryError as error:
         _fail("out of memory; a smaller --ipc, --limit or network, or --residency disk, needs less", 1, error)
     except Exception as error:  # the last resort: a line for the user, the traceback on request
-        _fail(f"unexpected {type(error).__name__}: {error} (please report this; --verbose shows where)", 1, error)
+        _fail(
+            f"unexpected {type(error).__name__}: {one_line(str(error))} (please report this; --verbose shows where)",
+            1,
+            error,
+        )
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fairdd_cli.cli.tables import cell_tables, tables
 from fairdd_cli.cli.terminal import Terminal, literal, print_path, product, width
 from fairdd_cli.config import InspectConfig
-from fairdd_cli.errors import UsageError
+from fairdd_cli.errors import UsageError, one_line
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -149,11 +149,11 @@ def _facts(artifact: "Artifact") -> "Table":
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, show_header=False, title=literal(Path(artifact.path).name))
+    table = Table(box=box.SIMPLE_HEAD, show_header=False, title=literal(one_line(Path(artifact.path).name)))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in _described(artifact).items():
-        table.add_row(literal(name), literal(str(value)))
+        table.add_row(literal(name), literal(one_line(str(value))))
     return table
 
 

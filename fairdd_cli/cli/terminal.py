@@ -9,7 +9,7 @@ from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from fairdd_cli.errors import WorkError, is_harmful
+from fairdd_cli.errors import WorkError, is_harmful, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -74,7 +74,7 @@ class Terminal:
     def say(self, message: str, detail: bool = False) -> None:
         """Writes a line; a `detail` only with --verbose."""
         if not self.quiet and (self.verbose or not detail):
-            console().print(literal(message), soft_wrap=True)
+            console().print(literal(one_line(message)), soft_wrap=True)
 
     def show(self, thing: "RenderableType") -> None:
         """Shows a table."""
@@ -123,7 +123,7 @@ class Terminal:
 
 class _Bar:
     def __init__(self, what: str, total: float, unit: str) -> None:
-        self._what, self._total, self._unit = harmless(what), total, unit
+        self._what, self._total, self._unit = harmless(one_line(what)), total, unit
         self._done, self._next_word = 0.0, 0.0
         self._warm: tuple[float, float] | None = None  # when the first step was over, and what was done by then
         self._said = False
@@ -199,7 +199,7 @@ def print_path(path: str) -> None:
     if is_stdout(path):
         return
     if sys.stdout.isatty():
-        out(path)
+        out(one_line(path))
     else:
         with writing():
             sys.stdout.flush()

@@ -2,7 +2,7 @@
 
 from fairdd_cli.cli.terminal import Terminal, literal, product
 from fairdd_cli.config import VerifyConfig
-from fairdd_cli.errors import UsageError
+from fairdd_cli.errors import UsageError, one_line
 
 
 def verify(config: VerifyConfig) -> None:
@@ -22,7 +22,7 @@ def verify(config: VerifyConfig) -> None:
         table.add_column(name, overflow="fold")
     for finding in findings:
         words = (finding.path, finding.kind, finding.digest[:19], finding.made_from, finding.problem or "sound")
-        table.add_row(*map(literal, words))
+        table.add_row(*(literal(one_line(word)) for word in words))
     if not config.quiet:
         product(table)
     failed = [finding for finding in findings if finding.problem]

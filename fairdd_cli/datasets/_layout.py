@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fairdd_cli.errors import UsageError
+from fairdd_cli.errors import UsageError, first_line
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,9 @@ class Layout:
         tree = [f"  {root}/{entry:<{width}}  {'found' if found[entry] else 'missing'}" for entry in self.entries]
         refusal = "--download cannot fetch it. " if download else ""
         return UsageError(
-            f"{self.name} is not complete under '{root}' (--root). {refusal}{self.fetch}\nExpected:\n" + "\n".join(tree)
+            f"{self.name} is not complete under '{root}' (--root). {refusal}{self.fetch}",
+            "Expected:",
+            *tree,
         )
 
     def _matches(self, base: Path) -> dict[str, Path | None]:
@@ -67,5 +69,4 @@ def fetching(name: str, root: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, EOFError) as error:
-        reason = str(error).split("\n", maxsplit=1)[0][:160]
-        raise UsageError(f"--download: {name} could not be fetched into '{root}': {reason}") from error
+        raise UsageError(f"--download: {name} could not be fetched into '{root}': {first_line(error)}") from error

@@ -16,7 +16,7 @@ from fairdd_cli.datasets._groups import assign_biased_groups
 from fairdd_cli.datasets._layout import Layout, fetching
 from fairdd_cli.datasets._source import Request, Samples, Source
 from fairdd_cli.datasets.images.pickle import ENCODE, read_pickle
-from fairdd_cli.errors import UsageError
+from fairdd_cli.errors import UsageError, first_line
 from fairdd_cli.runtime import Streams
 
 OPTIONS = frozenset({"root", "download", "bias_ratio", "severity", "test_groups", "test_per_cell"})
@@ -147,8 +147,7 @@ def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
         with path.open("rb") as stream:
             return _checked(read_pickle(stream.read(), NAMES))
     except Exception as error:  # a pickle that was tampered with makes its reader raise anything
-        reason = str(error).split("\n", maxsplit=1)[0][:160]
-        raise UsageError(f"'{path}' is not a batch of CIFAR-10: {reason or type(error).__name__}") from error
+        raise UsageError(f"'{path}' is not a batch of CIFAR-10: {first_line(error)}") from error
 
 
 def _checked(content: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -83,7 +83,7 @@ class Method(MethodBase):
         if value and (among_old or too_long):
             raise UsageError(
                 f"-O expert_epochs={value}: an expert's training is train_epochs long now, and expert_epochs are those "
-                "that are matched (once 'ahead'),\nas in MTT's code; write -O train_epochs=… and -O expert_epochs=…"
+                "that are matched (once 'ahead'), as in MTT's code; write -O train_epochs=… and -O expert_epochs=…"
             )
         return super().with_options(options)
 

@@ -8,6 +8,7 @@ import io
 import logging
 import re
 import warnings
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
@@ -28,6 +29,7 @@ SUFFIXES = (".png", ".svg", ".pdf")
 POINTS = 72  # an inch
 FONT_SIZE = 10
 LINE = 1.25  # height of a line of text, in font sizes
+LEAST_LETTER = 0.2  # width of a narrow letter, in font sizes
 NAME_WIDTH = 1.9  # inches that a name may take before it is wrapped
 TALLEST_LEGEND = 14.0  # inches, beyond which a legend has another column
 
@@ -121,16 +123,22 @@ def text_size(text: str, size: float = FONT_SIZE, bold: bool = False) -> tuple[f
 
 def wrapped(text: str, width: float = NAME_WIDTH, size: float = FONT_SIZE, bold: bool = False) -> str:
     """`text` in lines of at most `width` inches, broken between words or, where a word is longer, within it."""
+
+    most = int(width * POINTS / (LEAST_LETTER * size)) + 1  # letters that a line may have: to measure takes a while
+
+    def too_wide(line: str) -> bool:
+        return len(line) > most or text_size(line, size, bold)[0] > width
+
     lines = [""]
     for word in re.findall(r"\S+\s*|\s+", text):
-        if text_size(lines[-1] + word.rstrip(), size, bold)[0] <= width:
-            lines[-1] += word
-            continue
-        lines += [""] if lines[-1] else []
-        for letter in word:
-            if lines[-1] and text_size(lines[-1] + letter, size, bold)[0] > width:
-                lines.append("")
-            lines[-1] += letter
+        if lines[-1] and too_wide(lines[-1] + word.rstrip()):
+            lines.append("")
+        rest = word
+        while (letters := len(rest.rstrip())) > 1 and too_wide(rest.rstrip()):  # no line is wide enough
+            fitting = max(1, bisect_left(range(1, min(letters, most)), True, key=lambda end: too_wide(rest[:end])))
+            lines[-1], rest = rest[:fitting], rest[fitting:]
+            lines.append("")
+        lines[-1] += rest
     return "\n".join(line.rstrip() for line in lines)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fairdd_cli.artifacts import STREAM, Checkpoint, checkpoint_of, read_checkpoint, remove, write_checkpoint
-from fairdd_cli.errors import DivergedError, FairddError, UsageError
+from fairdd_cli.errors import DivergedError, FairddError, UsageError, one_line
 from fairdd_cli.version import __version__
 
 INTERVAL = 60.0  # seconds between two checkpoints
@@ -78,7 +78,7 @@ class Checkpoints:
         try:
             stored = read_checkpoint(self.path)
         except UsageError as error:
-            raise UsageError(f"{error}\nGive --restart to discard it.") from error
+            raise UsageError(*error.args, "Give --restart to discard it.") from error
         there, here = (
             _flat({**self._translate(dict(stored.task)), "seed": stored.seed}),
             _flat({**self._task, "seed": self._seed}),
@@ -91,8 +91,8 @@ class Checkpoints:
             )
             listed += f", and {len(differing) - LISTED} more" if len(differing) > LISTED else ""
             raise UsageError(
-                f"'{self.path}' is the checkpoint of a run with other options: {listed}.\n"
-                "Run that command again to continue it, or give --restart to discard it."
+                f"'{self.path}' is the checkpoint of a run with other options: {listed}.",
+                "Run that command again to continue it, or give --restart to discard it.",
             )
         return State(stored.done, stored.seconds, {name: torch.from_numpy(a) for name, a in stored.state.items()})
 
@@ -151,7 +151,7 @@ class Checkpoints:
             ways = "the same command continues it, --restart discards it"
             if isinstance(error, DivergedError):  # to continue would lead there again
                 ways = "--restart discards it"
-            error.add_note(f"The state after {self._written.done:,} steps is kept in '{self.path}': {ways}.")
+            error.add_note(one_line(f"The state after {self._written.done:,} steps is kept in '{self.path}': {ways}."))
 
 
 def _flat(task: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

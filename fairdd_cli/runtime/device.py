@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from fairdd_cli.errors import UsageError, WorkError, unknown
+from fairdd_cli.errors import UsageError, WorkError, first_line, unknown
 from fairdd_cli.runtime import memory
 from fairdd_cli.runtime.compilation import COMPILE_THRESHOLD, COMPILES, Fusible, compiler_works
-from fairdd_cli.runtime.memory import Divisible, even_slices, first_line, out_of_memory
+from fairdd_cli.runtime.memory import Divisible, even_slices, out_of_memory
 from fairdd_cli.runtime.precision import allow_tf32, check_precision, use_deterministic_algorithms
 from fairdd_cli.runtime.processes import Processes, init_process_group
 from fairdd_cli.system import cpu_model, launched_by_torchrun
@@ -130,14 +130,13 @@ class Runtime:
                     raise
                 if self.processes.world_size > 1:  # the others wait for this step and cannot repeat theirs
                     raise WorkError(
-                        f"out of memory in one of {self.processes.world_size} ranks: {first_line(error)}\n"
-                        "Use more ranks with fewer on a device, or lower --ipc, --factor or --batch-real."
+                        f"out of memory in one of {self.processes.world_size} ranks: {first_line(error)}",
+                        "Use more ranks with fewer on a device, or lower --ipc, --factor or --batch-real.",
                     ) from error
                 if (self.micro_batch or images) <= 1:
                     raise WorkError(
-                        "out of memory even with one image at a time on the "
-                        f"{self.device.type}: {first_line(error)}\n"
-                        "Lower --ipc, --factor or the network's width, or choose another --device or --residency."
+                        f"out of memory even with one image at a time on the {self.device.type}: {first_line(error)}",
+                        "Lower --ipc, --factor or the network's width, or choose another --device or --residency.",
                     ) from error
             # Outside of the handler, whose traceback would keep alive the tensors that took the memory.
             self.micro_batch = (self.micro_batch or images) // 2

@@ -51,11 +51,6 @@ def out_of_memory(error: BaseException) -> bool:
     return known or (isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY))
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of the text of `error`, cut to 200 characters."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
-
-
 def keep_freed_memory() -> None:
     """Makes the C library keep freed memory for the next use, where it is glibc, for the whole process."""
     tune = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None

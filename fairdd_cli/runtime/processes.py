@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from fairdd_cli.errors import UsageError, WorkError
+from fairdd_cli.errors import UsageError, WorkError, first_line
 from fairdd_cli.system import launched_by_torchrun
 
 TIMEOUT = timedelta(hours=12)  # one rank may train experts or write a large file; a lost rank is noticed at once
@@ -47,8 +47,7 @@ class Processes:
                 dist.all_reduce(tensor, group=self.group)
             except RuntimeError as error:
                 raise WorkError(
-                    f"rank {dist.get_rank()} of {dist.get_world_size()} lost another rank: "
-                    f"{str(error).splitlines()[0][:150]}"
+                    f"rank {dist.get_rank()} of {dist.get_world_size()} lost another rank: {first_line(error)}"
                 ) from error
         return tensor
 
@@ -84,6 +83,6 @@ def init_process_group(backend: str) -> Processes:
         try:
             dist.init_process_group(backend, timeout=TIMEOUT)
         except (RuntimeError, ValueError) as error:
-            raise UsageError(f"init_process_group failed with {backend}: {str(error).splitlines()[0][:200]}") from error
+            raise UsageError(f"init_process_group failed with {backend}: {first_line(error)}") from error
         atexit.register(dist.destroy_process_group)
     return Processes(dist.get_rank(), dist.get_world_size())

@@ -59,7 +59,8 @@ def load_grey(family: GreyFamily, root: Path | None, download: bool, embedded: b
         ways += ["--embedded for the small sample inside fairdd"] if family.sample else []
         raise UsageError(
             f"no {family.name} under '{root or 'data'}': expected {FILES['train', 'images']}[.gz] and its three "
-            f"companions.\nGive {', or '.join(ways)}."
+            "companions.",
+            f"Give {', or '.join(ways)}.",
         )
     return {split: _read_split(folder, split) for split in ("train", "test")}
 

@@ -47,8 +47,8 @@ def ordered_fill(
         pool = ProcessPoolExecutor(workers, context, _start, (shared, places, context.Lock()))
     except OSError as error:
         raise WorkError(
-            f"{workers} decoding processes need shared memory and a temporary folder: {error}\n"
-            "Make /dev/shm and TMPDIR writable with room in them, or decode in one process with --workers 1."
+            f"{workers} decoding processes need shared memory and a temporary folder: {error}",
+            "Make /dev/shm and TMPDIR writable with room in them, or decode in one process with --workers 1.",
         ) from error
     arrays = _as_arrays(shared, places)
     pending: deque[tuple[int, Future[Result]]] = deque()

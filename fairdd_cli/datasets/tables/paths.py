@@ -220,8 +220,8 @@ def path_column(table: Table, folder: ConfinedFolder, others: Container[str]) ->
     if not found:
         shown = ", ".join(f"{name}='{cells[name][0][:40]}'" for name in names[:SHOWN] if cells[name])
         raise UsageError(
-            f"'{table.path}': no column leads to files in '{folder.folder}'; its first row has {shown or 'nothing'}\n"
-            "One column should hold the images' paths below --root, with or without their suffix."
+            f"'{table.path}': no column leads to files in '{folder.folder}'; its first row has {shown or 'nothing'}",
+            "One column should hold the images' paths below --root, with or without their suffix.",
         )
     return found[0]
 

@@ -19,7 +19,7 @@ from typing import Any, TextIO
 
 from fairdd_cli.artifacts import check_readable
 from fairdd_cli.datasets.tables.columns import PATH_PART
-from fairdd_cli.errors import UsageError, unknown
+from fairdd_cli.errors import UsageError, first_line, unknown
 
 ERRORS_SHOWN = 5
 DELIMITERS = ",;\t|"  # the header tells which: the one that it has most of
@@ -127,7 +127,7 @@ def _parquet_records(path: Path) -> Iterator[Record]:
                 number += 1
                 yield number, [_cell_text(value) for value in row]
     except pyarrow.ArrowException as error:
-        raise UsageError(f"'{path}' cannot be read: {str(error).splitlines()[0][:120]}") from error
+        raise UsageError(f"'{path}' cannot be read: {first_line(error)}") from error
 
 
 def _cell_text(value: Any) -> str:
@@ -173,7 +173,7 @@ class RowErrors:
             more = [f"  and {self.count - len(self.lines):,} more"] if self.count > len(self.lines) else []
             lines = [f"  {line}" for line in self.lines]
             advice = [remedies[0].upper() + remedies[1:]] if remedies else []
-            raise UsageError("\n".join([f"{names}: {self.count:,} errors:", *lines, *more, *advice]))
+            raise UsageError(f"{names}: {self.count:,} errors:", *lines, *more, *advice)
 
 
 @dataclass(frozen=True)
