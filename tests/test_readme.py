@@ -72,6 +72,24 @@ def _reports_and_other_programs(folder: Path) -> None:
     run([program + "assert 0 < images.mean() < 1 and len(labels) == 100"], folder, (sys.executable, "-c"))
 
 
+def test_the_guide_shows_what_is_printed(tmp_path: Path) -> None:
+    pages = [documents.GUIDE / name for name in ("files.md", "troubleshooting.md")]
+    shown = [command for page in pages for command in documents.commands(page) if command.shown]
+    assert len(shown) >= 6
+    for command in shown:
+        printed = documents.run(command.words, tmp_path)
+        assert not documents.differences(command.shown, printed), command.words
+
+
+def test_the_comparison_of_printed_lines_sees_what_it_should() -> None:
+    shown = ("loss 22.39 -> 8.778 in 58 s", "…", "data.h5")
+    assert not documents.differences(shown, ["loss 23.1 -> 7.9 in 3 min", "more", "data.h5"])
+    assert documents.differences(shown, ["loss 22.39 -> 28.8 in 58 s", "data.h5"])
+    assert documents.differences(shown, ["loss 22.39 -> 8.778 in 58 s", "other.h5"])
+    assert documents.differences(("10 classes",), ["11 classes"])
+    assert documents.differences(("a", "b"), ["a"])
+
+
 def test_a_users_own_images_from_folder_to_report(tmp_path: Path) -> None:
     generator = Streams(0).numpy("photos")
     (tmp_path / "photos").mkdir()

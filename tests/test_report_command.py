@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from fairdd_cli.artifacts import write_synthetic
 from fairdd_cli.cli import app
-from fairdd_cli.cli.report import _fitting, _rich_table
+from fairdd_cli.cli.report import fitting, rich_table
 from fairdd_cli.errors import UsageError
 from fairdd_cli.metrics import METRICS, Confusion, Metric, metric
 from fairdd_cli.reporting import arrange, build_rows, read
@@ -177,12 +177,12 @@ def test_a_terminal_gets_a_table_that_fits_it(tmp_path: Path, width: int, monkey
     monkeypatch.setenv("COLUMNS", str(width))
     markup = write(tmp_path / "m.json", method="[red]x", ipc=50, **FAIR)
     sections = arrange(build_rows(read([*pair(tmp_path), markup])))
-    (sheet,), hidden = _fitting(sections, NAMES, 2)
+    (sheet,), hidden = fitting(sections, NAMES, 2)
     assert len(sheet.metrics) + len(hidden) == 6
-    assert len(_fitting(sections, NAMES, 6)[0][0].metrics) == 6
+    assert len(fitting(sections, NAMES, 6)[0][0].metrics) == 6
     assert len(sheet.metrics) == {60: 2, 80: 4, 140: 6}[width]
     console = Console(width=width, record=True, force_terminal=True, file=io.StringIO())
-    console.print(_rich_table(sheet))
+    console.print(rich_table(sheet))
     shown = console.export_text()
     assert "[red]x" in shown
     assert "*" in shown

@@ -57,7 +57,8 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
     """Waits until `condition` holds."""
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end
+        if time.monotonic() > end:
+            pytest.fail(f"waited {seconds} s in vain")
         time.sleep(0.01)
 
 

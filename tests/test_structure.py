@@ -1,6 +1,7 @@
 """The rules that keep the package simple and its results repeatable, held by walking its source."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,6 +84,59 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
         free = {module for module, others in pending.items() if not others & set(pending)}
         assert free, f"in a circle: {sorted(pending)}"
         pending = {module: others for module, others in pending.items() if module not in free}
+
+
+TESTS = Path(__file__).parent
+PRIVATE = re.compile(r"_(?!_)")
+
+
+def private_names(path: Path) -> Iterator[str]:
+    """Each private name of another module of ours that the file at `path` imports or reaches into.
+
+    A module may begin with an underscore: in a folder whose files are what is on offer, it is not one of them.
+    """
+    ours = {"fairdd_cli", *(each.stem for each in TESTS.rglob("*.py"))}
+    modules = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ours:
+            for alias in node.names:
+                if f"{node.module}.{alias.name}" in MODULES:
+                    modules.add(alias.asname or alias.name)
+                elif PRIVATE.match(alias.name):
+                    yield f"{node.module}.{alias.name}"
+        elif isinstance(node, ast.Import):
+            modules |= {alias.asname or alias.name for alias in node.names if alias.name.split(".")[0] in ours}
+        elif isinstance(node, ast.Attribute) and PRIVATE.match(node.attr) and dotted(node.value) in modules:
+            yield dotted(node)
+
+
+@pytest.mark.parametrize("path", [*FILES, *sorted(TESTS.rglob("*.py"))], ids=lambda path: path.name)
+def test_private_names_stay_in_their_module(path: Path) -> None:
+    assert not list(private_names(path))
+
+
+def test_the_ban_on_private_names_sees_what_it_should(tmp_path: Path) -> None:
+    for line in (
+        "from fairdd_cli.metrics import _fractions",
+        "from fairdd_cli import metrics\nmetrics._fractions",
+        "import tiny\ntiny._secret",
+    ):
+        (tmp_path / "one.py").write_text(line)
+        assert list(private_names(tmp_path / "one.py")), line
+    (tmp_path / "one.py").write_text("from fairdd_cli.artifacts import _json\nimport os\nos._exit\n_json.loads")
+    assert not list(private_names(tmp_path / "one.py"))
+
+
+CLOCKS = {"time.time", "time.monotonic", "time.perf_counter", "perf_counter", "monotonic"}
+
+
+@pytest.mark.parametrize("path", sorted(TESTS.glob("*.py")), ids=lambda path: path.name)
+def test_no_test_depends_on_how_long_something_takes(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    asserted = [
+        node for assertion in ast.walk(tree) if isinstance(assertion, ast.Assert) for node in ast.walk(assertion)
+    ]
+    assert not [dotted(node) for node in asserted if dotted(node) in CLOCKS]
 
 
 # Names whose use anywhere but in runtime/ would make a run depend on more than its seed and its options.

@@ -149,9 +149,9 @@ def _print(format: str, sections: "Sequence[Section]", metrics: Sequence[str], a
     from fairdd_cli import reporting
 
     if format == "table" and sys.stdout.isatty():
-        found, hidden = _fitting(sections, metrics, least=len(metrics) if asked else NARROWEST)
+        found, hidden = fitting(sections, metrics, least=len(metrics) if asked else NARROWEST)
         for sheet in found:
-            product(_rich_table(sheet))
+            product(rich_table(sheet))
         if hidden:
             product(f"Too narrow for {', '.join(hidden)}: name them with --metric, or widen the terminal.")
         return
@@ -174,7 +174,7 @@ def _ascii() -> bool:
     return False
 
 
-def _fitting(sections: "Sequence[Section]", metrics: Sequence[str], least: int) -> "tuple[list[Sheet], Sequence[str]]":
+def fitting(sections: "Sequence[Section]", metrics: Sequence[str], least: int) -> "tuple[list[Sheet], Sequence[str]]":
     """The sheets with as many of the metrics, from the left, as the terminal is wide enough for; the other metrics."""
     from fairdd_cli import reporting
 
@@ -186,7 +186,8 @@ def _fitting(sections: "Sequence[Section]", metrics: Sequence[str], least: int) 
     return found, metrics[count:]
 
 
-def _rich_table(sheet: "Sheet") -> "Table":
+def rich_table(sheet: "Sheet") -> "Table":
+    """The sheet as a terminal shows it."""
     from rich import box
     from rich.table import Table
     from rich.text import Text

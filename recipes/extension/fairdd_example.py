@@ -1,7 +1,7 @@
 import numpy as np
 from torch import nn
 
-from fairdd_cli.extension import Classifier, Request, Samples, Source, Strategy, TargetWeights
+from fairdd_cli.extension import Classifier, Metric, Request, Samples, Source, Strategy, TargetWeights
 from fairdd_cli.methods import dm
 
 OPTIONS = frozenset()  # of fairdd make-dataset that the data set takes
@@ -37,3 +37,10 @@ def source(request: Request) -> Source:
     pixels[label == 1, :, ::2] = 200
     samples = Samples(label, group, type("Pixels", (), {"blocks": lambda self, order: iter([pixels[order]])})())
     return Source(["plain", "striped"], ["dark", "bright"], (1, 16, 16), [0.5], [0.25], samples, samples)
+
+
+def error_rate(confusion):
+    return 1 - confusion.correct.sum((-2, -1)) / confusion.total.sum((-2, -1))
+
+
+metric = Metric("error_rate", "Error", "wrong images", "P(ŷ ≠ y)", higher_is_better=False, compute=error_rate)
