@@ -1,17 +1,23 @@
-"""The one loop that optimises synthetic images, whatever the method, the strategy and the sampling."""
+"""The one loop that optimises synthetic images, whatever the method, the strategy and the sampling.
+
+In a notebook, `distill` is all of it; the command reads, locks and writes files around its steps.
+"""
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fairdd_cli.artifacts import STREAM, BiasedDataset, History, Split, SyntheticSet, stem_of
+from fairdd_cli.artifacts import STREAM, BiasedDataset, History, Split, SyntheticSet, as_dataset, stem_of
 from fairdd_cli.config import DistillConfig, record
+from fairdd_cli.config.keywords import configure, documented
 from fairdd_cli.errors import DivergedError, UsageError, unknown
 from fairdd_cli.fairness._base import Strategy, find_strategy
 from fairdd_cli.matching.experts import ExpertSpec, load_or_train_experts
@@ -26,7 +32,17 @@ from fairdd_cli.methods import METHODS
 from fairdd_cli.methods._base import MethodBase
 from fairdd_cli.methods._renamed import with_current_names
 from fairdd_cli.networks import NetworkSpec, fusible_values, parse_network
-from fairdd_cli.runtime import Checkpoints, ImageStore, Progress, Runtime, State, Stopwatch, Streams
+from fairdd_cli.runtime import (
+    Checkpoints,
+    ImageStore,
+    Progress,
+    Runtime,
+    State,
+    Stopwatch,
+    Streams,
+    open_runtime,
+    show_progress,
+)
 from fairdd_cli.training import FeatureExtractor
 
 HISTORY_POINTS = 1000  # losses kept of a run, at most about twice as many
@@ -134,10 +150,10 @@ def check_config(config: ResolvedConfig, dataset: BiasedDataset, ranks: int = 1)
     if images > smallest:
         raise UsageError(
             f"--ipc {config.ipc} with --factor {config.factor} needs {images} images of each class, but "
-            f"class '{dataset.class_names[label]}' of '{dataset.path}' has {smallest}; lower it"
+            f"class '{dataset.class_names[label]}' of {dataset.where} has {smallest}; lower it"
         )
-    if config.hyper.uses_experts and dataset.path == STREAM and not config.experts:
-        raise UsageError("give --experts FILE when the data set comes from standard input")
+    if config.hyper.uses_experts and dataset.path in (STREAM, "") and not config.experts:
+        raise UsageError(f"give --experts FILE for the experts of {dataset.where}: it has no file to keep them beside")
     if config.hyper.uses_experts and (spec := expert_spec(config, dataset)).exists():
         spec.read()  # which refuses those of another run
     if config.factor > min(dataset.shape[1:]) // 4:
@@ -210,7 +226,25 @@ def use_experts(
         run.experts = load_or_train_experts(expert_spec(config, dataset), run, checkpoints)
 
 
-def distill(
+@documented(DistillConfig)
+def distill(data: BiasedDataset | str | os.PathLike[str], **options: Any) -> SyntheticSet:
+    """Distils `data`, a data set or the path of its file, into a few images per class.
+
+    The images are those of `fairdd distill` with the same options, on the same machine and number of threads, and no
+    file is written, but for the experts of mtt. Raises `UsageError` for an option that is unknown or does not fit,
+    `WorkError` where it diverges or memory runs out.
+
+        distill(data, method="dm", fairness="fairdd", ipc=10, network="convnet:width=32", hyper={"learning_rate": 1})
+    """
+    dataset = as_dataset(data)
+    config = resolve_config(configure(DistillConfig, options, data=dataset.path))
+    runtime = open_runtime(config.device, config.precision, config.deterministic, config.compile)
+    check_config(config, dataset)
+    with show_progress(config.quiet) as progress:
+        return run_distillation(config, dataset, runtime, progress, config.residency).in_memory()
+
+
+def run_distillation(
     config: ResolvedConfig,
     dataset: BiasedDataset,
     runtime: Runtime,
@@ -252,7 +286,7 @@ def distill(
         class_names=dataset.class_names,
         evaluation=evaluation.to_json(),
         dataset=dataset.name,
-        dataset_path="" if dataset.path == STREAM else str(Path(dataset.path).absolute()),
+        dataset_path="" if dataset.path in (STREAM, "") else str(Path(dataset.path).absolute()),
         dataset_digest=dataset.digest,
         options={**config.record(), **({"experts": run.experts.digest} if config.hyper.uses_experts else {})},
         seed=config.seed,

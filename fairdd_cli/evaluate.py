@@ -11,11 +11,33 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairdd_cli.artifacts import STREAM, BiasedDataset, Evaluation, SyntheticSet
+from fairdd_cli.artifacts import (
+    STREAM,
+    BiasedDataset,
+    Evaluation,
+    SyntheticSet,
+    as_dataset,
+    kind_of,
+    read_dataset,
+    read_synthetic,
+)
+from fairdd_cli.config import EvaluateConfig
+from fairdd_cli.config.evaluate import PROTOCOL
+from fairdd_cli.config.keywords import configure, documented
 from fairdd_cli.errors import DivergedError, UsageError
 from fairdd_cli.matching.synthetic import decode
-from fairdd_cli.networks import Classifier, NetworkSpec, fusible_values
-from fairdd_cli.runtime import Checkpoints, ImageStore, Progress, Runtime, State, Stopwatch, Streams
+from fairdd_cli.networks import Classifier, NetworkSpec, fusible_values, parse_network
+from fairdd_cli.runtime import (
+    Checkpoints,
+    ImageStore,
+    Progress,
+    Runtime,
+    State,
+    Stopwatch,
+    Streams,
+    open_runtime,
+    show_progress,
+)
 from fairdd_cli.training import TensorImages, TrainingConfig, TrainingImages, confusion, fit, parameter_vector
 from fairdd_cli.training import augmentation as augment
 
@@ -82,11 +104,11 @@ def check_match(synthetic: SyntheticSet, dataset: BiasedDataset) -> None:
     """Raises UsageError unless `dataset` is the one that `synthetic` was distilled from."""
     if synthetic.dataset_digest != dataset.digest:
         raise UsageError(
-            f"'{synthetic.path}' was distilled from {synthetic.dataset} ({synthetic.dataset_digest[:19]}…), but "
-            f"'{dataset.path}' is {dataset.name} ({dataset.digest[:19]}…); give the right one with --data"
+            f"{synthetic.where} was distilled from {synthetic.dataset} ({synthetic.dataset_digest[:19]}…), but "
+            f"{dataset.where} is {dataset.name} ({dataset.digest[:19]}…); give the right one with --data"
         )
     if synthetic.images.shape[1:] != dataset.shape or synthetic.class_names != dataset.class_names:
-        raise UsageError(f"'{synthetic.path}' and '{dataset.path}' differ in image size or classes")
+        raise UsageError(f"{synthetic.where} and {dataset.where} differ in image size or classes")
 
 
 def resolve_dataset_path(synthetic: SyntheticSet) -> str:
@@ -95,15 +117,79 @@ def resolve_dataset_path(synthetic: SyntheticSet) -> str:
     Raises UsageError where it is at neither path.
     """
     stored = synthetic.dataset_path
-    sibling = Path(synthetic.path).with_name(Path(stored).name) if stored and synthetic.path != STREAM else None
-    for path in (Path(stored), sibling):
+    beside = stored and synthetic.path not in (STREAM, "")
+    sibling = Path(synthetic.path).with_name(Path(stored).name) if beside else None
+    for path in (Path(stored) if stored else None, sibling):
         if path is not None and os.path.isfile(path):  # noqa: PTH113  # also where a folder may not be looked into
             return str(path)
     reason = f"'{stored}' is not there" if stored else "it does not say where that is"
-    raise UsageError(f"'{synthetic.path}' needs its data set {synthetic.dataset}, but {reason}; give it with --data")
+    raise UsageError(f"{synthetic.where} needs its data set {synthetic.dataset}, but {reason}; give it with --data")
 
 
+def open_inputs(
+    synthetic: SyntheticSet | BiasedDataset | str | os.PathLike[str],
+    data: BiasedDataset | str | os.PathLike[str] | None = None,
+) -> tuple[SyntheticSet | BiasedDataset, BiasedDataset]:
+    """What is trained on and the data set to test on, read where they are paths (`-` is standard input).
+
+    `synthetic` may be a data set, whose own test split is used. Without `data` it is where the synthetic set says.
+    """
+    if isinstance(synthetic, str | os.PathLike):
+        path = os.fspath(synthetic)
+        whole = path != STREAM and kind_of(path) == "fairdd/dataset"
+        synthetic = read_dataset(path) if whole else read_synthetic(path)
+    if isinstance(synthetic, BiasedDataset):
+        if data is not None:
+            raise UsageError(f"{synthetic.where} is a data set and brings its own test split; leave out --data")
+        return synthetic, synthetic
+    if not isinstance(synthetic, SyntheticSet):
+        found = type(synthetic).__name__
+        raise UsageError(f"a synthetic set, or a data set, is needed here; found {found}")
+    synthetic = synthetic if synthetic.digest else synthetic.in_memory()
+    return synthetic, as_dataset(resolve_dataset_path(synthetic) if data is None else data)
+
+
+def prepare_input(
+    config: EvaluateConfig, trained_on: SyntheticSet | BiasedDataset, dataset: BiasedDataset, runtime: Runtime
+) -> EvaluationInput:
+    """What networks are trained on, with the protocol and the split that `config` asks for."""
+    if isinstance(trained_on, BiasedDataset):
+        data = whole_data(trained_on, runtime, config.residency)
+    else:
+        check_match(trained_on, dataset)
+        data = synthetic_data(trained_on, runtime)
+    given = {field: getattr(config, name) for name, field in PROTOCOL.items() if getattr(config, name) is not None}
+    if "augmentation" in given:
+        given["augmentation"] = augment.without(given["augmentation"])
+    return replace(data, training=replace(data.training, **given), split=config.split)
+
+
+@documented(EvaluateConfig)
 def evaluate(
+    synthetic: SyntheticSet | BiasedDataset | str | os.PathLike[str],
+    data: BiasedDataset | str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> Evaluation:
+    """Trains networks on `synthetic` and counts what they predict on the test images of `data`, group by group.
+
+    Both may be paths. `synthetic` may be a data set, for the baseline without distillation; `data` may be left out
+    where the synthetic set knows its file. The counts are those of `fairdd evaluate` with the same options. Raises
+    `UsageError` for an option that is unknown or does not fit, `WorkError` where a network diverges or memory runs out.
+
+        evaluate(synthetic, data, network=["convnet", "resnet18"], seeds=3)
+    """
+    config = configure(EvaluateConfig, options, synthetic="", data=None)
+    trained_on, dataset = open_inputs(synthetic, data)
+    runtime = open_runtime(config.device, config.precision, config.deterministic, config.compile)
+    chosen = prepare_input(config, trained_on, dataset, runtime)
+    networks = [parse_network(text) for text in config.network or (chosen.network,)]
+    with show_progress(config.quiet) as progress:
+        return run_evaluation(
+            chosen, dataset, networks, config.seeds, config.seed, runtime, progress, config.residency
+        ).in_memory()
+
+
+def run_evaluation(
     data: EvaluationInput,
     dataset: BiasedDataset,
     networks: Sequence[NetworkSpec],
@@ -125,7 +211,7 @@ def evaluate(
     held_out = dataset.val if data.split == "val" else dataset.test
     if held_out is None:
         raise UsageError(
-            f"'{dataset.path}' has no validation split; make one with 'fairdd make-dataset … --holdout 0.1'"
+            f"{dataset.where} has no validation split; make one with 'fairdd make-dataset … --holdout 0.1'"
         )
     test = ImageStore(held_out.images, dataset.mean, dataset.std, runtime, residency)
     labels = runtime.to_device(data.labels)

@@ -1,15 +1,28 @@
 """Synthetic sets of other tools, brought into normalised units and checked against the data set they are judged on."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from fairdd_cli.artifacts import BiasedDataset, ForeignSet, History, SyntheticSet, class_folders, read_foreign
-from fairdd_cli.config.import_set import VALUES
-from fairdd_cli.errors import UsageError, unknown
+from fairdd_cli.artifacts import (
+    BiasedDataset,
+    ForeignSet,
+    History,
+    SyntheticSet,
+    as_dataset,
+    class_folders,
+    read_foreign,
+)
+from fairdd_cli.config import ImportConfig
+from fairdd_cli.config.import_set import read_channels
+from fairdd_cli.config.keywords import configure, documented
+from fairdd_cli.errors import UsageError
 from fairdd_cli.methods import METHODS
+from fairdd_cli.runtime import show_progress
 from fairdd_cli.training import augmentation as augment
 
 LEVELS = 255
@@ -24,41 +37,42 @@ class Imported:
     notes: tuple[str, ...]
 
 
+@documented(ImportConfig)
 def import_set(
-    path: str,
-    dataset: BiasedDataset,
-    *,
-    protocol: str = "dm",
-    values: str = "auto",
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    repetition: int = 1,
-    labels: str | None = None,
-    factor: int = 1,
-    method: str | None = None,
-    fairness: str | None = None,
-) -> Imported:
-    """The synthetic set in the file or folder `path`, to be trained on by a `protocol` and tested on `dataset`.
+    file: str | os.PathLike[str], data: BiasedDataset | str | os.PathLike[str], **options: Any
+) -> SyntheticSet:
+    """The synthetic set that another tool saved in `file` (or folder), to be tested on `data`.
 
-    `values` says what the numbers in the images are: `normalised` by `mean` and `std` (per channel; default: those
-    that the file states, or else those of the data set), `unit` in [0, 1], or `levels` in 0…255; `auto` finds it out.
-    A `factor` above 1 cuts each image into factor² ones (multi-formation). `method` and `fairness` name the set in
-    reports. Raises UsageError where the file cannot be read or does not fit the data set.
+    What is found out about the file is said on standard error. Raises `UsageError` where it cannot be read or does not
+    fit the data set.
+
+        import_set("res_DM_CIFAR10_ConvNet_10ipc.pt", data, method="dm-theirs")
     """
-    if values not in VALUES:
-        raise unknown("kind of values", values, VALUES)
-    training = METHODS.load(METHODS.canonical(protocol)).Method.evaluation
+    dataset = as_dataset(data)
+    config = configure(ImportConfig, options, file=os.fspath(file), data=dataset.path)
+    with show_progress(config.quiet) as progress:
+        imported = run_import(config, dataset)
+        for note in imported.notes:
+            progress.say(note)
+    return imported.synthetic.in_memory()
+
+
+def run_import(config: ImportConfig, dataset: BiasedDataset) -> Imported:
+    """The synthetic set in the file of `config`, checked against `dataset`; raises UsageError where it does not fit."""
+    path, labels, factor = config.file, config.labels, config.factor
+    mean, std = (None if text is None else read_channels(text) for text in (config.mean, config.std))
+    training = METHODS.load(config.protocol).Method.evaluation
     if not dataset.mirror_keeps_class:
         training = replace(training, augmentation=augment.without(training.augmentation, "flip"))
-    foreign = read_foreign(path, repetition, labels)
+    foreign = read_foreign(path, config.repetition, labels)
     if foreign.images.shape[1:] != dataset.shape:
         found, expected = ("x".join(map(str, shape)) for shape in (foreign.images.shape[1:], dataset.shape))
-        raise UsageError(f"'{path}' has images of {found}, but those of '{dataset.path}' are {expected}")
+        raise UsageError(f"'{path}' has images of {found}, but those of {dataset.where} are {expected}")
     if not 1 <= factor <= min(dataset.shape[1:]):
         raise UsageError(f"--factor {factor} is out of range for images of {dataset.shape[1]}x{dataset.shape[2]}")
     notes = [f"'{path}': {foreign.layout}, {len(foreign.images)} images"]
     class_labels = _labels(path, foreign, dataset, notes)
-    images = _normalised(path, foreign, dataset, values, mean, std, notes)
+    images = _normalised(path, foreign, dataset, config.values, mean, std, notes)
     order = np.argsort(class_labels, kind="stable")
     count = np.bincount(class_labels, minlength=dataset.classes)
     if len(set(count)) > 1:
@@ -68,8 +82,8 @@ def import_set(
         images=images[order],
         labels=class_labels[order],
         history=History(np.zeros(0, np.int64), np.zeros(0), np.zeros(0)),
-        method=method or _text(said.get("method"), "imported"),
-        fairness=fairness or _text(said.get("fairness"), "vanilla"),
+        method=config.method or _text(said.get("method"), "imported"),
+        fairness=config.fairness or _text(said.get("fairness"), "vanilla"),
         sampling="proportional",
         ipc=int(count.max()),
         iterations=0,
@@ -81,17 +95,17 @@ def import_set(
         class_names=dataset.class_names,
         evaluation=training.to_json(),
         dataset=dataset.name,
-        dataset_path=str(Path(dataset.path).absolute()),
+        dataset_path=str(Path(dataset.path).absolute()) if dataset.path else "",
         dataset_digest=dataset.digest,
         options={
             "import": {
                 "file": Path(path).name,
-                "protocol": METHODS.canonical(protocol),
-                "values": values,
+                "protocol": config.protocol,
+                "values": config.values,
                 "mean": mean and ",".join(map(str, mean)),
                 "std": std and ",".join(map(str, std)),
                 "labels": labels and Path(labels).name,
-                "repetition": repetition,
+                "repetition": config.repetition,
                 "factor": factor,
             }
         },
@@ -108,7 +122,7 @@ def _labels(path: str, foreign: ForeignSet, dataset: BiasedDataset, notes: list[
     """The label int64 [M] of each image in the data set's order of classes; UsageError where they do not fit it."""
     if foreign.class_names is not None and foreign.class_names != dataset.class_names:
         theirs, ours = (", ".join(names)[:120] for names in (foreign.class_names, dataset.class_names))
-        raise UsageError(f"'{path}' has the classes {theirs}, but '{dataset.path}' has {ours}")
+        raise UsageError(f"'{path}' has the classes {theirs}, but {dataset.where} has {ours}")
     labels = foreign.labels
     if labels is None:
         if len(foreign.images) % dataset.classes:
@@ -122,7 +136,7 @@ def _labels(path: str, foreign: ForeignSet, dataset: BiasedDataset, notes: list[
         labels = np.array(_folder_labels(path, foreign.folders, dataset.class_names), np.int64)[labels]
     if labels.min() < 0 or labels.max() >= dataset.classes:
         raise UsageError(
-            f"'{path}' has labels {labels.min()}…{labels.max()}, but '{dataset.path}' has the classes "
+            f"'{path}' has labels {labels.min()}…{labels.max()}, but {dataset.where} has the classes "
             f"0…{dataset.classes - 1}"
         )
     missing = np.flatnonzero(np.bincount(labels, minlength=dataset.classes) == 0)

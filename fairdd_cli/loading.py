@@ -12,6 +12,7 @@ from fairdd_cli.runtime import ImageStore, Runtime
 from fairdd_cli.training import TensorImages, TrainingImages
 
 SPLITS = ("train", "val", "test")
+Loadable = BiasedDataset | SyntheticSet
 
 
 class LabelledImages(Dataset[tuple[Tensor, int]]):
@@ -51,18 +52,18 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
         return self._images.take(np.arange(len(self))).contiguous()
 
 
-def load(path: str, split: str = "train") -> LabelledImages:
-    """The images of the synthetic set, or of a `split` of the data set, at `path`; UsageError for anything else."""
+def load(source: str | Loadable, split: str = "train") -> LabelledImages:
+    """The images of a synthetic set, or of a `split` of a data set, at a path or in memory; UsageError without any."""
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
-    artifact = read_any(path)
+    artifact = read_any(source) if isinstance(source, str) else source
     if isinstance(artifact, Evaluation | Experts):
-        raise UsageError(f"'{path}' holds no images; load a synthetic set or a data set")
+        raise UsageError(f"'{artifact.path}' holds no images; load a synthetic set or a data set")
     if isinstance(artifact, BiasedDataset):
         return _of_dataset(artifact, split)
     if split != "train":
         raise UsageError(
-            f"'{path}' is a synthetic set and has no {split} split; its data set has: '{artifact.dataset}'"
+            f"{artifact.where} is a synthetic set and has no {split} split; its data set has: '{artifact.dataset}'"
         )
     images, labels = training_images(artifact)
     return LabelledImages(TensorImages(images), labels, artifact.class_names, artifact.mean, artifact.std)
@@ -71,7 +72,7 @@ def load(path: str, split: str = "train") -> LabelledImages:
 def _of_dataset(dataset: BiasedDataset, name: str) -> LabelledImages:
     split: Split | None = getattr(dataset, name)
     if split is None:
-        raise UsageError(f"'{dataset.path}' has no {name} split")
+        raise UsageError(f"{dataset.where} has no {name} split")
     store = ImageStore(split.images, dataset.mean, dataset.std, Runtime(torch.device("cpu")), "disk")
     groups = dataset.protected_names
     return LabelledImages(store, split.labels, dataset.class_names, dataset.mean, dataset.std, split.protected, groups)

@@ -1,9 +1,13 @@
-"""From a source to a file: samples are sorted by cell first, then decoded and written in that order, block by block."""
+"""From a source to a file: samples are sorted by cell first, then decoded and written in that order, block by block.
+
+In a notebook, `make_dataset` keeps them in memory instead.
+"""
 
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -13,9 +17,12 @@ from fairdd_cli.artifacts import (
     MemoryImages,
     Split,
     check_space,
+    collect_dataset,
     majority_share,
     write_dataset,
 )
+from fairdd_cli.config import MakeDatasetConfig, options
+from fairdd_cli.config.keywords import configure, documented
 from fairdd_cli.datasets import DATASETS
 from fairdd_cli.datasets._source import Request, Samples, Source
 from fairdd_cli.datasets._splits import (
@@ -29,7 +36,7 @@ from fairdd_cli.datasets._splits import (
 )
 from fairdd_cli.datasets.tables.values import control_character
 from fairdd_cli.errors import UsageError
-from fairdd_cli.runtime import Progress, Streams
+from fairdd_cli.runtime import Progress, Streams, show_progress
 
 GIVEN = "val"  # --holdout val: the validation images that the source sets apart
 OVERHEAD = 2**20  # bytes of a file besides its arrays, generously
@@ -49,6 +56,31 @@ class UnreadableImagesError(UsageError):
         self.names = frozenset(unreadable)
 
 
+@documented(MakeDatasetConfig)
+def make_dataset(dataset: str, **options: Any) -> BiasedDataset:
+    """Makes the biased data set called `dataset` in memory; its `save` writes the file that the command would write.
+
+    Raises `UsageError` for an option that is unknown or does not fit, and for sources that are missing or unsound.
+
+        make_dataset("c-fmnist-fg", embedded=True)
+        make_dataset("folder", root="images", csv="labels.csv", target="diagnosis", protected="sex")
+    """
+    config = configure(MakeDatasetConfig, options, dataset=_known(dataset))
+    with show_progress(config.quiet) as progress:
+        request = request_of(config, lambda remark: progress.say(f"note: {remark}"))
+        return make(config.dataset, request, None, limit=config.limit, progress=progress)
+
+
+def _known(name: str) -> str:
+    return str(options(MakeDatasetConfig)["dataset"].read(name))
+
+
+def request_of(config: MakeDatasetConfig, say: Callable[[str], None] = lambda remark: None) -> Request:
+    """What `config` asks of a data set; `say` tells the user what was noticed in its source."""
+    asked = {entry.name for entry in fields(Request)} & {entry.name for entry in fields(MakeDatasetConfig)}
+    return Request(**{name: getattr(config, name) for name in asked}, say=say)
+
+
 def dataset_name(name: str, request: Request) -> str:
     """What the data set is called: as --name says, else as the source `name` says of one's own data, else `name`."""
     if request.name is not None:
@@ -62,13 +94,13 @@ def dataset_name(name: str, request: Request) -> str:
 def make(
     name: str,
     request: Request,
-    path: str,
+    path: str | None,
     *,
     limit: int | None = None,
     progress: Progress,
     force: bool = False,
 ) -> BiasedDataset:
-    """Makes the data set `name` as the `request` asks and writes it to `path`; see `build`.
+    """Makes the data set `name` as the `request` asks and writes it to `path`, or keeps it in memory; see `build`.
 
     With `skip_unreadable`, images that cannot be decoded are left out as if they had never been there: the splits
     are drawn anew without them, and the file records their number.
@@ -87,9 +119,9 @@ def make(
 
 
 def build(
-    name: str, source: Source, path: str, *, request: Request, limit: int | None, progress: Progress, force: bool
+    name: str, source: Source, path: str | None, *, request: Request, limit: int | None, progress: Progress, force: bool
 ) -> BiasedDataset:
-    """Writes `source` to `path` and returns the data set's description (without images).
+    """Writes `source` to `path` and returns the data set's description (without images); without `path` returns it all.
 
     A validation split is held out of the training images before `limit` keeps that many of them, each cell in its
     proportion, so that the bias ratio stays. Raises WorkError, before any image is decoded, where the disk has too
@@ -99,7 +131,8 @@ def build(
     chosen = _choose(source, request, limit, streams, left_out)
     splits = {split: _sorted_split(split, samples, order, source) for split, (samples, order) in chosen.items()}
     total = sum(map(len, splits.values()))
-    check_space(path, total * int(np.prod(source.shape) + 16) + OVERHEAD)
+    if path is not None:
+        check_space(path, total * int(np.prod(source.shape) + 16) + OVERHEAD)
     dataset = BiasedDataset(
         name=dataset_name(name, request),
         class_names=tuple(source.class_names),
@@ -129,13 +162,15 @@ def build(
             raise UnreadableImagesError(dict(source.unreadable), total)
         return dataset if dataset.mean else replace(dataset, mean=histogram.mean(), std=histogram.std())
 
-    progress.start(f"writing {path}", total)
+    progress.start(f"making {dataset.name}" if path is None else f"writing {path}", total)
     with ExitStack() as stack:
         chunks = {}
         for split, (samples, order) in chosen.items():
             measured = histogram if split == "train" and not dataset.mean else None
             parts = _reported(samples.pixels.blocks(order), progress, measured)
             chunks[split] = ArrayChunks((len(order), *source.shape), "uint8", stack.enter_context(closing(parts)))
+        if path is None:
+            return collect_dataset(dataset, chunks, finalize)
         digest = write_dataset(path, dataset, chunks, force, finalize)
     return replace(finalize(dataset), path=path, digest=digest)
 

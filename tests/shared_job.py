@@ -9,7 +9,7 @@ from conftest import resolved
 from tiny import TINY
 
 from fairdd_cli.artifacts import read_dataset
-from fairdd_cli.distill import ResolvedConfig, distill
+from fairdd_cli.distill import ResolvedConfig, run_distillation
 from fairdd_cli.methods import METHODS
 from fairdd_cli.networks import parse_network
 from fairdd_cli.runtime import NullProgress, open_runtime
@@ -36,9 +36,9 @@ def main(data: str, folder: Path) -> None:
     dataset, runtime = read_dataset(data), open_runtime("cpu")
     found = {}
     for method in TINY:
-        made = distill(plan_of(method, folder), dataset, runtime, NullProgress())
+        made = run_distillation(plan_of(method, folder), dataset, runtime, NullProgress())
         found |= {method: made.images, f"{method} loss": made.history.loss}
-    mixed = distill(plan_of("gm", folder, norm="batch"), dataset, runtime, NullProgress())
+    mixed = run_distillation(plan_of("gm", folder, norm="batch"), dataset, runtime, NullProgress())
     found["gm with batch statistics"] = mixed.images
     if runtime.processes.is_main:
         np.savez(

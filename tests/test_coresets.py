@@ -9,7 +9,7 @@ import torch
 from conftest import Fairdd, resolved, write_toy
 
 from fairdd_cli.artifacts import SyntheticSet, read_any
-from fairdd_cli.distill import distill
+from fairdd_cli.distill import run_distillation
 from fairdd_cli.fairness import STRATEGIES
 from fairdd_cli.matching.selection import Select, herding, k_center
 from fairdd_cli.runtime import NullProgress, Streams, open_runtime
@@ -96,7 +96,7 @@ def test_real_images_are_taken_evenly_over_the_cells_where_groups_are_used(
         pytest.skip("refused: it uses no groups")
     data = write_toy(tmp_path / "toy.h5", CELLS)
     chosen = resolved(method, fairness=fairness, ipc=4, network="convnet:width=4,depth=1", options={})
-    synthetic = distill(chosen, data, open_runtime("cpu"), NullProgress())
+    synthetic = run_distillation(chosen, data, open_runtime("cpu"), NullProgress())
     taken = sources(synthetic, data.train.images.all())
     assert synthetic.labels.tolist() == [0] * 4 + [1] * 4 == data.train.labels[taken].tolist()
     assert (synthetic.method, synthetic.iterations, synthetic.options["init"]) == (method, 0, method)

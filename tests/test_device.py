@@ -20,8 +20,8 @@ from tiny import TINY
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fairdd_cli.artifacts import BiasedDataset
-from fairdd_cli.distill import ResolvedConfig, distill, start_run, use_experts
-from fairdd_cli.evaluate import evaluate, synthetic_data
+from fairdd_cli.distill import ResolvedConfig, run_distillation, start_run, use_experts
+from fairdd_cli.evaluate import run_evaluation, synthetic_data
 from fairdd_cli.fairness._base import find_strategy
 from fairdd_cli.matching.run import Run
 from fairdd_cli.methods import METHODS
@@ -138,10 +138,10 @@ def test_a_whole_run_keeps_host_and_device_apart(
     if fairness != "vanilla" and not uses_strategy:
         pytest.skip("refused: the strategy would change nothing")
     with Answers():
-        synthetic = distill(plan_of(method, fairness, tmp_path), toy, elsewhere, NullProgress(), "device")
+        synthetic = run_distillation(plan_of(method, fairness, tmp_path), toy, elsewhere, NullProgress(), "device")
         assert synthetic.images.shape == (6, *toy.shape)
         data = synthetic_data(replace(synthetic, evaluation=TrainingConfig(epochs=2).to_json()), elsewhere)
-        found = evaluate(
+        found = run_evaluation(
             data, toy, [parse_network("convnet:width=4,depth=1")], 2, 0, elsewhere, NullProgress(), "device"
         )
     assert [table.shape for table in found.confusion.values()] == [(2, 3, 4, 3)]

@@ -9,7 +9,7 @@ from conftest import resolved
 from tiny import TINY
 
 from fairdd_cli.artifacts import BiasedDataset, SyntheticSet
-from fairdd_cli.distill import ResolvedConfig, check_config, distill, start_run
+from fairdd_cli.distill import ResolvedConfig, check_config, run_distillation, start_run
 from fairdd_cli.errors import DivergedError, UsageError
 from fairdd_cli.fairness import STRATEGIES
 from fairdd_cli.fairness._base import class_means, concatenate, find_strategy
@@ -30,7 +30,7 @@ def plan(method: str, **changes: object) -> ResolvedConfig:
 
 def run(dataset: BiasedDataset, chosen: ResolvedConfig, micro_batch: int = 32) -> SyntheticSet:
     check_config(chosen, dataset)
-    return distill(chosen, dataset, Runtime(torch.device("cpu"), micro_batch=micro_batch), NullProgress())
+    return run_distillation(chosen, dataset, Runtime(torch.device("cpu"), micro_batch=micro_batch), NullProgress())
 
 
 @pytest.mark.parametrize("method", ["dm", "gm", "dsa"])
@@ -169,7 +169,7 @@ def test_half_precision_stays_near_full_precision(toy: BiasedDataset, method: st
     chosen = plan(method, fairness="fairdd", iterations=1, options=dict(TINY[method]))
     start = run(toy, dataclasses.replace(chosen, iterations=0)).images
     full = run(toy, chosen).images
-    half = distill(chosen, toy, open_runtime("cpu", "bf16"), NullProgress()).images
+    half = run_distillation(chosen, toy, open_runtime("cpu", "bf16"), NullProgress()).images
     assert 0 < np.linalg.norm(half - full) < 0.2 * np.linalg.norm(full - start)
 
 
@@ -180,7 +180,7 @@ def test_a_gpu_gives_what_a_cpu_gives(toy: BiasedDataset) -> None:
         options = dict(TINY[method])
         chosen = plan(method, fairness="fairdd", options=options, iterations=2)
         check_config(chosen, toy)
-        there = distill(chosen, toy, open_runtime("cuda"), NullProgress())
+        there = run_distillation(chosen, toy, open_runtime("cuda"), NullProgress())
         np.testing.assert_allclose(there.images, run(toy, chosen).images, rtol=1e-2, atol=1e-3)
 
 
@@ -191,7 +191,9 @@ def test_a_deterministic_gpu_gives_the_same_bits(toy: BiasedDataset, method: str
     options = dict(TINY[method])
     chosen = plan(method, fairness="fairdd", options=options, iterations=8, factor=None)
     try:
-        one, other = (distill(chosen, toy, open_runtime("cuda", deterministic=True), NullProgress()) for _ in range(2))
+        one, other = (
+            run_distillation(chosen, toy, open_runtime("cuda", deterministic=True), NullProgress()) for _ in range(2)
+        )
     finally:
         torch.use_deterministic_algorithms(False)
     assert np.array_equal(one.images, other.images)

@@ -8,7 +8,7 @@ from tiny import TINY
 from torch import Tensor, nn
 
 from fairdd_cli.artifacts import BiasedDataset
-from fairdd_cli.distill import distill
+from fairdd_cli.distill import run_distillation
 from fairdd_cli.errors import UsageError
 from fairdd_cli.networks import fusible_values, parse_network
 from fairdd_cli.networks._base import NORMS
@@ -123,8 +123,8 @@ def test_a_compiled_run_is_the_plain_one_but_for_rounding(method: str, toy: Bias
         network=parse_network("convnet:width=8,depth=2"),
         options=dict(TINY[method]),
     )
-    plain = distill(plan, toy, Runtime(CPU, micro_batch=32), NullProgress())
-    compiled = distill(plan, toy, Runtime(CPU, micro_batch=32, compiles="on"), NullProgress())
+    plain = run_distillation(plan, toy, Runtime(CPU, micro_batch=32), NullProgress())
+    compiled = run_distillation(plan, toy, Runtime(CPU, micro_batch=32, compiles="on"), NullProgress())
     assert not np.array_equal(plain.images, compiled.images)  # or else nothing was compiled
     np.testing.assert_allclose(compiled.images, plain.images, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(compiled.history.loss, plain.history.loss, rtol=1e-4)

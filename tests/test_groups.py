@@ -10,7 +10,7 @@ from conftest import resolved, write_toy
 from torch import Tensor
 
 from fairdd_cli.artifacts import BiasedDataset, MemoryImages, Split
-from fairdd_cli.distill import distill
+from fairdd_cli.distill import run_distillation
 from fairdd_cli.errors import UsageError
 from fairdd_cli.fairness._base import find_strategy
 from fairdd_cli.matching.groups import cluster_groups, corrupt_groups, parse_groups
@@ -68,7 +68,8 @@ def test_groups_may_change_whatever_the_residency(toy: BiasedDataset) -> None:
             **changes,
         )  # fmt: skip
         found = [
-            distill(chosen, toy, open_runtime("cpu"), NullProgress(), residency).images for residency in RESIDENCIES
+            run_distillation(chosen, toy, open_runtime("cpu"), NullProgress(), residency).images
+            for residency in RESIDENCIES
         ]
         for images in found[1:]:
             np.testing.assert_array_equal(images, found[0])
@@ -159,4 +160,4 @@ def test_a_pseudo_group_study_needs_no_labels(tmp_path: Path) -> None:
         "gm", fairness="fairdd", ipc=1, iterations=1, network=parse_network("convnet:width=4,depth=2"),
         options={"outer_loop": "1"}, groups="pseudo:2",
     )  # fmt: skip
-    assert np.isfinite(distill(chosen, alone, open_runtime("cpu"), NullProgress()).images).all()
+    assert np.isfinite(run_distillation(chosen, alone, open_runtime("cpu"), NullProgress()).images).all()

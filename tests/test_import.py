@@ -23,8 +23,10 @@ from fairdd_cli.artifacts import (
     write_export,
     write_synthetic,
 )
+from fairdd_cli.config import ImportConfig
+from fairdd_cli.config.keywords import configure
 from fairdd_cli.errors import UsageError
-from fairdd_cli.import_set import import_set
+from fairdd_cli.import_set import Imported, run_import
 from fairdd_cli.loading import as_export
 
 IPC = 4
@@ -41,6 +43,11 @@ def dataset(tmp_path: Path) -> BiasedDataset:
 def made(dataset: BiasedDataset) -> SyntheticSet:
     """A set of noise for the data set."""
     return replace(synthetic(ipc=IPC), class_names=dataset.class_names, mean=dataset.mean, std=dataset.std)
+
+
+def imported(path: str, dataset: BiasedDataset, **options: Any) -> Imported:
+    """What `fairdd import` makes of `path` with these options, and what it says."""
+    return run_import(configure(ImportConfig, options, file=path, data=dataset.path), dataset)
 
 
 def tensors(made: SyntheticSet) -> tuple[torch.Tensor, torch.Tensor]:
@@ -81,7 +88,7 @@ LAYOUTS: dict[str, tuple[Callable[[SyntheticSet, Path], str], dict[str, Any]]] =
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_each_layout_is_read(dataset: BiasedDataset, made: SyntheticSet, tmp_path: Path, layout: str) -> None:
     write, options = LAYOUTS[layout]
-    found = import_set(write(made, tmp_path / "set.pt"), dataset, **options).synthetic
+    found = imported(write(made, tmp_path / "set.pt"), dataset, **options).synthetic
     np.testing.assert_array_equal(found.images, made.images)
     np.testing.assert_array_equal(found.labels, made.labels)
     assert (found.ipc, found.dataset_digest, found.evaluation["epochs"]) == (IPC, dataset.digest, 1000)
@@ -93,17 +100,17 @@ def test_each_layout_is_read(dataset: BiasedDataset, made: SyntheticSet, tmp_pat
 def test_it_is_the_inverse_of_an_export(dataset: BiasedDataset, made: SyntheticSet, tmp_path: Path, name: str) -> None:
     path = str(tmp_path / name)
     write_export(path, as_export(made))
-    found = import_set(path, dataset).synthetic
+    found = imported(path, dataset).synthetic
     assert found.images.tobytes() == made.images.tobytes()
     assert found.labels.tobytes() == made.labels.tobytes()
 
 
 def test_a_folder_comes_back_as_its_pixels(dataset: BiasedDataset, made: SyntheticSet, tmp_path: Path) -> None:
     write_export(str(tmp_path / "one"), as_export(made))
-    write_export(str(tmp_path / "two"), as_export(import_set(str(tmp_path / "one"), dataset).synthetic))
+    write_export(str(tmp_path / "two"), as_export(imported(str(tmp_path / "one"), dataset).synthetic))
     for file in (tmp_path / "one").glob("*/*.png"):
         assert file.read_bytes() == (tmp_path / "two" / file.relative_to(tmp_path / "one")).read_bytes()
-    assert import_set(str(tmp_path / "one"), dataset).synthetic.fairness == "vanilla"
+    assert imported(str(tmp_path / "one"), dataset).synthetic.fairness == "vanilla"
 
 
 def test_real_images_come_back_exactly_from_a_folder(dataset: BiasedDataset, tmp_path: Path) -> None:
@@ -113,7 +120,7 @@ def test_real_images_come_back_exactly_from_a_folder(dataset: BiasedDataset, tmp
     images = store.take(np.arange(24)).contiguous().numpy()
     real = replace(synthetic(ipc=8), images=images, labels=dataset.train.labels)
     write_export(str(tmp_path / "out"), replace(as_export(real), class_names=dataset.class_names))
-    assert import_set(str(tmp_path / "out"), dataset).synthetic.images.tobytes() == images.tobytes()
+    assert imported(str(tmp_path / "out"), dataset).synthetic.images.tobytes() == images.tobytes()
 
 
 @pytest.mark.parametrize("names", [("class 0", "class 1", "class 2"), ("0", "1", "2")])
@@ -121,7 +128,7 @@ def test_folders_are_classes_by_name_or_number(dataset: BiasedDataset, tmp_path:
     for label, name in enumerate(names):
         (tmp_path / "out" / name).mkdir(parents=True)
         Image.new("RGB", (8, 8), (100 * label, 0, 0)).save(tmp_path / "out" / name / "a.png")
-    found = import_set(str(tmp_path / "out"), dataset).synthetic
+    found = imported(str(tmp_path / "out"), dataset).synthetic
     assert found.labels.tolist() == [0, 1, 2]
     assert found.images[:, 0, 0, 0] == pytest.approx([-2, (100 / 255 - 0.5) / 0.25, (200 / 255 - 0.5) / 0.25])
 
@@ -141,7 +148,7 @@ def test_the_kind_of_values_is_found_out_and_said(
 ) -> None:
     made = replace(made, images=made.images.clip(-2, 2))
     np.savez(tmp_path / "set.npz", images=change(made.images), labels=made.labels)
-    found = import_set(str(tmp_path / "set.npz"), dataset)
+    found = imported(str(tmp_path / "set.npz"), dataset)
     np.testing.assert_allclose(found.synthetic.images, made.images, atol=0.6 / 255 / 0.25)
     assert any(words in note for note in found.notes)
 
@@ -149,29 +156,29 @@ def test_the_kind_of_values_is_found_out_and_said(
 def test_what_was_found_out_can_be_overridden(dataset: BiasedDataset, made: SyntheticSet, tmp_path: Path) -> None:
     np.savez(tmp_path / "set.npz", images=np.full((3, 3, 8, 8), 0.5), labels=np.arange(3))
     path = str(tmp_path / "set.npz")
-    assert import_set(path, dataset).synthetic.images.max() == 0
-    assert import_set(path, dataset, values="normalised").synthetic.images.max() == 0.5
-    other = import_set(path, dataset, values="normalised", mean=(0.4,) * 3, std=(0.2,) * 3).synthetic
+    assert imported(path, dataset).synthetic.images.max() == 0
+    assert imported(path, dataset, values="normalised").synthetic.images.max() == 0.5
+    other = imported(path, dataset, values="normalised", mean=(0.4,) * 3, std=(0.2,) * 3).synthetic
     assert other.images == pytest.approx((0.5 * 0.2 + 0.4 - 0.5) / 0.25)
     with pytest.raises(UsageError, match="which are no unit of 0"):
         np.savez(path, images=np.full((3, 3, 8, 8), 1.5), labels=np.arange(3))
-        import_set(path, dataset, values="unit")
+        imported(path, dataset, values="unit")
 
 
 def test_the_protocol_is_the_one_that_is_named(dataset: BiasedDataset, made: SyntheticSet, tmp_path: Path) -> None:
     path = save(tensors(made), tmp_path / "set.pt")
-    protocols = {name: import_set(path, dataset, protocol=name).synthetic.evaluation for name in ("dm", "dc", "idc")}
+    protocols = {name: imported(path, dataset, protocol=name).synthetic.evaluation for name in ("dm", "dc", "idc")}
     assert (protocols["dm"]["epochs"], protocols["dc"]["epochs"]) == (1000, 300)
     digits = replace(dataset, mirror_keeps_class=False)
-    assert "flip" not in import_set(path, digits).synthetic.evaluation["augmentation"]
-    with pytest.raises(UsageError, match="unknown method 'cd'"):
-        import_set(path, dataset, protocol="cd")
+    assert "flip" not in imported(path, digits).synthetic.evaluation["augmentation"]
+    with pytest.raises(UsageError, match="unknown protocol 'cd'"):
+        imported(path, dataset, protocol="cd")
 
 
 def test_labels_in_any_order_are_sorted(dataset: BiasedDataset, made: SyntheticSet, tmp_path: Path) -> None:
     images, labels = tensors(made)
     order = torch.arange(len(labels)).flip(0)
-    found = import_set(save((images[order], labels[order]), tmp_path / "set.pt"), dataset).synthetic
+    found = imported(save((images[order], labels[order]), tmp_path / "set.pt"), dataset).synthetic
     assert found.labels.tolist() == made.labels.tolist()
     np.testing.assert_array_equal(found.images[0], made.images[IPC - 1])
 
@@ -247,7 +254,7 @@ def test_what_does_not_fit_is_told(
 ) -> None:
     write, words = REFUSED[reason]
     with pytest.raises(UsageError, match=words) as failed:
-        import_set(write(tmp_path), dataset)
+        imported(write(tmp_path), dataset)
     assert len(str(failed.value).splitlines()) <= 2
     assert "unpickled" not in capsys.readouterr().out
 
@@ -273,7 +280,7 @@ def test_damaged_files_are_refused_or_read(
             content[draw.integers(start, len(content))] = draw.integers(256)
         path.write_bytes(content[: draw.integers(len(content))] if number % 4 == 0 else content)
         try:
-            import_set(str(path), dataset)
+            imported(str(path), dataset)
         except UsageError as error:
             assert len(str(error).splitlines()) <= 2
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from fairdd_cli import load
 from fairdd_cli.artifacts import BiasedDataset, SyntheticSet, read_experts
 from fairdd_cli.cli import app
-from fairdd_cli.distill import ResolvedConfig, check_config, distill, start_run, use_experts
+from fairdd_cli.distill import ResolvedConfig, check_config, run_distillation, start_run, use_experts
 from fairdd_cli.errors import UsageError
 from fairdd_cli.fairness import STRATEGIES
 from fairdd_cli.fairness._base import find_strategy
@@ -61,7 +61,7 @@ def plan(method: str, **changes: object) -> ResolvedConfig:
 
 def run(dataset: BiasedDataset, chosen: ResolvedConfig) -> SyntheticSet:
     check_config(chosen, dataset)
-    return distill(chosen, dataset, RUNTIME, NullProgress())
+    return run_distillation(chosen, dataset, RUNTIME, NullProgress())
 
 
 def run_of(chosen: ResolvedConfig, dataset: BiasedDataset, images: Tensor, runtime: Runtime = RUNTIME) -> Run:

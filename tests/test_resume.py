@@ -26,9 +26,9 @@ from fairdd_cli.artifacts import (
     read_dataset,
     write_checkpoint,
 )
-from fairdd_cli.distill import ResolvedConfig, distill, run_fingerprint
+from fairdd_cli.distill import ResolvedConfig, run_distillation, run_fingerprint
 from fairdd_cli.errors import UsageError, WorkError
-from fairdd_cli.evaluate import evaluate, whole_data
+from fairdd_cli.evaluate import run_evaluation, whole_data
 from fairdd_cli.matching.run import Run
 from fairdd_cli.methods._base import MethodBase
 from fairdd_cli.networks import parse_network
@@ -158,14 +158,14 @@ def plan_of(method: str, **options: str) -> ResolvedConfig:
 def test_stopping_at_any_word_of_progress_changes_nothing(folder: Path, method: str, options: dict[str, str]) -> None:
     dataset, runtime = read_dataset(str(folder / "toy.h5")), open_runtime("cpu")
     plan = plan_of(method, **options)
-    whole = distill(plan, dataset, runtime, counting := StopAt(0))
+    whole = run_distillation(plan, dataset, runtime, counting := StopAt(0))
     output = str(folder / "s.h5")
     for after in Streams(1).numpy("stop").integers(1, counting.heard, 20):
         with pytest.raises(Stop), Checkpoints(output, run_fingerprint(plan, dataset, runtime), 3) as checkpoints:
-            distill(plan, dataset, runtime, StopAt(int(after)), checkpoints=checkpoints)
+            run_distillation(plan, dataset, runtime, StopAt(int(after)), checkpoints=checkpoints)
         with Checkpoints(output, run_fingerprint(plan, dataset, runtime), 3) as checkpoints:
             assert checkpoints.state is not None
-            found = distill(plan, dataset, runtime, NullProgress(), checkpoints=checkpoints)
+            found = run_distillation(plan, dataset, runtime, NullProgress(), checkpoints=checkpoints)
         assert np.array_equal(found.images, whole.images)
         assert np.array_equal(found.history.loss, whole.history.loss)
     assert names(folder) == {"toy.h5"}
@@ -177,7 +177,7 @@ def test_stopping_an_evaluation_at_any_word_of_progress_changes_nothing(folder: 
     networks = [parse_network("convnet:width=4,depth=1"), parse_network("mlp:width=8")]
 
     def run(progress: Progress, checkpoints: Checkpoints) -> Evaluation:
-        return evaluate(data, dataset, networks, 3, 5, runtime, progress, checkpoints=checkpoints)
+        return run_evaluation(data, dataset, networks, 3, 5, runtime, progress, checkpoints=checkpoints)
 
     whole = run(counting := StopAt(0), Checkpoints())
     output = str(folder / "e.json")
@@ -208,14 +208,14 @@ def test_what_a_method_carries_on_is_part_of_its_state(toy: BiasedDataset, monke
 
     monkeypatch.setattr(type(plan.hyper), "step", stepped)
     monkeypatch.setattr(type(plan.hyper), "prepare", prepared)
-    whole = distill(plan, toy, runtime, NullProgress())
+    whole = run_distillation(plan, toy, runtime, NullProgress())
     output = toy.path + ".out"
     with pytest.raises(Stop), Checkpoints(output) as checkpoints:
-        distill(plan, toy, runtime, StopAt(7), checkpoints=checkpoints)
+        run_distillation(plan, toy, runtime, StopAt(7), checkpoints=checkpoints)
     state = read_checkpoint(output + ".checkpoint").state
     assert set(state) == {"history.unbiased", "images", "momentum", "state.rate", "state.seen"}
     with Checkpoints(output) as checkpoints:
-        found = distill(plan, toy, runtime, NullProgress(), checkpoints=checkpoints)
+        found = run_distillation(plan, toy, runtime, NullProgress(), checkpoints=checkpoints)
     assert np.array_equal(found.images, whole.images)
 
 
@@ -254,15 +254,15 @@ def test_other_experts_are_not_continued_with(toy: BiasedDataset, tmp_path: Path
         return resolved("mtt", seed=seed, iterations=iterations, **given)  # type: ignore[arg-type]
 
     for seed in (0, 1):
-        distill(plan(seed, 0), toy, open_runtime("cpu"), NullProgress())
+        run_distillation(plan(seed, 0), toy, open_runtime("cpu"), NullProgress())
     with pytest.raises(Stop), Checkpoints(output) as checkpoints:
-        distill(plan(0, 4), toy, open_runtime("cpu"), StopAt(5), checkpoints=checkpoints)
+        run_distillation(plan(0, 4), toy, open_runtime("cpu"), StopAt(5), checkpoints=checkpoints)
     swapped = replace(plan(0, 4), experts=str(tmp_path / "experts-1.h5"))
     with pytest.raises(UsageError, match="other experts than"), Checkpoints(output) as checkpoints:
-        distill(swapped, toy, open_runtime("cpu"), NullProgress(), checkpoints=checkpoints)
+        run_distillation(swapped, toy, open_runtime("cpu"), NullProgress(), checkpoints=checkpoints)
     with Checkpoints(output) as checkpoints:
-        found = distill(plan(0, 4), toy, open_runtime("cpu"), NullProgress(), checkpoints=checkpoints)
-    assert np.array_equal(found.images, distill(plan(0, 4), toy, open_runtime("cpu"), NullProgress()).images)
+        found = run_distillation(plan(0, 4), toy, open_runtime("cpu"), NullProgress(), checkpoints=checkpoints)
+    assert np.array_equal(found.images, run_distillation(plan(0, 4), toy, open_runtime("cpu"), NullProgress()).images)
 
 
 def test_a_damaged_checkpoint_is_refused_with_the_way_out(tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_divergence_keeps_the_last_sound_state(folder: Path) -> None:
     plan, dataset, runtime = plan_of("gm", learning_rate="1e30"), read_dataset(str(folder / "toy.h5")), open_runtime()
     words = re.compile("diverged at iteration.*Lower the step size", re.DOTALL)
     with pytest.raises(WorkError, match=words) as failed, Checkpoints(str(folder / "s.h5")) as checkpoints:
-        distill(plan, dataset, runtime, NullProgress(), checkpoints=checkpoints)
+        run_distillation(plan, dataset, runtime, NullProgress(), checkpoints=checkpoints)
     assert failed.value.__notes__[0].endswith("s.h5.checkpoint': --restart discards it.")
     assert np.isfinite(read_checkpoint(str(folder / "s.h5.checkpoint")).state["images"]).all()
 
@@ -297,7 +297,7 @@ def test_divergence_keeps_the_last_sound_state(folder: Path) -> None:
 )
 def test_a_step_that_runs_out_of_memory_is_repeated_in_smaller_pieces(toy: BiasedDataset, error: Exception) -> None:
     plan = plan_of("dm")
-    whole = distill(plan, toy, open_runtime("cpu"), NullProgress())
+    whole = run_distillation(plan, toy, open_runtime("cpu"), NullProgress())
 
     class Full(NullProgress):
         heard = 0
@@ -308,7 +308,7 @@ def test_a_step_that_runs_out_of_memory_is_repeated_in_smaller_pieces(toy: Biase
                 raise error
 
     runtime = open_runtime("cpu")
-    found = distill(plan, toy, runtime, Full())
+    found = run_distillation(plan, toy, runtime, Full())
     assert runtime.micro_batch == 8
     np.testing.assert_allclose(found.images, whole.images, rtol=1e-4, atol=1e-5)
 
@@ -317,7 +317,7 @@ def test_a_step_that_runs_out_of_memory_is_repeated_in_smaller_pieces(toy: Biase
             raise error
 
     with pytest.raises(WorkError, match="one image at a time"):
-        distill(plan, toy, open_runtime("cpu"), AlwaysFull())
+        run_distillation(plan, toy, open_runtime("cpu"), AlwaysFull())
 
 
 def test_another_error_is_not_taken_for_a_lack_of_memory(toy: BiasedDataset) -> None:

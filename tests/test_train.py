@@ -9,7 +9,7 @@ import torch
 
 from fairdd_cli.artifacts import BiasedDataset
 from fairdd_cli.errors import DivergedError, UsageError
-from fairdd_cli.evaluate import evaluate, whole_data
+from fairdd_cli.evaluate import run_evaluation, whole_data
 from fairdd_cli.networks import parse_network
 from fairdd_cli.runtime import ImageStore, NullProgress, Runtime, Streams, open_runtime
 from fairdd_cli.training import TensorImages, TrainingConfig, confusion, fit
@@ -39,7 +39,7 @@ def test_a_network_that_diverges_is_an_error_and_no_fair_result(toy: BiasedDatas
     data = replace(data, training=replace(data.training, epochs=3, learning_rate=1e20))
     network = parse_network("convnet:width=4,depth=2,norm=none")
     with pytest.raises(DivergedError, match="number 1 of 2 diverged"):
-        evaluate(data, toy, [network], 2, 0, open_runtime("cpu"), NullProgress())
+        run_evaluation(data, toy, [network], 2, 0, open_runtime("cpu"), NullProgress())
 
 
 def test_batch_normalisation_sees_its_whole_batch_whatever_the_micro_batch() -> None:

@@ -3,6 +3,8 @@
 This package is the only place that opens HDF5 or writes a file.
 """
 
+import os
+
 from fairdd_cli.artifacts._cache import cache_folder, private_folder
 from fairdd_cli.artifacts._container import declared_format
 from fairdd_cli.artifacts._input import STREAM, check_readable, read_bytes, shown
@@ -26,6 +28,7 @@ from fairdd_cli.artifacts.dataset import (
     MemoryImages,
     Split,
     cell_ranges,
+    collect_dataset,
     majority_share,
     read_dataset,
     write_dataset,
@@ -62,6 +65,15 @@ def read_any(path: str) -> Artifact:
     return read_synthetic(path) if kind == "fairdd/synthetic" else read_evaluation(path)
 
 
+def as_dataset(data: BiasedDataset | str | os.PathLike[str]) -> BiasedDataset:
+    """`data`, read where it is the path of a file; raises UsageError for what is no data set."""
+    if isinstance(data, str | os.PathLike):
+        return read_dataset(os.fspath(data))
+    if isinstance(data, BiasedDataset):
+        return data
+    raise UsageError(f"a data set, or the path of one, is needed here; found {type(data).__name__}")
+
+
 __all__ = [
     "STREAM",
     "ArrayChunks",
@@ -78,6 +90,7 @@ __all__ = [
     "MemoryImages",
     "Split",
     "SyntheticSet",
+    "as_dataset",
     "atomic_write",
     "cache_folder",
     "cell_ranges",
@@ -87,6 +100,7 @@ __all__ = [
     "check_target",
     "checkpoint_of",
     "class_folders",
+    "collect_dataset",
     "is_stdout",
     "is_stream",
     "kind_of",

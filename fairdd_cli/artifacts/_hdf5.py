@@ -72,3 +72,15 @@ def with_header(kind: str, attributes: Attributes) -> Attributes:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         **attributes,
     }
+
+
+def sealed(kind: str, attributes: Attributes, arrays: Mapping[str, tuple[str, tuple[int, ...], str]]) -> Attributes:
+    """`attributes` with those that a file of `kind` with such `arrays` (see `array_entry`) carries, the digest too."""
+    headed = with_header(kind, attributes)
+    return {**headed, "digest": content_digest(headed, arrays)}
+
+
+def identity(attributes: Attributes) -> dict[str, Any]:
+    """What an artifact in memory has of the `sealed` attributes of its file: `digest` and `provenance`."""
+    provenance = {name: attributes[name] for name in ("created", "generated_by")}
+    return {"digest": attributes["digest"], "provenance": provenance}

@@ -17,7 +17,7 @@ from typing import BinaryIO
 import h5py
 import numpy as np
 
-from fairdd_cli.artifacts._hdf5 import Attributes, content_digest, with_header
+from fairdd_cli.artifacts._hdf5 import Attributes, sealed
 from fairdd_cli.artifacts._output import atomic_write, cannot_write, is_stream, write_at, write_stream
 
 BLOCK = 2**22  # bytes that are copied at a time
@@ -166,10 +166,9 @@ def _fill(descriptor: int, kind: str, describe: Callable[[], Attributes], arrays
         if count != array.shape[0]:
             raise ValueError(f"{name}: {count} of {array.shape[0]} entries were given")
         entries[name] = (array.dtype, array.shape, sha.hexdigest())
-    attributes = with_header(kind, describe())
-    digest = content_digest(attributes, entries)
-    _, structure = _layout(arrays, {**attributes, "digest": digest})
+    attributes = sealed(kind, describe(), entries)
+    _, structure = _layout(arrays, attributes)
     for start, piece in structure.pieces:
         write_at(descriptor, piece, start)
     os.ftruncate(descriptor, structure.size)
-    return digest
+    return str(attributes["digest"])

@@ -2,15 +2,18 @@
 
 import json
 import math
+import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from fairdd_cli.artifacts._container import Container, json_attribute, open_container
-from fairdd_cli.artifacts._hdf5 import Attributes, Schema
+from fairdd_cli.artifacts._hdf5 import Attributes, Schema, array_entry, identity, sealed
 from fairdd_cli.artifacts._input import InputFile
+from fairdd_cli.artifacts._lock import check_target
+from fairdd_cli.artifacts._shown import ShowsItself
 from fairdd_cli.artifacts._writer import ArrayChunks, write
 
 SPLITS = ("train", "test")
@@ -136,8 +139,8 @@ def cell_ranges(labels: np.ndarray, protected: np.ndarray, classes: int, groups:
     return start.reshape(classes, groups), count.reshape(classes, groups)
 
 
-@dataclass(frozen=True)
-class BiasedDataset:
+@dataclass(frozen=True, repr=False)
+class BiasedDataset(ShowsItself):
     """A data set as `fairdd make-dataset` writes it.
 
     `mean` and `std` (per channel, for values in [0, 1]) normalise the images; `options` say how it was made.
@@ -178,6 +181,21 @@ class BiasedDataset:
         _, channels, height, width = self.train.images.shape
         return channels, height, width
 
+    def splits(self) -> dict[str, Split]:
+        """The splits that it has, by name: train, test, and val where one was held out."""
+        found = {name: getattr(self, name) for name in (*SPLITS, *OPTIONAL_SPLITS)}
+        return {name: split for name, split in found.items() if split is not None}
+
+    def save(self, path: str | os.PathLike[str], force: bool = False) -> None:
+        """Writes it to the file `path`, as `fairdd make-dataset` does; UsageError where that exists, unless `force`."""
+        check_target(os.fspath(path), force)
+        every = {name: split.images.all() for name, split in self.splits().items()}
+        chunks = {name: ArrayChunks(images.shape, "uint8", [images]) for name, images in every.items()}
+        write_dataset(os.fspath(path), self, chunks, force)
+
+    def _in_memory(self) -> str:
+        return f"data set {self.name}"
+
 
 def majority_share(count: np.ndarray) -> float:
     """The bias ratio of a cell table [classes, groups]: the share of samples in the majority group of their class."""
@@ -196,19 +214,46 @@ def write_dataset(
     `finalize` is called once all images have passed: it returns the description with what only they tell (their
     mean and deviation), or raises, and no file is left.
     """
-    arrays: dict[str, np.ndarray | ArrayChunks] = {}
-    for name in (*SPLITS, *OPTIONAL_SPLITS):
-        split: Split | None = getattr(dataset, name)
-        if split is None:
-            continue
+    arrays: dict[str, np.ndarray | ArrayChunks] = dict(_arrays(dataset, chunks))
+    return write(path, SCHEMA.kind, lambda: _attributes(finalize(dataset)), arrays, force)
+
+
+def collect_dataset(
+    dataset: BiasedDataset,
+    chunks: Mapping[str, ArrayChunks],
+    finalize: Callable[[BiasedDataset], BiasedDataset] = lambda dataset: dataset,
+) -> BiasedDataset:
+    """`dataset` with the images from `chunks` in memory, and with the digest that its file would have.
+
+    `finalize` as for `write_dataset`.
+    """
+    images = {name: np.empty(each.shape, each.dtype) for name, each in chunks.items()}
+    for name, each in chunks.items():
+        start = 0
+        for chunk in each.chunks:
+            images[name][start : start + len(chunk)] = chunk
+            start += len(chunk)
+    filled = {name: replace(split, images=MemoryImages(images[name])) for name, split in dataset.splits().items()}
+    dataset = finalize(replace(dataset, **filled))  # type: ignore[arg-type]
+    entries = {name: array_entry(array) for name, array in _arrays(dataset, images).items()}
+    return replace(dataset, **identity(sealed(SCHEMA.kind, _attributes(dataset), entries)))
+
+
+Stored = TypeVar("Stored")
+
+
+def _arrays(dataset: BiasedDataset, images: Mapping[str, Stored]) -> dict[str, Stored | np.ndarray]:
+    """The arrays of a file, with the `images` of each split as they are given."""
+    arrays: dict[str, Stored | np.ndarray] = {}
+    for name, split in dataset.splits().items():
         arrays |= {
-            f"{name}/images": chunks[name],
+            f"{name}/images": images[name],
             f"{name}/labels": split.labels,
             f"{name}/protected": split.protected,
             f"{name}/cells/start": split.start,
             f"{name}/cells/count": split.count,
         }
-    return write(path, SCHEMA.kind, lambda: _attributes(finalize(dataset)), arrays, force)
+    return arrays
 
 
 def _attributes(dataset: BiasedDataset) -> Attributes:

@@ -1,20 +1,24 @@
 """Evaluation: confusion counts of networks trained on a synthetic set. Every metric is derived from them."""
 
 import json
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from fairdd_cli.artifacts._container import json_attribute, open_container
-from fairdd_cli.artifacts._hdf5 import Schema, array_entry, content_digest, with_header
+from fairdd_cli.artifacts._hdf5 import Attributes, Schema, array_entry, content_digest, identity, sealed
 from fairdd_cli.artifacts._input import STREAM, is_hdf5, open_input, read_bytes, shown
 from fairdd_cli.artifacts._json import canonical, loads
+from fairdd_cli.artifacts._lock import check_target
 from fairdd_cli.artifacts._output import write_bytes
+from fairdd_cli.artifacts._shown import ShowsItself
 from fairdd_cli.artifacts._writer import write
 from fairdd_cli.errors import UsageError
+from fairdd_cli.metrics import summarise
 
 JSON_LIMIT = 2**25  # bytes; in memory it can take twenty times that
 SCHEMA = Schema(
@@ -41,8 +45,8 @@ NETWORK_LIMIT = 200  # networks of an evaluation, and letters of a network's nam
 JSON_ENCODED = frozenset({"protocol", "options", "environment"})  # attributes that HDF5 holds as JSON text
 
 
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, repr=False)
+class Evaluation(ShowsItself):
     """What `fairdd evaluate` measured.
 
     `confusion[network]` counts test images as int64 [seeds, classes, groups, classes]: seed, label, protected
@@ -74,24 +78,50 @@ class Evaluation:
     provenance: Mapping[str, str] = field(default_factory=dict)  # created, generated_by
     reported: Mapping[str, Any] = field(default_factory=dict)  # the metrics that a JSON file gives for other programs
 
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        """For each network every metric, in percent: mean, std and per_seed; see `fairdd_cli.metrics.summarise`."""
+        return {name: summarise(table) for name, table in self.confusion.items()}
+
+    def save(self, path: str | os.PathLike[str], force: bool = False) -> None:
+        """Writes it to the file `path`, .json or .h5; UsageError where that exists, unless `force`."""
+        where = os.fspath(path)
+        if not where.endswith((".json", ".h5")):
+            raise UsageError(f"'{where}': an evaluation is written as .json or .h5")
+        check_target(where, force)
+        write_evaluation(where, self, self.metrics(), force)
+
+    def in_memory(self) -> "Evaluation":
+        """The same with the digest of the file that it would be, by which reports know it."""
+        attributes, arrays = _content(self)
+        entries = {name: array_entry(table) for name, table in arrays.items()}
+        return replace(self, **identity(sealed(SCHEMA.kind, attributes, entries)))
+
+    def _in_memory(self) -> str:
+        return f"evaluation of {self.method} {self.fairness} on {self.dataset}"
+
 
 def write_evaluation(path: str, evaluation: Evaluation, metrics: Mapping[str, Any], force: bool = True) -> str:
     """Writes `evaluation` to `path`, as HDF5 where it ends in `.h5`, else as JSON with the derived `metrics`."""
-    names = (*SCHEMA.attributes, "options", "seed", *(["environment"] if evaluation.environment else []))
-    attributes: dict[str, Any] = {name: getattr(evaluation, name) for name in names}
-    for name in ("class_names", "protected_names"):
-        attributes[name] = list(attributes[name])
-    objects = {name: canonical(dict(attributes[name])) for name in JSON_ENCODED & attributes.keys()}
-    attributes |= {name: json.dumps(value, sort_keys=True) for name, value in objects.items()}
-    arrays = {f"confusion/{name}": table.astype(np.int64) for name, table in evaluation.confusion.items()}
+    attributes, arrays = _content(evaluation)
     if path.endswith(".h5"):
         return write(path, SCHEMA.kind, lambda: attributes, arrays, force)
-    attributes = with_header(SCHEMA.kind, attributes)
-    digest = content_digest(attributes, {name: array_entry(table) for name, table in arrays.items()})
+    attributes = sealed(SCHEMA.kind, attributes, {name: array_entry(table) for name, table in arrays.items()})
+    objects = {name: canonical(dict(getattr(evaluation, name))) for name in JSON_ENCODED & attributes.keys()}
     confusion = {name: table.tolist() for name, table in evaluation.confusion.items()}
-    content = {**attributes, **objects, "digest": digest, "metrics": dict(metrics), "confusion": confusion}
+    content = {**attributes, **objects, "metrics": dict(metrics), "confusion": confusion}
     write_bytes(path, (json.dumps(content, allow_nan=False) + "\n").encode(), force)
-    return digest
+    return str(attributes["digest"])
+
+
+def _content(evaluation: Evaluation) -> tuple[Attributes, dict[str, np.ndarray]]:
+    """The attributes and the arrays of the file of `evaluation`."""
+    names = (*SCHEMA.attributes, "options", "seed", *(["environment"] if evaluation.environment else []))
+    attributes: Attributes = {name: getattr(evaluation, name) for name in names}
+    for name in ("class_names", "protected_names"):
+        attributes[name] = list(attributes[name])
+    for name in JSON_ENCODED & attributes.keys():
+        attributes[name] = json.dumps(canonical(dict(attributes[name])), sort_keys=True)
+    return attributes, {f"confusion/{name}": table.astype(np.int64) for name, table in evaluation.confusion.items()}
 
 
 def read_evaluation(path: str) -> Evaluation:

@@ -1,15 +1,18 @@
 """SyntheticSet: the distilled images, with all that is needed to train on them and to know how they came about."""
 
 import json
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from fairdd_cli.artifacts._container import Container, json_attribute, open_container
-from fairdd_cli.artifacts._hdf5 import Schema
-from fairdd_cli.artifacts._writer import ArrayChunks, write
+from fairdd_cli.artifacts._hdf5 import Attributes, Schema, array_entry, identity, sealed
+from fairdd_cli.artifacts._lock import check_target
+from fairdd_cli.artifacts._shown import ShowsItself
+from fairdd_cli.artifacts._writer import write
 
 DECODED_LIMIT = 2**30  # bytes
 UNBIASED, WITH_NOISE = "unbiased distance", "matching loss"  # what `history/loss` can be
@@ -63,8 +66,8 @@ class History:
         return "distance without sampling noise" if self.unbiased else "matching loss"
 
 
-@dataclass(frozen=True)
-class SyntheticSet:
+@dataclass(frozen=True, repr=False)
+class SyntheticSet(ShowsItself):
     """A synthetic set as `fairdd distill` writes it.
 
     `images` are float32 [M, C, H, W] in normalised units, class after class; with a `factor` above 1 each
@@ -101,9 +104,29 @@ class SyntheticSet:
     digest: str = ""
     provenance: Mapping[str, str] = field(default_factory=dict)  # created, generated_by
 
+    def save(self, path: str | os.PathLike[str], force: bool = False) -> None:
+        """Writes it to the file `path`, as `fairdd distill` does; UsageError where that exists, unless `force`."""
+        check_target(os.fspath(path), force)
+        write_synthetic(os.fspath(path), self, force)
+
+    def in_memory(self) -> "SyntheticSet":
+        """The same with the digest of the file that it would be, by which its evaluations know it."""
+        attributes, arrays = _content(self)
+        entries = {name: array_entry(array) for name, array in arrays.items()}
+        return replace(self, **identity(sealed(SCHEMA.kind, attributes, entries)))
+
+    def _in_memory(self) -> str:
+        return f"synthetic set of {self.dataset} ({self.method}, {self.fairness}, ipc {self.ipc})"
+
 
 def write_synthetic(path: str, synthetic: SyntheticSet, force: bool = True) -> str:
     """Writes `synthetic` to `path` (`-`: standard output) and returns its digest."""
+    attributes, arrays = _content(synthetic)
+    return write(path, SCHEMA.kind, lambda: attributes, arrays, force)
+
+
+def _content(synthetic: SyntheticSet) -> tuple[Attributes, dict[str, np.ndarray]]:
+    """The attributes and the arrays of the file of `synthetic`."""
     attributes: dict[str, Any] = {name: getattr(synthetic, name) for name in SCHEMA.attributes}
     for name in ("mean", "std", "class_names"):
         attributes[name] = list(attributes[name])
@@ -113,7 +136,7 @@ def write_synthetic(path: str, synthetic: SyntheticSet, force: bool = True) -> s
     if synthetic.environment:
         attributes["environment"] = json.dumps(dict(synthetic.environment), sort_keys=True)
     attributes["history_loss"] = UNBIASED if synthetic.history.unbiased else WITH_NOISE
-    arrays: dict[str, np.ndarray | ArrayChunks] = {
+    arrays: dict[str, np.ndarray] = {
         "images": synthetic.images.astype(np.float32),
         "labels": synthetic.labels.astype(np.int64),
         "history/iteration": synthetic.history.iteration.astype(np.int64),
@@ -123,7 +146,7 @@ def write_synthetic(path: str, synthetic: SyntheticSet, force: bool = True) -> s
     if synthetic.groups is not None:
         arrays["groups"] = synthetic.groups.astype(np.int64)
         attributes["protected_names"] = list(synthetic.protected_names)
-    return write(path, SCHEMA.kind, lambda: attributes, arrays, force)
+    return attributes, arrays
 
 
 def read_synthetic(path: str) -> SyntheticSet:

@@ -23,8 +23,13 @@ def distill(config: DistillConfig) -> None:
     target = default if config.output is None else config.output
     complete = check_target(target, config.force, config.data)
 
-    from fairdd_cli.distill import check_config, current_fingerprint, resolve_config, run_fingerprint
-    from fairdd_cli.distill import distill as run
+    from fairdd_cli.distill import (
+        check_config,
+        current_fingerprint,
+        resolve_config,
+        run_distillation,
+        run_fingerprint,
+    )
     from fairdd_cli.runtime import Checkpoints, open_runtime
 
     resolved = resolve_config(config)
@@ -50,7 +55,8 @@ def distill(config: DistillConfig) -> None:
         fingerprint = run_fingerprint(resolved, dataset, runtime)
         kept = (target, fingerprint, config.seed, config.checkpoint_every, config.restart)
         with Checkpoints(*kept, terminal.say, first, current_fingerprint) as checkpoints:
-            synthetic = run(resolved, dataset, runtime, terminal, config.residency, terminal.detail, checkpoints)
+            shown = (terminal, config.residency, terminal.detail)
+            synthetic = run_distillation(resolved, dataset, runtime, *shown, checkpoints)
             if first:
                 write_synthetic(target, synthetic, config.force)
         terminal.stop()

@@ -1,18 +1,15 @@
 """fairdd evaluate: what networks trained on a synthetic set are worth, in accuracy and fairness."""
 
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairdd_cli.cli.terminal import Terminal, counted, end_killed_command, print_path
-from fairdd_cli.config.evaluate import PROTOCOL, EvaluateConfig
+from fairdd_cli.config import EvaluateConfig
 from fairdd_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from fairdd_cli.artifacts import BiasedDataset, Evaluation
-    from fairdd_cli.evaluate import EvaluationInput
-    from fairdd_cli.runtime import Runtime
+    from fairdd_cli.artifacts import Evaluation
 
 
 def evaluate(config: EvaluateConfig) -> None:
@@ -34,11 +31,10 @@ def evaluate(config: EvaluateConfig) -> None:
     from fairdd_cli.artifacts import check_target, kind_of, lock_output, write_evaluation
 
     complete = check_target(target, config.force, config.synthetic, *filter(None, [config.data]))
-    whole = config.synthetic != "-" and kind_of(config.synthetic) == "fairdd/dataset"
+    if config.synthetic != "-":
+        kind_of(config.synthetic)  # which refuses what is no file of fairdd, before torch is loaded
 
-    from fairdd_cli.evaluate import evaluate as run
-    from fairdd_cli.evaluate import run_fingerprint
-    from fairdd_cli.metrics import summarise
+    from fairdd_cli.evaluate import open_inputs, prepare_input, run_evaluation, run_fingerprint
     from fairdd_cli.networks import parse_network
     from fairdd_cli.runtime import Checkpoints, open_runtime
 
@@ -55,12 +51,13 @@ def evaluate(config: EvaluateConfig) -> None:
         lock_output(target) if first else nullcontext(),
         Terminal(config.quiet or not first, config.verbose) as terminal,
     ):
-        dataset, chosen = _inputs(config, whole, runtime)
+        trained_on, dataset = open_inputs(config.synthetic, config.data)
+        chosen = prepare_input(config, trained_on, dataset, runtime)
         networks = networks or [parse_network(chosen.network)]
         fingerprint = run_fingerprint(chosen, dataset, networks, config.seeds, runtime)
         kept = (target, fingerprint, config.seed, config.checkpoint_every, config.restart)
         with Checkpoints(*kept, terminal.say, first) as checkpoints:
-            evaluation = run(
+            evaluation = run_evaluation(
                 chosen,
                 dataset,
                 networks,
@@ -72,35 +69,13 @@ def evaluate(config: EvaluateConfig) -> None:
                 terminal.detail,
                 checkpoints,
             )
-            metrics = {name: summarise(table) for name, table in evaluation.confusion.items()}
+            metrics = evaluation.metrics()
             if first:
                 write_evaluation(target, evaluation, metrics, config.force)
         terminal.stop()
         _say(terminal, evaluation, metrics)
     if first:
         print_path(target)
-
-
-def _inputs(config: EvaluateConfig, whole: bool, runtime: "Runtime") -> "tuple[BiasedDataset, EvaluationInput]":
-    """The data set to test on, and what to train on with the protocol that the options ask for."""
-    from fairdd_cli.artifacts import read_dataset, read_synthetic
-    from fairdd_cli.evaluate import check_match, resolve_dataset_path, synthetic_data, whole_data
-    from fairdd_cli.training import augmentation as augment
-
-    if whole:
-        if config.data is not None:
-            raise UsageError(f"'{config.synthetic}' is a data set and brings its own test split; leave out --data")
-        dataset = read_dataset(config.synthetic)
-        chosen = whole_data(dataset, runtime, config.residency)
-    else:
-        distilled = read_synthetic(config.synthetic)
-        dataset = read_dataset(config.data or resolve_dataset_path(distilled))
-        check_match(distilled, dataset)
-        chosen = synthetic_data(distilled, runtime)
-    given = {field: getattr(config, name) for name, field in PROTOCOL.items() if getattr(config, name) is not None}
-    if "augmentation" in given:
-        given["augmentation"] = augment.without(given["augmentation"])
-    return dataset, replace(chosen, training=replace(chosen.training, **given), split=config.split)
 
 
 def _say(terminal: Terminal, evaluation: "Evaluation", metrics: dict[str, dict[str, Any]]) -> None:

@@ -22,23 +22,10 @@ def import_set(config: ImportConfig) -> None:
         end_killed_command(target, config.quiet)
         return
 
-    from fairdd_cli.config.import_set import read_channels
-    from fairdd_cli.import_set import import_set as run
+    from fairdd_cli.import_set import run_import
 
     with lock_output(target), Terminal(config.quiet, config.verbose) as terminal:
-        imported = run(
-            config.file,
-            read_dataset(config.data),
-            protocol=config.protocol,
-            values=config.values,
-            mean=None if config.mean is None else read_channels(config.mean),
-            std=None if config.std is None else read_channels(config.std),
-            repetition=config.repetition,
-            labels=config.labels,
-            factor=config.factor,
-            method=config.method,
-            fairness=config.fairness,
-        )
+        imported = run_import(config, read_dataset(config.data))
         for note in imported.notes:
             terminal.say(note)
         write_synthetic(target, imported.synthetic, config.force)

@@ -1,7 +1,5 @@
 """fairdd make-dataset: a biased data set out of a source of images."""
 
-from dataclasses import fields, replace
-
 from fairdd_cli.cli.tables import cell_tables
 from fairdd_cli.cli.terminal import Terminal, end_killed_command, print_path
 from fairdd_cli.config import MakeDatasetConfig
@@ -13,19 +11,16 @@ def make_dataset(config: MakeDatasetConfig) -> None:
     Prints the path written. Example: fairdd make-dataset c-fmnist-fg --embedded -o data.h5
     """
     from fairdd_cli.artifacts import check_target, lock_output
-    from fairdd_cli.datasets._source import Request
-    from fairdd_cli.make_dataset import dataset_name, make
+    from fairdd_cli.make_dataset import dataset_name, make, request_of
     from fairdd_cli.reporting.cells import warnings
 
-    asked = {entry.name for entry in fields(Request)} & {entry.name for entry in fields(MakeDatasetConfig)}
-    request = Request(**{name: getattr(config, name) for name in asked})
-    title = dataset_name(config.dataset, request)
+    title = dataset_name(config.dataset, request_of(config))
     target_path = f"{title.replace('/', '-')}.h5" if config.output is None else config.output
     if check_target(target_path, config.force):
         end_killed_command(target_path, config.quiet)
         return
     with lock_output(target_path), Terminal(config.quiet, config.verbose, unit="images") as terminal:
-        request = replace(request, say=lambda remark: terminal.say(f"note: {remark}"))
+        request = request_of(config, lambda remark: terminal.say(f"note: {remark}"))
         dataset = make(config.dataset, request, target_path, limit=config.limit, progress=terminal, force=config.force)
         terminal.stop()
         held_out = f"{len(dataset.val):,} validation, " if dataset.val else ""

@@ -6,8 +6,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from fairdd_cli.config._options import Option, assignments, options
-from fairdd_cli.errors import UsageError
+from fairdd_cli.config._options import Option, assignments, check_text, options, overridden
 
 Config = TypeVar("Config")
 
@@ -63,17 +62,16 @@ def _given(context: typer.Context, known: Mapping[str, Option], values: Mapping[
     given: dict[str, Any] = {}
     for name, value in values.items():
         entry = known[name]
-        _check_text(entry, value)
+        words = value if isinstance(value, list | tuple) else [value]
+        check_text(entry, *(word for word in words if isinstance(word, str)))
         if entry.base_type is Mapping:
             given[name] = {**assignments(recipe.get(name, [])), **assignments(value or [])}
         elif entry.repeatable:
             given[name] = tuple(value or ())
         else:
             given[name] = value
-    for one, other in ((entry.name, entry.excludes) for entry in known.values() if entry.excludes):
-        for first, second in ((one, other), (other, one)):
-            if first in typed and second not in typed:  # so that comes from the recipe, if at all
-                given[second] = known[second].default
+    for name in overridden(known, typed):
+        given[name] = known[name].default
     return given
 
 
@@ -83,18 +81,3 @@ def _typed(context: typer.Context, known: Mapping[str, Option]) -> Iterator[str]
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             yield name
-
-
-def _check_text(entry: Option, value: Any) -> None:
-    """Raises UsageError for words that are no text, which no file could hold."""
-    for word in value if isinstance(value, list | tuple) else [value]:
-        if isinstance(word, str) and ("\0" in word or not _encodable(word)):
-            raise UsageError(f"{entry.flag}: '{word}' is not text in UTF-8")
-
-
-def _encodable(word: str) -> bool:
-    try:
-        word.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

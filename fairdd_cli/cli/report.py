@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fairdd_cli.cli.terminal import Terminal, literal, out, product, width
-from fairdd_cli.config.report import CONFIDENCE_LEVEL, FIGURES, ReportConfig
+from fairdd_cli.config.report import FIGURES, ReportConfig
 from fairdd_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,16 +26,13 @@ def report(config: ReportConfig) -> None:
     Prints the table. Example: fairdd report runs/*.json --against published --html report.html
     """
     from fairdd_cli.artifacts import check_target, is_stdout, lock_output, made_by_this_command, read_synthetic
-    from fairdd_cli.metrics import METRICS
-    from fairdd_cli.reporting import SHOWN, arrange, build_rows, read
+    from fairdd_cli.reporting import Comparison, read
 
-    metric = [METRICS.canonical(name) for name in config.metric]
-    sort = [_by_label(name) for name in config.sort]
+    comparison = Comparison.of(config)
     shows_sets = config.html or config.picture in ("images", "loss")
     for option, given, other, there in (
-        ("--confidence", config.confidence is not None, "--bootstrap", config.bootstrap),
         ("--picture", config.picture is not None, "--plot", config.plot),
-        ("--reverse", config.reverse, "--sort", sort),
+        ("--reverse", config.reverse, "--sort", comparison.sort),
         ("--synthetic", config.synthetic, "--html or --picture images or loss", shows_sets),
     ):
         if given and not there:
@@ -45,24 +42,12 @@ def report(config: ReportConfig) -> None:
     force = config.force or made_by_this_command(*targets)  # what a killed run made may be made again
     for target in targets:
         check_target(target, force, *config.files, *config.synthetic)
-    grouped = () if config.group_by == "none" else tuple(config.group_by.split(","))
-    arrange((), grouped, sort)  # a misspelt column is found before thousands of files are read
-    metrics = metric or SHOWN
 
     with ExitStack() as locks, Terminal(config.quiet, config.verbose) as terminal:
         for target in targets:
             locks.enter_context(lock_output(target))
-        rows = build_rows(read(config.files), config.empty_cells)
-        _check_applies(metrics, rows)
-        rows = _with_fair_floors(rows, config.permutations, config.seed, config.empty_cells, terminal)
-        if config.bootstrap:
-            level = (config.confidence or CONFIDENCE_LEVEL) / 100
-            rows = _with_intervals(
-                rows, config.bootstrap, level, config.seed, config.empty_cells, metrics, config.format
-            )
-        if config.against:
-            rows = _with_published(rows, terminal)
-        sections = arrange(rows, grouped, sort, config.reverse)
+        rows = comparison.rows(read(config.files), config, terminal.say)
+        sections, metrics = comparison.sections(rows, config), comparison.metrics
         sets = [read_synthetic(path) for path in config.synthetic]
         if config.plot is not None:
             _save_plot(config.plot, config.picture or FIGURES[0], rows, sets, terminal, force)
@@ -71,63 +56,7 @@ def report(config: ReportConfig) -> None:
             _save_page(config.html, sections, metrics, sets, force)
             terminal.wrote(config.html)
         if config.html is None or not is_stdout(config.html):  # else the page has standard output for itself
-            _print(config.format, sections, metrics, asked=bool(metric))
-
-
-def _by_label(name: str) -> str:
-    """The metric that tables call `name`; else `name` itself."""
-    from fairdd_cli.metrics import METRICS
-
-    return next((key for key, metric in METRICS.items() if metric.label.lower() == name.lower()), name)  # or a column
-
-
-def _check_applies(metrics: Sequence[str], rows: "Sequence[Row]") -> None:
-    """Raises UsageError for a metric that none of the `rows` has."""
-    from fairdd_cli.metrics import METRICS
-
-    sizes = sorted({row.table.shape[1] for row in rows})
-    for name in metrics:
-        if not any(map(METRICS[name].applies, sizes)):
-            found = ", ".join(map(str, sizes))
-            raise UsageError(f"--metric {name} is for {METRICS[name].classes} classes; these evaluations have {found}")
-
-
-def _with_fair_floors(
-    rows: "list[Row]", permutations: int | None, seed: int, empty_cells: str, terminal: Terminal
-) -> "list[Row]":
-    """`rows` with what a fair classifier would score; says where that was left out for the time that it takes."""
-    from fairdd_cli.reporting import affordable, with_fair_floors
-
-    count = affordable(rows) if permutations is None else permutations
-    if not count:
-        if permutations is None:
-            terminal.say(f"{len(rows):,} rows are shown without the fair floor of DEO: --permutations 200 computes it")
-        return rows
-    from fairdd_cli.runtime import Streams
-
-    return with_fair_floors(rows, count, Streams(seed).numpy, empty_cells)
-
-
-def _with_intervals(
-    rows: "list[Row]", count: int, level: float, seed: int, empty_cells: str, metrics: Sequence[str], format: str
-) -> "list[Row]":
-    """`rows` with bootstrap intervals of the `metrics` that are shown: csv and json show all."""
-    from fairdd_cli.reporting import with_intervals
-    from fairdd_cli.runtime import Streams
-
-    names = None if format in ("csv", "json") else metrics
-    return with_intervals(rows, count, Streams(seed).numpy, level, empty_cells, names)
-
-
-def _with_published(rows: "Sequence[Row]", terminal: Terminal) -> "list[Row]":
-    """`rows` with the published values of their settings; says where some have none."""
-    from fairdd_cli.reporting import with_published
-
-    compared = with_published(rows)
-    known = sum(bool(row.references) for row in compared)
-    if known < len(compared):
-        terminal.say(f"--against published: {known} of {len(compared)} settings have published values")
-    return compared
+            _print(config.format, sections, metrics, asked=bool(config.metric))
 
 
 def _check_figures(config: ReportConfig) -> None:

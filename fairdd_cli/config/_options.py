@@ -5,7 +5,7 @@ that is known of it: type, default, help, the values it may take, and whether th
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
@@ -169,6 +169,27 @@ def assignments(items: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"-O '{item}' should read key=value")
         pairs[matched[1].replace("-", "_")] = matched[2]
     return pairs
+
+
+def overridden(known: Mapping[str, Option], given: Collection[str]) -> set[str]:
+    """The options whose value in a recipe has to go: one was `given` that excludes them or that they exclude."""
+    pairs = [(entry.name, entry.excludes) for entry in known.values() if entry.excludes]
+    return {second for pair in pairs for first, second in (pair, pair[::-1]) if first in given and second not in given}
+
+
+def check_text(entry: Option, *words: str) -> None:
+    """Raises UsageError for words that are no text, which no file could hold."""
+    for word in words:
+        if "\0" in word or not _encodable(word):
+            raise UsageError(f"{entry.flag}: '{word}' is not text in UTF-8")
+
+
+def _encodable(word: str) -> bool:
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def record(config: type, values: object, affects: str = "result") -> dict[str, Any]:

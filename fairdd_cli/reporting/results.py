@@ -63,12 +63,12 @@ def read(paths: Sequence[str]) -> list[Run]:
     if paths.count(STREAM) > 1:
         raise UsageError("standard input can be read only once: give '-' a single time")
     if len(paths) < PARALLEL_FROM or STREAM in paths:
-        return _without_duplicates(map(_read_one, paths))
+        return without_duplicates(map(_read_one, paths))
     with ProcessPoolExecutor(usable_cores(), get_context("spawn"), exit_with_parent) as pool:
-        return _without_duplicates(pool.map(_read_one, paths, chunksize=100))
+        return without_duplicates(pool.map(_read_one, paths, chunksize=100))
 
 
-def _without_duplicates(batches: Iterable[list[Run]]) -> list[Run]:
+def without_duplicates(batches: Iterable[list[Run]]) -> list[Run]:
     """The runs without those whose networks another one has all of, as where `--seeds` was raised later."""
     unique: dict[object, Run] = {}
     for run in (run for runs in batches for run in runs):
@@ -88,7 +88,11 @@ def _without_duplicates(batches: Iterable[list[Run]]) -> list[Run]:
 
 
 def _read_one(path: str) -> list[Run]:
-    evaluation = read_evaluation(path)
+    return runs_of(read_evaluation(path))
+
+
+def runs_of(evaluation: Evaluation) -> list[Run]:
+    """A run for each network of `evaluation`."""
     source = replace(
         evaluation,
         confusion={},

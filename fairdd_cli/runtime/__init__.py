@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fairdd_cli.runtime.progress import NullProgress as NullProgress
     from fairdd_cli.runtime.progress import Progress as Progress
     from fairdd_cli.runtime.progress import Stopwatch as Stopwatch
+    from fairdd_cli.runtime.progress import show_progress as show_progress
     from fairdd_cli.runtime.streams import Streams as Streams
 
 MODULES = {
@@ -35,7 +36,7 @@ MODULES = {
     "memory": ("even_slices",),
     "precision": ("PRECISIONS",),
     "processes": ("Processes", "all_reduce_gradients"),
-    "progress": ("NullProgress", "Progress", "Stopwatch"),
+    "progress": ("NullProgress", "Progress", "Stopwatch", "show_progress"),
     "streams": ("Streams",),
 }
 

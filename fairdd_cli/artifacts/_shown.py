@@ -1,0 +1,27 @@
+"""How artifacts appear where somebody looks at them: in a notebook as tables and pictures, in a terminal as text."""
+
+from fairdd_cli.artifacts._input import shown
+
+
+class ShowsItself:
+    """An artifact that a notebook or an interactive Python shows by what is in it rather than by its fields."""
+
+    path: str
+
+    def __repr__(self) -> str:
+        from fairdd_cli.reporting.display import as_text  # noqa: PLC0415  # stands above, and only who looks needs it
+
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        from fairdd_cli.reporting.display import as_html  # noqa: PLC0415
+
+        return as_html(self)
+
+    @property
+    def where(self) -> str:
+        """What messages call it: the file that it was read from, or what it is where it is in memory only."""
+        return f"'{shown(self.path)}'" if self.path else f"the {self._in_memory()}"
+
+    def _in_memory(self) -> str:
+        raise NotImplementedError
