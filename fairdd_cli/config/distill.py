@@ -40,7 +40,8 @@ class DistillConfig:
     )
     ipc: int = option("Synthetic images per class.", metavar="N", minimum=1, affects="result")
     fair: bool = option(
-        "Short for --fairness fairdd, which also changes the defaults of --sampling, --init and --batch-real.",
+        "Short for --fairness fairdd, which also changes the defaults of --sampling, --init and --batch-real; "
+        "--recipe paper keeps the papers' own.",
         default=False,
         excludes="fairness",
     )
