@@ -351,7 +351,10 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         lambda: resolved("kcenter", init="noise", ipc=1, network=NETWORK, options={}),
         "--init noise contradicts method kcenter, which chooses its images itself",
     ),
-    "a distance that a method doesn't have": (lambda: plan("dm", options={"distance": "cosine"}), "distance=l2|l1"),
+    "a distance that a method doesn't have": (
+        lambda: plan("dm", options={"distance": "cosine"}),
+        "distance=l2|l1|m3d|ncfm",
+    ),
     "experts for what uses none": (lambda: plan("dm", experts="x.h5"), "uses no experts"),
     "groups that nothing looks at": (lambda: plan("dm", groups="pseudo"), "has no effect"),
     "too few expert epochs": (lambda: plan("mtt", groups="pseudo:1", fairness="fairdd"), "at least 2"),

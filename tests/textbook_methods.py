@@ -1,4 +1,10 @@
-"""Multi-formation, IDC's class-by-class loop and MTT's unrolled training as a textbook writes them: plain loops."""
+"""What methods beside DM and GM compute, as a textbook writes it in plain loops.
+
+IDC's multi-formation and class-by-class loop, MTT's unrolled training, CAFE's features of all layers, and the
+distances between distributions.
+"""
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -85,3 +91,78 @@ def trained(network: nn.Module, batches: list[tuple[Tensor, Tensor]], step: floa
         F.cross_entropy(network(images), labels).backward()
         optimizer.step()
     return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
+
+
+def target_weights(protected: Tensor, fairness: str) -> list[Tensor]:
+    """The weight of each image for each target."""
+    members = group_members(protected, fairness)
+    targets = [torch.zeros(len(protected)) for _ in members]
+    for weights, positions in zip(targets, members, strict=True):
+        weights[positions] = 1 / len(positions)
+    return [torch.stack(targets).mean(dim=0)] if fairness == "barycenter" else targets
+
+
+def blocks(network: nn.Module, images: Tensor) -> list[Tensor]:
+    """The output of each block of a ConvNet, whose modules are convolutions and tails in turn."""
+    found, modules = [], list(network.features)
+    for convolution, tail in zip(modules[::2], modules[1::2], strict=True):
+        images = tail(convolution(images))
+        found.append(images)
+    return found
+
+
+def cafe_loss(
+    network: nn.Module,
+    real: list[Tensor],
+    protected: list[Tensor],
+    synthetic: list[Tensor],
+    fairness: str,
+    inner_weight: float,
+) -> Tensor:
+    """Squared distances of mean features of all blocks, and real images classified by the synthetic class centres."""
+    centres = [blocks(network, own)[-1].flatten(1).mean(dim=0) for own in synthetic]
+    total = torch.zeros(())
+    for label, (images, groups, own) in enumerate(zip(real, protected, synthetic, strict=True)):
+        losses = []
+        for weights in target_weights(groups, fairness):
+            loss = torch.zeros(())
+            for block, mine in zip(blocks(network, images), blocks(network, own), strict=True):
+                target = sum(weight * each for weight, each in zip(weights, block.detach(), strict=True))
+                loss = loss + ((target - mine.mean(dim=0)) ** 2).sum()
+            for weight, embedded in zip(weights, blocks(network, images)[-1].flatten(1).detach(), strict=True):
+                scores = torch.stack([embedded @ centre for centre in centres])
+                entropy = -torch.log_softmax(scores, dim=0)[label]
+                loss = loss + inner_weight * len(images) * weight * entropy
+            losses.append(loss)
+        total = total + (max(losses) if fairness == "groupdro" else sum(losses))
+    return total
+
+
+def m3d(weights: Tensor, real: Tensor, own: Tensor) -> Tensor:
+    """The maximum mean discrepancy of two samples by five Gaussian kernels, pair by pair, scaled as ours."""
+    present = weights > 0
+    weights, points = torch.cat([weights[present], torch.full((len(own),), -1 / len(own))]), [*real[present], *own]
+    distances = [[((one - other) ** 2).sum() for other in points] for one in points]
+    mean = sum(d.item() for row in distances for d in row) / (len(points) ** 2 - len(points))
+    total = torch.zeros(())
+    for one, row in zip(weights, distances, strict=True):
+        for other, d in zip(weights, row, strict=True):
+            for factor in (1 / 4, 1 / 2, 1, 2, 4):
+                total = total + one * other * torch.exp(-d / (mean * factor))
+    pull = sum(factor * math.exp(-factor) for factor in (4, 2, 1, 1 / 2, 1 / 4))
+    return total * mean / (2 * pull)
+
+
+def ncfm(weights: Tensor, real: Tensor, own: Tensor, frequencies: Tensor) -> Tensor:
+    """The distance of characteristic functions, frequency by frequency, with complex numbers."""
+    total = torch.zeros(())
+    for frequency in frequencies:
+        of_real, of_own = torch.zeros((), dtype=torch.complex64), torch.zeros((), dtype=torch.complex64)
+        for weight, x in zip(weights, real, strict=True):
+            of_real = of_real + weight * torch.exp(1j * (frequency @ (x / x.norm())))
+        for x in own:
+            of_own = of_own + torch.exp(1j * (frequency @ (x / x.norm()))) / len(own)
+        amplitude = (of_real.abs() - of_own.abs()) ** 2
+        phase = 2 * of_real.abs() * of_own.abs() * (1 - torch.cos(of_real.angle() - of_own.angle()))
+        total = total + 300 * torch.sqrt(amplitude / 2 + phase / 2)
+    return total / len(frequencies)

@@ -10,6 +10,7 @@ TINY: Mapping[str, Mapping[str, str]] = {
     "herding": {},
     "kcenter": {},
     "dm": {},
+    "cafe": {"outer_loop": "2", "inner_loop": "2"},
     "gm": {"outer_loop": "2", "inner_loop": "2"},
     "dsa": {"outer_loop": "2", "inner_loop": "2"},
     "idc": {"inner_loop": "2", "real_per_step": "20"},

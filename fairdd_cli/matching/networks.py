@@ -56,3 +56,14 @@ class Networks:
         images = Subset(self.real.store, order)
         fit(network, images, labels, training, self.runtime, self.streams, key, self.progress, optimizer)
         self.calibrate_batch_norm(network, *key)
+
+    def accuracy_on_real(self, network: Classifier, per_class: int, *key: int) -> float:
+        """The accuracy of `network`, between 0 and 1, on `per_class` real images of each class, drawn for this `key`.
+
+        All ranks are told the same.
+        """
+        indices = self.real.indices_of_all_classes("query", per_class, *key)
+        with torch.no_grad():
+            predicted = network.classifier(self.real.embed(network, indices)).argmax(dim=1)
+        correct = predicted == self.runtime.to_device(self.real.split.labels[indices])
+        return float(self.runtime.broadcast(correct.float().mean()))

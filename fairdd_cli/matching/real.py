@@ -110,11 +110,15 @@ class RealData:
     def statistics_images(self, *key: int) -> Tensor:
         """Images of every class, drawn for this `key`, that batch normalisation takes its statistics of."""
         per_class = max(1, STATISTICS_BATCH // self.num_classes)
+        return self.store.take(self.indices_of_all_classes("statistics", per_class, *key))
+
+    def indices_of_all_classes(self, purpose: str, per_class: int, *key: int) -> np.ndarray:
+        """Indices int64 of about `per_class` real images of every class, drawn for this `purpose` and `key`."""
         indices = [
-            self.sampling(self.split, label, per_class, self.streams.numpy("statistics", label, *key))
+            self.sampling(self.split, label, per_class, self.streams.numpy(purpose, label, *key))
             for label in range(self.num_classes)
         ]
-        return self.store.take(np.concatenate(indices))
+        return np.concatenate(indices)
 
     def embed(self, network: Classifier, indices: np.ndarray) -> Tensor:
         """The embeddings float32 [n, D] of the training images at `indices`, on the device."""

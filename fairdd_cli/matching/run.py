@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from fairdd_cli.artifacts import Experts
 from fairdd_cli.errors import UsageError
-from fairdd_cli.fairness._base import class_means
+from fairdd_cli.fairness._base import TargetWeights, class_means
 from fairdd_cli.matching.distances import reduce_over_targets
 from fairdd_cli.matching.networks import Networks
 from fairdd_cli.matching.real import RealBatch, RealData
-from fairdd_cli.matching.signals import embeddings, gradients, weighted_sums
+from fairdd_cli.matching.signals import Transform, gradients, layer_features, weighted_sums
 from fairdd_cli.matching.synthetic import SyntheticImages
 from fairdd_cli.matching.unrolling import unrolled_sgd
 from fairdd_cli.networks import Classifier
@@ -85,33 +85,121 @@ class Run:
         share a class only one counts it. Nothing is differentiable.
         """
         noise_weights = self.real.noise_weights(batch) if self.subtracts_noise else None
-        mean, squares, centres = self.scalar(), self.scalar(), self.scalar()
-        with torch.no_grad(), self.runtime.autocast():
-            for part, images in self._micro_batches(batch, augmentation, self.runtime.forward_batch(network)):
+
+        def sums(images: Tensor, part: slice) -> list[Tensor]:
+            with self.runtime.autocast():
                 embedded = network.embed(images).float()
-                mean = mean + weighted_sums(embedded, batch.weights[part])
-                if noise_weights:
-                    weight = self.runtime.to_device(noise_weights.weight[part])
-                    squares = squares + (weight * embedded.square().sum(dim=1)).sum()
-                    centres = centres + weighted_sums(embedded, noise_weights[part])
-        self._all_reduce([mean, squares, centres] if noise_weights else [mean])
-        self.progress.advance(len(batch.indices) / 3)
+            mean = weighted_sums(embedded, batch.weights[part])
+            if not noise_weights:
+                return [mean]
+            weight = self.runtime.to_device(noise_weights.weight[part])
+            squares = (weight * embedded.square().sum(dim=1)).sum()
+            return [mean, squares, weighted_sums(embedded, noise_weights[part])]
+
+        mean, *spread = self._sums(network, batch, augmentation, sums)
         if noise_weights is None or not self._class_shard[1].is_main:
             return mean, self.scalar()
+        squares, centres = spread
         # Σ a ‖e - m‖² = Σ a ‖e‖² - ‖Σ a e‖² / Σ a, with the weights a and the mean m of a stratum
         inverse_totals = self.runtime.to_device(noise_weights.inverse_totals)
         return mean, squares - (inverse_totals * centres.square().sum(dim=1)).sum()
+
+    def real_means(
+        self,
+        network: Classifier,
+        batch: RealBatch,
+        augmentation: augment.AugmentationParams,
+        weights: TargetWeights,
+        transform: Transform | None = None,
+    ) -> Tensor:
+        """The mean float32 [targets, D] by `weights` of what `transform` makes of embeddings; not differentiable."""
+
+        def sums(images: Tensor, part: slice) -> list[Tensor]:
+            with self.runtime.autocast():
+                embedded = network.embed(images).float()
+            return [weighted_sums(transform(embedded) if transform else embedded, weights[part])]
+
+        (mean,) = self._sums(network, batch, augmentation, sums)
+        return mean
 
     def synthetic_embeddings(
         self, network: Classifier, classes: slice, augmentation: augment.AugmentationParams
     ) -> Tensor:
         """The mean embedding float32 [classes, D] of the synthetic images of each class, differentiable in them."""
+        means = class_means(classes.stop - classes.start, self.synthetic.per_class)
+        return self.synthetic_means(network, classes, augmentation, means)
+
+    def synthetic_means(
+        self,
+        network: Classifier,
+        classes: slice,
+        augmentation: augment.AugmentationParams,
+        weights: TargetWeights,
+        transform: Transform | None = None,
+    ) -> Tensor:
+        """The same as `real_means` for the synthetic images of `classes`, differentiable in them."""
+        images, labels = self.synthetic.training_images(classes)
+        with self.runtime.autocast():
+            embedded = network.embed(augmentation.apply(images, labels)).float()
+        self.progress.advance(len(labels))
+        return weighted_sums(transform(embedded) if transform else embedded, weights)
+
+    def real_layers(
+        self, network: Classifier, batch: RealBatch, augmentation: augment.AugmentationParams
+    ) -> tuple[Tensor, Tensor]:
+        """The weighted mean [targets, F] of the features of all layers of each target, and each embedding [B, D].
+
+        Both float32 and not differentiable; the last D of the features are the embedding.
+        """
+        each = class_means(len(batch.indices), 1)
+
+        def features(images: Tensor, part: slice) -> list[Tensor]:
+            with self.runtime.autocast():
+                layers = layer_features(network, images)
+            return [
+                torch.cat([weighted_sums(layer, batch.weights[part]) for layer in layers], dim=1),
+                weighted_sums(layers[-1], each[part]),
+            ]
+
+        mean, embedded = self._sums(network, batch, augmentation, features)
+        return mean, embedded
+
+    def synthetic_layers(self, network: Classifier, classes: slice, augmentation: augment.AugmentationParams) -> Tensor:
+        """The mean [classes, F] of the features of all layers of the synthetic images of each class, differentiable."""
         images, labels = self.synthetic.training_images(classes)
         means = class_means(classes.stop - classes.start, self.synthetic.per_class)
         with self.runtime.autocast():
-            mean = embeddings(network, augmentation.apply(images, labels), means)
+            layers = layer_features(network, augmentation.apply(images, labels))
         self.progress.advance(len(labels))
-        return mean
+        return torch.cat([weighted_sums(layer, means) for layer in layers], dim=1)
+
+    def class_centres(self, network: Classifier, augmentation: augment.AugmentationParams) -> Tensor:
+        """The mean embedding float32 [classes, D] of the synthetic images of every class, of all ranks, as a leaf."""
+        own, ranks = self._class_shard
+        with torch.no_grad():
+            means = [self.synthetic_embeddings(network, classes, augmentation) for classes in self.class_chunks()]
+            centres = means[0].new_zeros(self.num_classes, means[0].shape[1])
+            if ranks.is_main:
+                centres[own] = torch.cat(means)
+            self.runtime.processes.all_reduce(centres)
+        return centres.requires_grad_()
+
+    def _sums(
+        self,
+        network: Classifier,
+        batch: RealBatch,
+        augmentation: augment.AugmentationParams,
+        signals: Callable[[Tensor, slice], list[Tensor]],
+    ) -> list[Tensor]:
+        """The sums over all images of `batch` of the `signals` of a part of them, given as images and as a slice."""
+        sums: list[Tensor] = []
+        with torch.no_grad():
+            for part, images in self._micro_batches(batch, augmentation, self.runtime.forward_batch(network)):
+                found = signals(images, part)
+                sums = [total + more for total, more in zip(sums, found, strict=True)] if sums else found
+        self._all_reduce(sums)
+        self.progress.advance(len(batch.indices) / 3)
+        return sums
 
     def real_gradients(
         self,
@@ -173,16 +261,23 @@ class Run:
         """One loss of the `distances` [all targets]: those of a class as the strategy says, summed over classes."""
         return reduce_over_targets(distances, num_targets, self.real.strategy.reduce)
 
-    def backward(self, loss: Tensor) -> Tensor:
-        """Adds the gradient of `loss` to that of the synthetic images; returns the loss, detached.
+    def backward(self, loss: Tensor, *shared: Tensor) -> Tensor:
+        """Adds the gradient of `loss` to that of the synthetic images and of `shared`; returns the loss, detached.
 
         Of the ranks that share a class only one counts.
         """
         if not self._class_shard[1].is_main:
             return torch.zeros_like(loss)
-        (gradient,) = torch.autograd.grad(loss, [self.synthetic.images])
+        gradient, *others = torch.autograd.grad(loss, [self.synthetic.images, *shared])
         self.synthetic.accumulate_gradient(gradient)
+        for tensor, of_tensor in zip(shared, others, strict=True):
+            tensor.grad = of_tensor if tensor.grad is None else tensor.grad + of_tensor
         return loss.detach()
+
+    def all_reduced_gradient(self, shared: Tensor) -> Tensor:
+        """The gradient of `shared`, which `backward` accumulated, summed over all ranks."""
+        gradient = torch.zeros_like(shared) if shared.grad is None else shared.grad
+        return self.runtime.processes.all_reduce(gradient)
 
     def backward_by_target(
         self, distance: Callable[[int], Tensor], num_targets: int, learned: Tensor

@@ -4,7 +4,7 @@ A signal is linear in its images: that of a target is the weighted sum over the 
 over a batch that is sorted by target gives the signals of all its targets, whatever their number.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -17,18 +17,51 @@ from fairdd_cli.networks import Classifier
 
 WEIGHTED = (nn.Conv2d, nn.Linear)  # the layers with a weight matrix
 
+Transform = Callable[[Tensor], Tensor]  # embeddings float32 [n, D] -> what is averaged of them, float32 [n, D']
+
+
+def layer_features(network: Classifier, images: Tensor) -> list[Tensor]:
+    """The features [n, D] of every layer for each of `images` [n, C, H, W], flattened; the embedding is last.
+
+    The features of a layer are what enters the next one with a weight matrix: those of a ConvNet's block are the
+    block's output. Layers with the same input count once. Every layer must have a row for each image.
+    """
+    inputs: dict[nn.Module, list[Tensor]] = {}
+
+    def keep(layer: nn.Module, given: tuple[Tensor, ...]) -> None:
+        inputs.setdefault(layer, []).append(given[0])  # a layer may take the images in parts
+
+    handles = [module.register_forward_pre_hook(keep) for module in network.modules() if isinstance(module, WEIGHTED)]
+    try:
+        embedded = network.embed(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    _, *later = {id(parts[0]): parts for parts in inputs.values()}.values()  # the first layer sees the images
+    return [*(torch.cat([part.flatten(1) for part in parts]) for parts in later), embedded]
+
+
+def characteristic(embedded: Tensor, frequencies: Tensor) -> Tensor:
+    """What the characteristic function of `embedded` [n, D], scaled to length one, is the mean of (NCFM, CVPR 2025).
+
+    At `frequencies` t [F, D] it is [n, 2F]: cos(t·x) and then sin(t·x) of each scaled embedding x.
+    """
+    phases = F.normalize(embedded, dim=1) @ frequencies.mT
+    return torch.cat([phases.cos(), phases.sin()], dim=1)
+
+
+def weighted_sums(features: Tensor, weights: TargetWeights) -> Tensor:
+    """The weighted sum float32 [targets, D] of `features` [n, D] by target."""
+    features = features.float()
+    weight = torch.from_numpy(weights.weight).to(features.device, non_blocking=True)
+    target = torch.from_numpy(weights.target).to(features.device, non_blocking=True)
+    sums = features.new_zeros(weights.num_targets, features.shape[1])
+    return sums.index_add(0, target, features * weight[:, None])
+
 
 def embeddings(network: Classifier, images: Tensor, weights: TargetWeights) -> Tensor:
     """The weighted sum [targets, D] of the embeddings of `images` [n, C, H, W] by target, in fp32."""
-    return weighted_sums(network.embed(images).float(), weights)
-
-
-def weighted_sums(embedded: Tensor, weights: TargetWeights) -> Tensor:
-    """The weighted sum [targets, D] of embeddings [n, D] by target."""
-    weight = torch.from_numpy(weights.weight).to(embedded.device, non_blocking=True)
-    target = torch.from_numpy(weights.target).to(embedded.device, non_blocking=True)
-    sums = embedded.new_zeros(weights.num_targets, embedded.shape[1])
-    return sums.index_add(0, target, embedded * weight[:, None])
+    return weighted_sums(network.embed(images), weights)
 
 
 def gradients(

@@ -75,12 +75,20 @@ class SyntheticImages:
         """Adds `gradient` to that of the images."""
         self.images.grad = gradient if self.images.grad is None else self.images.grad + gradient
 
-    def optimizer_step(self) -> None:
-        """Moves the images along the gradient that all ranks accumulated since the last step."""
+    def optimizer_step(self, lr_factor: float = 1.0) -> None:
+        """Moves the images along the gradient that all ranks accumulated since the last step.
+
+        `lr_factor` multiplies the learning rate of this step.
+        """
         all_reduce_gradients(self._processes, [self.images])
         if self._gradient_scale is not None and self.images.grad is not None:
             self.images.grad *= self._gradient_scale
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * lr_factor
         self.optimizer.step()
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
 
     def clamp(self) -> None:
