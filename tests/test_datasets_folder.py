@@ -191,7 +191,7 @@ def test_options_that_do_not_fit(tmp_path: Path, options: dict[str, object], mes
         (lambda row: row[:2] + ["yes"] + row[3:], "column 'smile' should have 2 to 1,000 categories, but it has one"),
         (lambda row: row[:3] + ["x"] + row[4:], "column 'gender' should have .* one value only, 'x'"),
         (lambda row: row[:3] + ["x" if row[2] == "yes" else "y"] + row[4:], r"the cell \(smile=no, x\) .*has no test"),
-        (lambda row: row[:2] + [f"v{row[0]}"] + row[3:], r"the cell \(v0, male\) \(and 31 more cells\) has no test"),
+        (lambda row: row[:2] + [f"v{row[0]}"] + row[3:], r"the cell \(v0, male\) \(and 31 more\) has no test"),
     ],
 )
 def test_targets_and_groups_that_cannot_be_compared(tmp_path: Path, change: object, message: str) -> None:

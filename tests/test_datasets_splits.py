@@ -111,6 +111,8 @@ WORDS = {
     "codes of a spreadsheet": ("0.0", "1.0", "2.0", "split"),
     "words": ("Train", "valid", "TEST", "split"),
     "WILDS": ("train", "id_val", "test", "split"),
+    "codes that are listed": ("0", "1", "2", "split=2,0,1"),
+    "one's own words for one of them": ("fold1", "1", "2", "split=train:fold1,*"),
     "one's own words": ("fold1", "fold2", "fold3", "split=train:fold1,val:fold2,test:fold3"),
 }
 
@@ -189,6 +191,8 @@ def test_the_whole_way_by_command(tmp_path: Path, fairdd: Callable[..., Complete
     assert "my photos: " in done.stderr
     assert "4 validation, " in done.stderr
     assert "Training images of each class and group" in done.stderr
+    described = fairdd("inspect", "my photos.h5")
+    assert "4 validation, " in described.stdout + described.stderr
     dataset = fairdd_cli.load(str(tmp_path / "my photos.h5"))
     assert dataset.classes == ("b", "a")
     made_by = ["--method", "random", "--ipc", "1", "--network", "mlp"]

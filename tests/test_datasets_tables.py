@@ -277,6 +277,7 @@ def test_a_joined_table(tmp_path: Path) -> None:
         ("people.csv", "should read FILE:KEY"),
         ("nowhere.csv:id", "nowhere.csv"),
         ("{}/people.csv:idd", "unknown column of .*people.csv' 'idd': did you mean 'id'"),
+        ("{}/people.csv:id", "the table of the images has no column 'id'; say which .*people.csv:id=COLUMN or"),
         ("{}/people.csv:id=imag", "unknown column 'imag': did you mean 'image'"),
     ],
 )
@@ -357,7 +358,24 @@ def test_a_tree_that_is_too_shallow(tmp_path: Path) -> None:
         made("folder", tmp_path / "data.h5", replace(asked, path="x"))
 
 
+@pytest.mark.parametrize("name", ["HEIC", "DICOM"])
+def test_images_that_are_not_read_are_named_and_not_passed_over(tmp_path: Path, name: str) -> None:
+    suffix, content = {"HEIC": (".HEIC", b"\0\0\0\x18ftypheic"), "DICOM": (".dcm", bytes(128) + b"DICM")}[name]
+    draw(tmp_path / "photos", [f"{kind}/{group}/{name}.png" for name, kind, group in ROWS])
+    first = next((tmp_path / "photos" / "a" / "u").iterdir())
+    first.rename(first.with_suffix(suffix)).write_bytes(content)
+    asked = Request(root=tmp_path / "photos", size=8, target="path:1", protected=("path:2",))
+    rows = [[f"{kind}/{group}/{name}", kind, group] for name, kind, group in ROWS]
+    for each in (asked, request(tmp_path, rows)):  # a tree, and a table of ids without a suffix
+        with pytest.raises(UsageError, match=rf"1 of 12 images cannot be read: .*{suffix}' \({name} is not read; conv"):
+            made("folder", tmp_path / "data.h5", each)
+        left = made("folder", tmp_path / "data.h5", replace(each, skip_unreadable=True))
+        assert left.options["left_out"] == {"unreadable": 1}
+    flat(first, 0, (8, 8))  # the same image, converted
+    assert made("folder", tmp_path / "data.h5", asked).options["left_out"] == {}
+
+
 def test_a_folder_without_images(tmp_path: Path) -> None:
-    (tmp_path / "scan.dcm").write_bytes(b"")
+    (tmp_path / "scan.nii").write_bytes(b"")
     with pytest.raises(UsageError, match=r"holds no image; known suffixes are \.avif"):
         made("folder", tmp_path / "data.h5", Request(root=tmp_path, target="path:1", protected=("path:2",)))

@@ -325,7 +325,7 @@ def test_bad_specifications_are_explained(text: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("resnet18:norm=foo", "unknown normalisation 'foo': (known: batch, group, instance, layer, none)"),
+        ("resnet18:norm=foo", "unknown normalisation 'foo' (known: batch, group, instance, layer, none)"),
         ("resnet18:norm=instanse", "unknown normalisation 'instanse': did you mean 'instance'?"),
         ("vgg11:norm=bach", "unknown normalisation 'bach': did you mean 'batch'?"),
         ("convnet:activation=rely", "unknown activation 'rely': did you mean 'relu'?"),

@@ -167,10 +167,11 @@ def _described(artifact: "Artifact") -> dict[str, Any]:
         return {"kind": "experts", "trajectories": trajectories, **artifact.provenance, "digest": artifact.digest}
     if isinstance(artifact, BiasedDataset):
         shape = "x".join(map(str, artifact.shape))
+        held_out = f"{len(artifact.val):,} validation, " if artifact.val else ""
         facts: dict[str, Any] = {
             "kind": "data set",
             "name": artifact.name,
-            "images": f"{len(artifact.train):,} training, {len(artifact.test):,} test, {shape}",
+            "images": f"{len(artifact.train):,} training, {held_out}{len(artifact.test):,} test, {shape}",
             "bias ratio": f"{artifact.bias_ratio:.4g}",
             "mean, std": f"{_numbers(artifact.mean)}; {_numbers(artifact.std)}",
         }

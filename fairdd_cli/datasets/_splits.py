@@ -74,7 +74,7 @@ def balanced_split(
     sizes = cells.sizes
     smallest = int(sizes.argmin())
     if sizes[smallest] == 0:
-        others = f" (and {np.sum(sizes == 0) - 1} more cells)" if np.sum(sizes == 0) > 1 else ""
+        others = f" (and {np.sum(sizes == 0) - 1} more)" if np.sum(sizes == 0) > 1 else ""
         raise UsageError(
             f"the cell {cells.name(smallest)}{others} has no {split} image, and a group that is not tested cannot be "
             "compared: add images, merge or leave out values, or choose another attribute"

@@ -277,7 +277,8 @@ def _parts(spec: ColumnSpec, categories: Categories | None, rows: _Rows) -> np.n
     """TRAIN, VAL or TEST for each row [N]."""
     parts = []
     for place, cell in zip(rows.places, rows.cells[spec.column], strict=True):
-        word = categories.names[categories.code[cell]] if categories else cell
+        # A category that has no name of its own is called by its column, too.
+        word = categories.names[categories.code[cell]].removeprefix(f"{spec.column}=") if categories else cell
         code = split_code(word)
         if code is None:
             remedy = f"{spec.option} '{spec.column}=test:{quote_value(cell)},train:*'"

@@ -45,6 +45,7 @@ NOT_DECODED = {
     (0, b"%PDF"): "PDF is not read; convert it to PNG",
     (0, b"8BPS"): "Photoshop's PSD is not read; convert it to PNG",
 }
+SUFFIXES_NOT_DECODED = frozenset([".heic", ".heif", ".dcm", ".dicom"])  # looked for to be named, not passed over
 PAPER = (255, 255, 255, 255)  # shows where an image is transparent
 
 

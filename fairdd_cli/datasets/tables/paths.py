@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
-from fairdd_cli.datasets.images.decode import SUFFIXES
+from fairdd_cli.datasets.images.decode import SUFFIXES, SUFFIXES_NOT_DECODED
 from fairdd_cli.datasets.tables.table import Table
 from fairdd_cli.errors import UsageError
 
@@ -65,7 +65,7 @@ class ConfinedFolder:
 
     def images(self) -> list[str]:
         """Those of the `files` whose suffix is that of an image; UsageError where there is none."""
-        found = [name for name in self.files if PurePosixPath(name).suffix.lower() in SUFFIXES]
+        found = _images(self.files)
         if not found:
             raise UsageError(f"--root '{self.folder}' holds no image; known suffixes are {', '.join(sorted(SUFFIXES))}")
         return found
@@ -97,6 +97,20 @@ def folded(name: str) -> str:
     return text.lstrip("/").removeprefix("./")
 
 
+def _images(files: Sequence[str]) -> list[str]:
+    """Those of the `files` with the suffix of an image, in order.
+
+    Formats that are not decoded count, so that they are named, except beside an image of the same name.
+    """
+    suffix = {name: PurePosixPath(name).suffix.lower() for name in files}
+    decoded = {_stem(folded(name)) for name in files if suffix[name] in SUFFIXES}
+    return [
+        name
+        for name in files
+        if suffix[name] in SUFFIXES or (suffix[name] in SUFFIXES_NOT_DECODED and _stem(folded(name)) not in decoded)
+    ]
+
+
 def _stem(name: str) -> str:
     suffix = PurePosixPath(name).suffix
     return name.removesuffix(suffix) if suffix else name
@@ -107,9 +121,8 @@ class _Index:
 
     def __init__(self, files: Sequence[str]) -> None:
         self._names = {name: folded(name) for name in files}
-        self._stems = {
-            name: _stem(path) for name, path in self._names.items() if PurePosixPath(path).suffix in SUFFIXES | {""}
-        }
+        images = {*_images(files), *(name for name in files if not PurePosixPath(name).suffix)}
+        self._stems = {name: _stem(path) for name, path in self._names.items() if name in images}
         self._by_tail: dict[tuple[bool, int], dict[str, list[str]]] = {}
 
     def matches(self, reading: _Reading, name: str) -> dict[str, list[str]]:

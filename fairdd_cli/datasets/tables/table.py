@@ -208,6 +208,11 @@ class Join:
         key, by = (columns, columns) if columns in table.header else _halves(columns)
         table.index(key)
         if by not in header and not PATH_PART.fullmatch(by):
+            if by == key:
+                raise UsageError(
+                    f"--join '{text}': the table of the images has no column '{key}'; say which of its columns holds "
+                    f"the key, as in {name}:{key}=COLUMN or {name}:{key}=path:1"
+                )
             raise unknown("column", by, filter(None, header))
         return Join(table, key, by)
 
