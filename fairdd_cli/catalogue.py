@@ -82,7 +82,10 @@ def _strategy(name: str) -> dict[str, Any]:
 def _dataset(name: str) -> dict[str, Any]:
     module = DATASETS.load(name)
     options = sorted(f"--{option.replace('_', '-')}" for option in module.OPTIONS)
-    return {"source": _rest(module.__doc__), "content": inspect.getdoc(module.source) or "", "options": options}
+    source = _rest(module.__doc__).removeprefix("Source: ")
+    paragraphs = (inspect.getdoc(module.source) or "").split("\n\n")
+    content = "\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    return {"source": source, "content": content, "options": options}
 
 
 def _network(name: str) -> dict[str, Any]:

@@ -76,11 +76,20 @@ def test_waterbirds(tmp_path: Path, base: str) -> None:
     assert dataset.val.count.tolist() == [[3, 3], [3, 3]]
     words = (("landbird", "waterbird"), ("land", "water"), ("train", "val", "test"))
     check(dataset, [tuple(names[value] for names, value in zip(words, row, strict=True)) for row in WATERBIRDS])  # type: ignore[misc]
+    pooled = Request(root=tmp_path / "tree", size=8, split="split=train:0+1,test:2")
+    assert made("waterbirds", tmp_path / "p.h5", pooled).train.count.tolist() == [[10, 6], [5, 9]]
     swapped = made(
         "waterbirds", tmp_path / "b.h5", Request(root=tmp_path / "tree", target="place", protected=("y",), size=8)
     )
     assert (swapped.class_names, swapped.protected_names) == (("land", "water"), ("landbird", "waterbird"))
     assert swapped.options["left_out"]["validation"] == 14
+
+
+def test_a_split_that_waterbirds_has_not(tmp_path: Path) -> None:
+    root = waterbirds(tmp_path)
+    (root / "metadata.csv").write_text((root / "metadata.csv").read_text().replace(",0,0,0,", ",0,3,0,", 1))
+    with pytest.raises(UsageError, match=r"metadata.csv' row 2: the split '3' is none of train, val, test; say what"):
+        made("waterbirds", tmp_path / "data.h5", Request(root=tmp_path))
 
 
 def test_a_missing_bird_is_named_with_its_row(tmp_path: Path) -> None:

@@ -12,16 +12,22 @@ from fairdd_cli.datasets.tables.columns import quote_value
 from fairdd_cli.datasets.tables.table import Table
 from fairdd_cli.datasets.tables.values import fold
 
-OPTIONS = FILE_OPTIONS | {"target", "protected", "no_crop"}
+OPTIONS = FILE_OPTIONS | {"target", "protected", "split", "no_crop"}
 
 
 def folder_source(
-    request: Request, root: Path, target: str, protected: Sequence[str], attributes: Mapping[str, str], **options: Any
+    request: Request,
+    root: Path,
+    target: str,
+    protected: Sequence[str],
+    attributes: Mapping[str, str],
+    split: str | None = None,
+    **options: Any,
 ) -> Source:
     """The source that `folder` makes of the images below `root` with these `options`.
 
-    `target` and `protected` are taken where the `request` names no other. A name among the `attributes` stands for the
-    column and conditions given there; anything else is a column, with conditions, as `folder` takes it.
+    `target`, `protected` and `split` are taken where the `request` names no other. A name among the `attributes` stands
+    for the column and conditions given there; anything else is a column, with conditions, as `folder` takes it.
     """
     chosen = request.target or target
     return folder.source(
@@ -30,6 +36,7 @@ def folder_source(
             root=root,
             target=attributes.get(chosen, chosen),
             protected=tuple(attributes.get(name, name) for name in request.protected or protected),
+            split=request.split or split,
             **options,
         )
     )
