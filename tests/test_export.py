@@ -22,7 +22,7 @@ from torchvision.datasets import ImageFolder
 
 import fairdd_cli
 from fairdd_cli.artifacts import BiasedDataset, check_export, write_export, write_synthetic
-from fairdd_cli.artifacts.export import ENCODERS, METADATA, class_folders
+from fairdd_cli.artifacts.export import ENCODERS, EXACT, METADATA, class_folders
 from fairdd_cli.errors import UsageError
 from fairdd_cli.loading import as_export
 from fairdd_cli.matching.synthetic import decode
@@ -128,7 +128,7 @@ def test_names_of_classes_are_never_paths(tmp_path: Path) -> None:
     assert names[6] == "06-ete-a-la-mer"
     inside = tmp_path / "a" / "b" / "c"
     write_export(str(inside), replace(as_export(synthetic(classes=len(HOSTILE), ipc=1)), class_names=HOSTILE))
-    assert sorted(path.name for path in inside.iterdir()) == [*names, METADATA]
+    assert sorted(path.name for path in inside.iterdir()) == sorted([*names, EXACT, METADATA])
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert json.loads((inside / METADATA).read_text())["class_names"] == list(HOSTILE)
 

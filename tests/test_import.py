@@ -96,7 +96,7 @@ def test_each_layout_is_read(dataset: BiasedDataset, made: SyntheticSet, tmp_pat
     assert read_synthetic(str(tmp_path / "s.h5")).method == "imported"
 
 
-@pytest.mark.parametrize("name", ["out.npz", "out.pt", "out.safetensors"])
+@pytest.mark.parametrize("name", ["out.npz", "out.pt", "out.safetensors", "out"])
 def test_it_is_the_inverse_of_an_export(dataset: BiasedDataset, made: SyntheticSet, tmp_path: Path, name: str) -> None:
     path = str(tmp_path / name)
     write_export(path, as_export(made))
@@ -108,9 +108,27 @@ def test_it_is_the_inverse_of_an_export(dataset: BiasedDataset, made: SyntheticS
 def test_a_folder_comes_back_as_its_pixels(dataset: BiasedDataset, made: SyntheticSet, tmp_path: Path) -> None:
     write_export(str(tmp_path / "one"), as_export(made))
     write_export(str(tmp_path / "two"), as_export(imported(str(tmp_path / "one"), dataset).synthetic))
-    for file in (tmp_path / "one").glob("*/*.png"):
+    for file in (tmp_path / "one").rglob("*.*"):
         assert file.read_bytes() == (tmp_path / "two" / file.relative_to(tmp_path / "one")).read_bytes()
     assert imported(str(tmp_path / "one"), dataset).synthetic.fairness == "vanilla"
+
+
+def test_edited_pictures_count_for_more_than_their_exact_values(
+    dataset: BiasedDataset, made: SyntheticSet, tmp_path: Path
+) -> None:
+    write_export(str(tmp_path / "out"), as_export(made))
+    found = imported(str(tmp_path / "out"), dataset)
+    assert found.notes[0].endswith("a folder of PNG, its exact values from exact.npz, 12 images")
+    first = next(iter(sorted((tmp_path / "out").glob("*/*.png"))))
+    Image.new("RGB", (8, 8)).save(first)
+    edited = imported(str(tmp_path / "out"), dataset)
+    assert "not those of its exact.npz, which is left out" in edited.notes[0]
+    assert (edited.synthetic.images[0] == -2).all()  # black
+    first.unlink()
+    assert len(imported(str(tmp_path / "out"), dataset).synthetic.images) == len(made.images) - 1
+    (tmp_path / "out" / "exact.npz").write_bytes(b"PK")
+    with pytest.raises(UsageError, match=r"exact.npz' is truncated or damaged"):
+        imported(str(tmp_path / "out"), dataset)
 
 
 def test_real_images_come_back_exactly_from_a_folder(dataset: BiasedDataset, tmp_path: Path) -> None:

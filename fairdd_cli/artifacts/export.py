@@ -2,10 +2,12 @@
 
 | target | content |
 |---|---|
-| a folder (no suffix) | `LABEL-CLASS/NUMBER.png`, 8 bits a channel, no longer normalised, and `fairdd.json` |
+| a folder (no suffix) | `LABEL-CLASS/NUMBER.png`, 8 bits a channel, no longer normalised; `fairdd.json`; `exact.npz` |
 | `.npz` | `images` float32 [M, C, H, W] (normalised), `labels` int64 [M], `mean`, `std` float32 [C], `class_names` |
 | `.safetensors` | the same four tensors; `class_names` and the origin as JSON in the metadata |
 | `.pt` | the tuple (`images`, `labels`) of tensors, as `torch.save` writes it |
+
+`exact.npz` is what the `.npz` would be: PNG rounds to 8 bits and cuts off what is beyond black and white.
 """
 
 import io
@@ -14,7 +16,7 @@ import re
 import shutil
 import unicodedata
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ from fairdd_cli.artifacts._output import (
 from fairdd_cli.errors import UsageError
 
 METADATA = "fairdd.json"  # the file that tells an exported folder from any other
+EXACT = "exact.npz"  # the images of a folder as they are, class after class, each in the order of its files
 SLUG = 40  # letters of a class's name in that of its folder
 ALIGNED = 8  # bytes to whose multiple the head of a .safetensors is filled up, so that tensors can be mapped
 
@@ -145,7 +148,7 @@ def _check_folder(path: str, force: bool) -> None:
 
 def _is_export(folder: Path) -> bool:
     """Whether `folder` holds what `write_export` puts there and nothing else, so that it may be replaced."""
-    others = [entry for entry in folder.iterdir() if entry.name != METADATA]
+    others = [entry for entry in folder.iterdir() if entry.name not in (METADATA, EXACT)]
     return (folder / METADATA).is_file() and all(
         entry.is_dir() and not entry.is_symlink() and all(file.suffix == ".png" for file in entry.iterdir())
         for entry in others
@@ -175,6 +178,8 @@ def _folder_files(export: Export) -> dict[str, bytes]:
     sheet = pixels(export.images, export.mean, export.std).transpose(0, 2, 3, 1)
     metadata = {"class_names": export.class_names, "mean": export.mean, "std": export.std, **export.origin}
     files = {METADATA: (json.dumps(metadata, indent=1, ensure_ascii=False) + "\n").encode(errors="backslashreplace")}
+    order = np.argsort(export.labels, kind="stable")
+    files[EXACT] = _npz(replace(export, images=export.images[order], labels=export.labels[order]))
     for label, name in enumerate(class_folders(export.class_names)):
         for number, image in enumerate(sheet[export.labels == label]):
             buffer = io.BytesIO()

@@ -6,7 +6,7 @@
 | `.pt` of DD-Ranking, IDC and `inspect --export` | images and labels, as a tuple or list |
 | `.pt` of MTT and its successors | images alone; labels in `labels_NAME.pt` beside `images_NAME.pt`, if there are any |
 | `.npz`, `.safetensors` | `images`, `labels` and, where they are known, `mean`, `std`, `class_names` |
-| a folder | a folder for each class with its images as PNG |
+| a folder | a folder for each class with its images as PNG; `inspect --export` puts their exact values beside them |
 """
 
 import io
@@ -23,7 +23,7 @@ import numpy as np
 
 from fairdd_cli.artifacts._input import open_input, read_bytes
 from fairdd_cli.artifacts._json import strict_loads
-from fairdd_cli.artifacts.export import METADATA
+from fairdd_cli.artifacts.export import EXACT, METADATA, pixels
 from fairdd_cli.errors import UsageError, first_line
 
 FILE_LIMIT = 2**30  # bytes of a file, and of the arrays that it holds
@@ -292,9 +292,23 @@ def _read_folder(folder: Path) -> ForeignSet:
     labels = np.array([label for label, _ in files])
     names, origin = _metadata(folder / METADATA)
     folder_names = tuple(entry.name for entry in folders)
-    return ForeignSet(
+    found = ForeignSet(
         "a folder of PNG", np.stack(images), labels, class_names=names, folders=folder_names, origin=origin
     )
+    return _with_exact_values(found, folder / EXACT) if (folder / EXACT).is_file() else found
+
+
+def _with_exact_values(found: ForeignSet, path: Path) -> ForeignSet:
+    """`found` with the values in `path` that its PNG were rounded from; as it is where they are of other images."""
+    exact = _read_npz(str(path), 1)
+    same_form = exact.images.shape == found.images.shape and exact.images.dtype == np.float32
+    mean, std = (
+        numbers if len(numbers or ()) == found.images.shape[1] else None for numbers in (exact.mean, exact.std)
+    )
+    if same_form and mean and std and np.array_equal(pixels(exact.images, mean, std), found.images):
+        layout = f"{found.layout}, its exact values from {EXACT}"
+        return replace(found, layout=layout, images=exact.images, mean=mean, std=std)
+    return replace(found, layout=f"{found.layout} (not those of its {EXACT}, which is left out)")
 
 
 def _metadata(path: Path) -> tuple[tuple[str, ...] | None, Mapping[str, Any]]:
