@@ -21,12 +21,16 @@ CGROUPS = Path("/sys/fs/cgroup")
 def configure_threads(environment: MutableMapping[str, str] = os.environ) -> None:
     """Sets in `environment` how OpenMP's threads wait, and their number where a CPU quota allows fewer than the cores.
 
-    What the user has set stays. Takes effect only before torch is imported.
+    What the user has set stays; what is empty, which OpenMP would complain of, counts as not set. Takes effect only
+    before torch is imported.
     """
-    if not any(environment.get(name) for name in WAITING):
+    for name in (*WAITING, "OMP_NUM_THREADS"):
+        if environment.get(name) == "":
+            del environment[name]
+    if not any(name in environment for name in WAITING):
         environment["GOMP_SPINCOUNT"] = SPIN_COUNT
     cores = usable_cores()
-    if not environment.get("OMP_NUM_THREADS") and cores < _cores():
+    if "OMP_NUM_THREADS" not in environment and cores < _cores():
         environment["OMP_NUM_THREADS"] = str(cores)
 
 

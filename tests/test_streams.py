@@ -127,6 +127,33 @@ def test_an_empty_number_of_columns_is_none(tmp_path: Path) -> None:
     assert max(map(len, lines[2].decode().splitlines())) <= 40
 
 
+def test_a_home_that_is_no_folder_is_done_without(tmp_path: Path) -> None:
+    write_toy(tmp_path / "toy.h5", np.full((2, 2), 3), side=16)
+    (tmp_path / "file").write_text("")
+    nowhere = {"HOME": str(tmp_path / "file"), "TMPDIR": str(tmp_path / "file"), "XDG_CACHE_HOME": ""}
+    done = shell("fairdd distill toy.h5 --method random --ipc 1 -o s.h5 -q", tmp_path, **nowhere)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"s.h5\n", b"")
+    done = shell("fairdd inspect s.h5 --images s.png -q", tmp_path, **nowhere)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("lacking", [True, False])
+def test_without_a_folder_for_temporary_files_it_is_named(
+    lacking: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/nowhere']")
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as left:
+        patch.setattr(cli, "app", fail)  # as torch and matplotlib do while they are imported
+        if lacking:
+            patch.setattr("tempfile.gettempdir", fail)
+        cli.main()
+    assert left.value.code == 1
+    expected = "fairdd: no folder for temporary files can be written; set TMPDIR" if lacking else "fairdd: unexpected"
+    assert capfd.readouterr().err.startswith(expected)
+
+
 def test_words_that_are_no_text_are_refused(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text('distill: {network: "a\\0b"}')
     for line in (r"fairdd inspect $(printf 'a\377')", "fairdd distill d.h5 --method dm --ipc 1 --recipe r.yaml"):

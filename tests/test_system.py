@@ -57,6 +57,13 @@ def test_the_program_chooses_before_torch_is_loaded(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1].isdecimal()
 
 
+def test_an_empty_choice_is_none() -> None:
+    environment = dict.fromkeys((*WAITING, "OMP_NUM_THREADS"), "")
+    configure_threads(environment)
+    assert set(environment) - {"OMP_NUM_THREADS"} == {"GOMP_SPINCOUNT"}
+    assert all(environment.values())
+
+
 @pytest.mark.parametrize(
     ("membership", "files", "cores"),
     [

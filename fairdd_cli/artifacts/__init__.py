@@ -5,7 +5,7 @@ This package is the only place that opens HDF5 or writes a file.
 
 import os
 
-from fairdd_cli.artifacts._cache import cache_folder, private_folder
+from fairdd_cli.artifacts._cache import cache_folder, has_temporary_folder, private_folder
 from fairdd_cli.artifacts._container import declared_format
 from fairdd_cli.artifacts._input import STREAM, check_readable, read_bytes, shown
 from fairdd_cli.artifacts._lock import check_target, lock_output, made_by_this_command, remove_parts
@@ -101,6 +101,7 @@ __all__ = [
     "checkpoint_of",
     "class_folders",
     "collect_dataset",
+    "has_temporary_folder",
     "is_stdout",
     "is_stream",
     "kind_of",

@@ -19,6 +19,14 @@ def private_folder(path: Path) -> bool:
     return own and os.access(path, os.W_OK | os.X_OK)
 
 
+def has_temporary_folder() -> bool:
+    """Whether there is a folder for temporary files, TMPDIR or one of the system's."""
+    try:
+        return bool(tempfile.gettempdir())
+    except OSError:
+        return False
+
+
 def cache_folder(name: str) -> Path:
     """The folder `name` in the user's cache, `$XDG_CACHE_HOME/fairdd` or `~/.cache/fairdd`.
 

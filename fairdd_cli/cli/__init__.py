@@ -92,6 +92,10 @@ def main() -> NoReturn:
     except MemoryError as error:
         _fail("out of memory; a smaller --ipc, --limit or network, or --residency disk, needs less", 1, error)
     except Exception as error:  # the last resort: a line for the user, the traceback on request
+        from fairdd_cli.artifacts import has_temporary_folder
+
+        if isinstance(error, OSError) and not has_temporary_folder():  # for which libraries ask at any time
+            _fail("no folder for temporary files can be written; set TMPDIR to one that can", 1, error)
         _fail(
             f"unexpected {type(error).__name__}: {one_line(str(error))} (please report this; --verbose shows where)",
             1,
