@@ -1,6 +1,7 @@
 """What each process of a shared job does in test_processes.py: every method on one data set, the images to a file."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,22 @@ from fairdd_cli.methods import METHODS
 from fairdd_cli.networks import parse_network
 from fairdd_cli.runtime import NullProgress, open_runtime
 
+VARIANTS = {  # what is run besides, by what it is called: the method, the network's normalisation, and options
+    "gm with batch statistics": ("gm", "batch", TINY["gm"]),
+    "dm by m3d": ("dm", "instance", {"distance": "m3d"}),
+    "dm by ncfm": ("dm", "instance", {"distance": "ncfm", "num_freqs": "16"}),
+    "cafe that measures accuracy": (
+        "cafe",
+        "instance",
+        {"outer_loop": "2", "inner_loop": "11", "lambda_2": "0.999", "query": "4"},
+    ),
+}
 MOVING = [name for name in TINY if METHODS.load(name).Method.matches]
 
 
-def plan_of(method: str, folder: Path, norm: str = "instance") -> ResolvedConfig:
+def plan_of(
+    method: str, folder: Path, norm: str = "instance", options: Mapping[str, str] | None = None
+) -> ResolvedConfig:
     """A short run of `method`, fair where it matches anything."""
     return resolved(
         method,
@@ -25,7 +38,7 @@ def plan_of(method: str, folder: Path, norm: str = "instance") -> ResolvedConfig
         ipc=2,
         iterations=2,
         network=parse_network(f"convnet:width=8,depth=2,norm={norm}"),
-        options=dict(TINY[method]),
+        options=dict(TINY[method] if options is None else options),
         experts=str(folder / "experts.h5") if method == "mtt" else "",
     )
 
@@ -38,8 +51,8 @@ def main(data: str, folder: Path) -> None:
     for method in TINY:
         made = run_distillation(plan_of(method, folder), dataset, runtime, NullProgress())
         found |= {method: made.images, f"{method} loss": made.history.loss}
-    mixed = run_distillation(plan_of("gm", folder, norm="batch"), dataset, runtime, NullProgress())
-    found["gm with batch statistics"] = mixed.images
+    for name, (method, norm, options) in VARIANTS.items():
+        found[name] = run_distillation(plan_of(method, folder, norm, options), dataset, runtime, NullProgress()).images
     if runtime.processes.is_main:
         np.savez(
             folder / "found.npz", **found, sent=runtime.processes.bytes_reduced, count=runtime.processes.world_size

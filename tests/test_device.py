@@ -119,11 +119,21 @@ def elsewhere() -> Runtime:
 
 
 @pytest.mark.parametrize("fairness", ["vanilla", "fairdd", "barycenter", "inverse", "groupdro"])
-@pytest.mark.parametrize("method", ["dm", "gm", "dsa", "idc"])  # dream and kde look at images on the host
+@pytest.mark.parametrize("method", ["dm", "cafe", "gm", "dsa", "idc"])  # dream and kde look at images on the host
 def test_a_step_never_waits_for_its_device(
     toy: BiasedDataset, method: str, fairness: str, elsewhere: Runtime, tmp_path: Path
 ) -> None:
     hyper, run = run_of(toy, method, fairness, elsewhere, tmp_path)
+    with NoWaitingCopies():
+        assert hyper.step(run, 0).device.type == "meta"
+
+
+@pytest.mark.parametrize("fairness", ["vanilla", "fairdd", "barycenter"])
+@pytest.mark.parametrize("distance", ["m3d", "ncfm"])
+def test_distances_of_distributions_never_wait_for_their_device(
+    toy: BiasedDataset, distance: str, fairness: str, elsewhere: Runtime, tmp_path: Path
+) -> None:
+    hyper, run = run_of(toy, "dm", fairness, elsewhere, tmp_path, {"distance": distance})
     with NoWaitingCopies():
         assert hyper.step(run, 0).device.type == "meta"
 
@@ -201,7 +211,7 @@ def test_waiting_and_mixing_are_noticed() -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here")
 @pytest.mark.parametrize("fairness", ["vanilla", "fairdd"])
-@pytest.mark.parametrize("method", ["dm", "gm", "dsa", "idc"])
+@pytest.mark.parametrize("method", ["dm", "cafe", "gm", "dsa", "idc"])
 def test_a_step_never_waits_for_its_gpu(toy: BiasedDataset, method: str, fairness: str, tmp_path: Path) -> None:
     hyper, run = run_of(toy, method, fairness, open_runtime("cuda"), tmp_path)
     hyper.step(run, 0)  # the first sets up libraries

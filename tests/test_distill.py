@@ -33,7 +33,7 @@ def run(dataset: BiasedDataset, chosen: ResolvedConfig, micro_batch: int = 32) -
     return run_distillation(chosen, dataset, Runtime(torch.device("cpu"), micro_batch=micro_batch), NullProgress())
 
 
-@pytest.mark.parametrize("method", ["dm", "gm", "dsa"])
+@pytest.mark.parametrize("method", ["dm", "cafe", "gm", "dsa"])
 def test_classes_one_by_one_or_together_give_the_same_images(toy: BiasedDataset, method: str) -> None:
     for fairness in STRATEGIES.names():
         options = dict(TINY[method])

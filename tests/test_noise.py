@@ -9,7 +9,7 @@ import torch
 from conftest import Fairdd, resolved, write_toy
 
 from fairdd_cli.artifacts import BiasedDataset, read_checkpoint, read_synthetic, synthetic, write_synthetic
-from fairdd_cli.distill import distill, start_run
+from fairdd_cli.distill import run_distillation, start_run
 from fairdd_cli.errors import UsageError
 from fairdd_cli.fairness import STRATEGIES
 from fairdd_cli.fairness._base import find_strategy
@@ -114,9 +114,9 @@ def test_the_images_are_those_of_a_run_that_does_not_measure_it(
     toy: BiasedDataset, fairness: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen = plan(fairness=fairness, options={}, batch_real=12)
-    measured = distill(chosen, toy, open_runtime("cpu"), NullProgress())
+    measured = run_distillation(chosen, toy, open_runtime("cpu"), NullProgress())
     monkeypatch.setattr(RealData, "noise_known", False)
-    plain = distill(chosen, toy, open_runtime("cpu"), NullProgress())
+    plain = run_distillation(chosen, toy, open_runtime("cpu"), NullProgress())
     assert (measured.history.unbiased, plain.history.unbiased) == (True, False)
     assert np.array_equal(measured.images, plain.images)
     assert (measured.history.loss < plain.history.loss).all()
@@ -127,7 +127,9 @@ def test_the_number_of_images_at_a_time_changes_only_the_rounding(toy: BiasedDat
     for micro_batch in (0, 16, 3):
         runtime = open_runtime("cpu")
         runtime.micro_batch = micro_batch
-        losses.append(distill(plan(fairness="fairdd", batch_real=12), toy, runtime, NullProgress()).history.loss)
+        losses.append(
+            run_distillation(plan(fairness="fairdd", batch_real=12), toy, runtime, NullProgress()).history.loss
+        )
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
     np.testing.assert_allclose(losses[2], losses[0], rtol=1e-4)
 
@@ -170,14 +172,14 @@ def test_a_checkpoint_with_losses_of_the_old_kind_goes_on_with_them(toy: BiasedD
 
     output, chosen, runtime = toy.path + ".out", plan(batch_real=8), open_runtime("cpu")
     with pytest.raises(Stop), Checkpoints(output) as checkpoints:
-        distill(chosen, toy, runtime, StopAt(), checkpoints=checkpoints)
+        run_distillation(chosen, toy, runtime, StopAt(), checkpoints=checkpoints)
     assert "history.unbiased" in read_checkpoint(output + ".checkpoint").state
     with Checkpoints(output) as checkpoints:
         assert checkpoints.state is not None
         tensors = dict(checkpoints.state.tensors)
         tensors["history"] = tensors.pop("history.unbiased")  # as version 0.1.0 wrote it
         object.__setattr__(checkpoints.state, "tensors", tensors)
-        made = distill(chosen, toy, runtime, NullProgress(), checkpoints=checkpoints)
+        made = run_distillation(chosen, toy, runtime, NullProgress(), checkpoints=checkpoints)
     assert not made.history.unbiased
     assert len(made.history.loss) == 3
 
@@ -185,7 +187,7 @@ def test_a_checkpoint_with_losses_of_the_old_kind_goes_on_with_them(toy: BiasedD
 def test_a_file_with_another_kind_of_loss_is_refused(
     toy: BiasedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = distill(plan(batch_real=8), toy, open_runtime("cpu"), NullProgress())
+    made = run_distillation(plan(batch_real=8), toy, open_runtime("cpu"), NullProgress())
     with monkeypatch.context() as changed:
         changed.setattr(synthetic, "UNBIASED", "odd")
         write_synthetic(str(tmp_path / "s.h5"), made)

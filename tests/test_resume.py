@@ -153,7 +153,10 @@ def plan_of(method: str, **options: str) -> ResolvedConfig:
 
 @pytest.mark.parametrize(
     ("method", "options"),
-    [(method, TINY[method]) for method in ("dm", "gm", "dsa")],
+    [
+        *((method, TINY[method]) for method in ("dm", "cafe", "gm", "dsa")),
+        *(("dm", {"distance": distance, "num_freqs": "16"}) for distance in ("m3d", "ncfm")),
+    ],
 )
 def test_stopping_at_any_word_of_progress_changes_nothing(folder: Path, method: str, options: dict[str, str]) -> None:
     dataset, runtime = read_dataset(str(folder / "toy.h5")), open_runtime("cpu")
