@@ -3,6 +3,7 @@
 import os
 from typing import TYPE_CHECKING
 
+from fairdd_cli.registry import Display, register_display
 from fairdd_cli.version import __version__
 
 if TYPE_CHECKING:
@@ -22,3 +23,12 @@ def load(source: "str | os.PathLike[str] | Loadable", split: str = "train") -> "
     from fairdd_cli.loading import load as read  # noqa: PLC0415  # torch is slow to import, and help needs none of it
 
     return read(os.fspath(source) if isinstance(source, os.PathLike) else source, split)
+
+
+def _load_display() -> Display:
+    from fairdd_cli.reporting import display  # noqa: PLC0415  # only who looks at an artifact needs it
+
+    return display
+
+
+register_display(_load_display)

@@ -5,13 +5,14 @@ shared helpers. Another package adds its own through the Python entry-point grou
 names imports nothing, so that `--help` and shell completion stay quick.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import MappingProxyType, ModuleType
+from typing import Any, Protocol
 
 from fairdd_cli.errors import UsageError, unknown
 
@@ -66,3 +67,32 @@ METHODS = Registry("method", "fairdd_cli.methods", "Method", aliases={"dc": "gm"
 STRATEGIES = Registry("fairness strategy", "fairdd_cli.fairness", "strategy")
 DATASETS = Registry("data set", "fairdd_cli.datasets", "source")
 NETWORKS = Registry("network", "fairdd_cli.networks", "Network")
+
+
+class Display(Protocol):
+    """What is made of artifacts for people: files know nothing of metrics and of reports."""
+
+    def as_text(self, artifact: Any) -> str:
+        """The artifact in lines of text."""
+        ...
+
+    def as_html(self, artifact: Any) -> str:
+        """The artifact as HTML."""
+        ...
+
+    def metrics_of(self, evaluation: Any) -> dict[str, dict[str, Any]]:
+        """For each network of an evaluation its metrics, as `fairdd_cli.metrics.summarise` gives them."""
+        ...
+
+
+_displays: list[Callable[[], Display]] = []
+
+
+def register_display(load: Callable[[], Display]) -> None:
+    """Has artifacts shown by what `load` returns, which is called when somebody looks at one."""
+    _displays[:] = [load]
+
+
+def display() -> Display:
+    """What the package's front door registered."""
+    return _displays[0]()

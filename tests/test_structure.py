@@ -34,12 +34,8 @@ def name_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-# What is imported from above only when it is called for: the package's front door hands a caller over to it, and an
-# artifact that somebody looks at has itself drawn.
-DEFERRED = {
-    ("fairdd_cli", "fairdd_cli.loading"),
-    ("fairdd_cli.artifacts._shown", "fairdd_cli.reporting.display"),
-}
+# The package's front door imports these only when they are called for: what loads a file, and what shows an artifact.
+DEFERRED = {("fairdd_cli", "fairdd_cli.loading"), ("fairdd_cli", "fairdd_cli.reporting.display")}
 MODULES = {name_of(path): ast.parse(path.read_text()) for path in FILES}
 
 

@@ -1,6 +1,7 @@
 """How artifacts appear where somebody looks at them: in a notebook as tables and pictures, in a terminal as text."""
 
 from fairdd_cli.artifacts._input import shown
+from fairdd_cli.registry import display
 
 
 class ShowsItself:
@@ -9,14 +10,10 @@ class ShowsItself:
     path: str
 
     def __repr__(self) -> str:
-        from fairdd_cli.reporting.display import as_text  # noqa: PLC0415  # stands above, and only who looks needs it
-
-        return as_text(self)
+        return display().as_text(self)
 
     def _repr_html_(self) -> str:
-        from fairdd_cli.reporting.display import as_html  # noqa: PLC0415
-
-        return as_html(self)
+        return display().as_html(self)
 
     @property
     def where(self) -> str:

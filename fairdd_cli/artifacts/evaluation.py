@@ -18,7 +18,7 @@ from fairdd_cli.artifacts._output import write_bytes
 from fairdd_cli.artifacts._shown import ShowsItself
 from fairdd_cli.artifacts._writer import write
 from fairdd_cli.errors import UsageError
-from fairdd_cli.metrics import summarise
+from fairdd_cli.registry import display
 
 JSON_LIMIT = 2**25  # bytes; in memory it can take twenty times that
 SCHEMA = Schema(
@@ -80,7 +80,7 @@ class Evaluation(ShowsItself):
 
     def metrics(self) -> dict[str, dict[str, Any]]:
         """For each network every metric, in percent: mean, std and per_seed; see `fairdd_cli.metrics.summarise`."""
-        return {name: summarise(table) for name, table in self.confusion.items()}
+        return display().metrics_of(self)
 
     def save(self, path: str | os.PathLike[str], force: bool = False) -> None:
         """Writes it to the file `path`, .json or .h5; UsageError where that exists, unless `force`."""

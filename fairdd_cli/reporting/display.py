@@ -8,10 +8,12 @@ import html
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from fairdd_cli.artifacts import BiasedDataset, Evaluation, SyntheticSet, pixels
+from fairdd_cli.metrics import summarise
 from fairdd_cli.reporting.cells import class_bias, examples, grid, warnings
 from fairdd_cli.reporting.labels import SHOWN, caption, mean_std, metric_title
 from fairdd_cli.reporting.notes import small_cells
@@ -49,6 +51,11 @@ def as_text(artifact: object) -> str:
 def as_html(artifact: object) -> str:
     """The `artifact` as HTML that needs no script, no style sheet and no other file."""
     return to_html(_shown(artifact))
+
+
+def metrics_of(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
+    """For each network every metric, in percent: see `fairdd_cli.metrics.summarise`."""
+    return {name: summarise(table) for name, table in evaluation.confusion.items()}
 
 
 def to_html(shown: Shown) -> str:
@@ -145,7 +152,7 @@ def _of_evaluation(evaluation: Evaluation) -> Shown:
     """Mean and deviation of the usual metrics of each network."""
     seeds = len(next(iter(evaluation.confusion.values())))
     trained = "the whole data set" if evaluation.method == "whole" else f"IPC {evaluation.ipc}"
-    metrics = evaluation.metrics()
+    metrics = metrics_of(evaluation)
     lines = [
         (network, *(mean_std(values[name]["mean"], values[name]["std"] if seeds > 1 else None) for name in SHOWN))
         for network, values in metrics.items()
