@@ -31,6 +31,9 @@ FINDINGS = ["Effusion|Mass", "Mass", "No Finding", "Effusion"]
 CASES = {
     "a column alone": ("sex", ["b", "a"], ["a", "b"], [1, 0]),
     "values that say nothing by themselves": ("sex", ["1", "0"], ["sex=0", "sex=1"], [1, 0]),
+    "yes and no by letters": ("sex", ["t", "F", "na"], ["sex=F", "na", "sex=t"], [2, 0, 1]),
+    "letters that are no yes or no": ("sex", ["M", "F"], ["F", "M"], [1, 0]),
+    "listed letters": ("sex=F,M", ["M", "F", "x"], ["F", "M"], [1, 0, None]),
     "numbers by size": ("age", ["80.0", "5.0", "15"], ["age=5.0", "age=15", "age=80.0"], [2, 0, 1]),
     "listed, in this order": ("sex=male,female", SEXES, ["male", "female"], [0, 1, None, None, 0]),
     "left out": ('sex!=unknown,""', SEXES, ["female", "male"], [1, 0, None, None, 1]),

@@ -1,5 +1,6 @@
 """Published data sets with tables: trees in their exact layouts, read with labels, groups, splits and counts."""
 
+import gzip
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -317,3 +318,106 @@ def test_they_are_listed_and_say_what_is_missing(tmp_path: Path, name: str) -> N
     assert "--protected" in describe("datasets", name)["options"]
     with pytest.raises(UsageError, match=r"https://[^\n]*\nExpected:\n.*missing"):
         DATASETS.load(name).source(Request(root=tmp_path))
+
+
+# --- Tables of the field that `folder` reads as they are --------------------------------------------------------------
+
+
+def from_folder(tmp_path: Path, **options: object) -> BiasedDataset:
+    """What `folder` makes of the tree below tmp_path / "tree", its tables named relative to that."""
+    root = tmp_path / "tree"
+    csv = tuple(root / name for name in options.pop("csv"))  # type: ignore[attr-defined]
+    join = tuple(f"{root}/{text}" for text in options.pop("join", ()))  # type: ignore[attr-defined]
+    request = Request(root=root, csv=csv, join=join, size=8, **options)  # type: ignore[arg-type]
+    return made("folder", tmp_path / "data.h5", request)
+
+
+def test_fairface_from_its_own_tables(tmp_path: Path) -> None:
+    fairface(tmp_path / "tree", "train val", "fair_face")
+    ages = "age=0-9:0-2+03-Sep,10-19:Oct-19,20-29,30-39,40 and over:40-49+50-59"
+    options = {"csv": [f"fairface_label_{part}.csv" for part in ("train", "val")], "split": "path:-1=train,test:val"}
+    dataset = from_folder(tmp_path, target=ages, protected=("race",), **options)
+    assert dataset.class_names == ("0-9", "10-19", "20-29", "30-39", "40 and over")
+    merged = {"0-2": "0-9", "3-9": "0-9", "40-49": "40 and over", "50-59": "40 and over"}
+    parts = {"train": "train", "val": "test"}
+    check(dataset, [(merged.get(age, age), race, parts[part]) for age, _, race, part in FACES])
+    assert (dataset.test.count == 2).all()
+    assert dataset.options["left_out"] == {"of the test split, for cells of one size": 8}
+
+
+def test_ham10000_from_its_own_table(tmp_path: Path) -> None:
+    ham10000(tmp_path / "tree")
+    dataset = from_folder(
+        tmp_path, csv=["HAM10000_metadata.csv"], target="dx", protected=("sex!=unknown",), group_by="lesion_id"
+    )
+    assert dataset.name == "HAM10000_metadata"
+    assert dataset.options["left_out"] == {"sex is unknown": 2, "from the same lesion_id as held-out images": 6}
+    for number, words in {**seen(dataset, "train"), **seen(dataset, "test")}.items():
+        assert words == LESIONS[number // 2][:2]
+
+
+def test_nih_chest_radiographs(tmp_path: Path) -> None:
+    header = ["Image Index", "Finding Labels", "Follow-up #", "Patient ID", "Patient Age", "Patient Gender"]
+    rows, root = [], tmp_path / "tree"
+    for number in range(48):
+        patient, follow_up = number // 2 + 1, number % 2
+        name = f"{patient:08d}_{follow_up:03d}.png"
+        image(root / f"images_{1 + number % 3:03d}" / "images" / name, number)
+        finding = ("No Finding", "Effusion|Mass", "Mass", "Effusion")[patient % 4]
+        rows.append([name, finding, follow_up, patient, 60, "FM"[patient // 4 % 2]])
+    table(root / "Data_Entry_2017.csv", [header, *rows])
+    options = {"target": "Finding Labels~Effusion", "protected": ("Patient Gender",), "group_by": "Patient ID"}
+    dataset = from_folder(tmp_path, csv=["Data_Entry_2017.csv"], **options)
+    assert dataset.class_names == ("no Effusion", "Effusion")
+    trained, tested = seen(dataset, "train"), seen(dataset, "test")
+    for number, words in {**trained, **tested}.items():
+        assert words == (("Effusion" if "Effusion" in rows[number][1] else "no Effusion"), rows[number][5])
+    assert not {number // 2 for number in trained} & {number // 2 for number in tested}
+
+
+def test_fitzpatrick17k(tmp_path: Path) -> None:
+    header = ["md5hash", "fitzpatrick_scale", "fitzpatrick_centaur", "label", "three_partition_label", "url"]
+    rows, root = [], tmp_path / "tree"
+    for number in range(42):
+        name = f"{number:02d}ab34cd56ef78ab90cd12ef34ab56cd78"[:32]
+        image(root / "images" / f"{name}.jpg", number)
+        scale = (1, 2, 3, 4, 5, 6, -1)[number % 7]
+        kind = ("benign", "malignant", "non-neoplastic")[number // 7 % 3]
+        rows.append([name, scale, scale, "x", kind, f"https://example.org/{number}.jpg"])
+    table(root / "fitzpatrick17k.csv", [header, *rows])
+    skin = "fitzpatrick_scale=light:1+2,medium:3+4,dark:5+6"
+    dataset = from_folder(tmp_path, csv=["fitzpatrick17k.csv"], target="three_partition_label", protected=(skin,))
+    assert dataset.options["left_out"] == {"fitzpatrick_scale is -1": 6}
+    for number, words in {**seen(dataset, "train"), **seen(dataset, "test")}.items():
+        assert words == (rows[number][4], ("light", "medium", "dark")[number % 7 // 2])
+
+
+def test_mimic_cxr_from_three_tables(tmp_path: Path) -> None:
+    root = tmp_path / "tree"
+    pictures, findings, people = [["dicom_id", "subject_id", "study_id"]], [], []
+    for number in range(32):
+        subject, study = 10_000_000 + number // 2, 50_000_000 + number
+        name = f"{number:08x}-0cf91dc1-64c9fc3c-4c4ea7ba"
+        image(root / "files" / "p10" / f"p{subject}" / f"s{study}" / f"{name}.jpg", number)
+        pictures.append([name, subject, study])
+        findings.append([subject, study, "1.0" if number // 2 % 2 else ""])
+        people += [[subject, "FM"[number // 4 % 2], 60]] * (number % 2)
+    for name, rows in (
+        ("mimic-cxr-2.0.0-metadata", pictures),
+        ("mimic-cxr-2.0.0-negbio", [["subject_id", "study_id", "No Finding"], *findings]),
+        ("patients", [["subject_id", "gender", "anchor_age"], *people]),
+    ):
+        text = table(root / name, rows).read_bytes()
+        (root / name).unlink()
+        (root / f"{name}.csv.gz").write_bytes(gzip.compress(text))
+    dataset = from_folder(
+        tmp_path,
+        csv=["mimic-cxr-2.0.0-metadata.csv.gz"],
+        join=["mimic-cxr-2.0.0-negbio.csv.gz:study_id", "patients.csv.gz:subject_id"],
+        target='No Finding=finding:"",none:1.0',
+        protected=("gender",),
+        group_by="subject_id",  # the key of a joined table, too
+    )
+    for number, words in {**seen(dataset, "train"), **seen(dataset, "test")}.items():
+        assert words == (("finding", "none")[number // 2 % 2], "FM"[number // 4 % 2])
+    assert dataset.test.count.sum() > 0

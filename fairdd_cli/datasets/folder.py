@@ -133,7 +133,8 @@ class _Rows:
 
 def _read_rows(request: Request, tables: Sequence[Table], joins: Sequence[Join], choice: _Choice, rows: _Rows) -> None:
     """Fills `rows` with those of all `tables`, or one for each image if there is none, and the cells needed."""
-    own = [name for name in (*choice.columns, *(join.by for join in joins)) if tables and name in tables[0].header]
+    named = dict.fromkeys((*choice.columns, *(join.by for join in joins)))
+    own = [name for name in named if tables and name in tables[0].header]
     rows.cells = {name: [] for name in own}
     if tables:
         names = [name for table in tables for name in _read_table(request, table, rows, own)]
@@ -155,7 +156,6 @@ def _read_rows(request: Request, tables: Sequence[Table], joins: Sequence[Join],
             raise UsageError("--path and --join are for tables; give --csv, too")
         rows.files = rows.folder.images()
         rows.places = [Row(0, f"'{file}'") for file in rows.files]
-    named = dict.fromkeys((*choice.columns, *(join.by for join in joins)))
     for part in [name for name in named if PATH_PART.fullmatch(name) and name not in own]:
         rows.cells[part] = list(_path_cells(part, rows))
         rows.keep(np.flatnonzero(rows.cells[part]))  # where there is no such folder, that is an error of the row

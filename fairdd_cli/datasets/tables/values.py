@@ -16,7 +16,8 @@ from fairdd_cli.errors import HARMFUL, UsageError
 
 VALUE_LIMIT = 1000  # classes or groups; a column with more holds numbers or names rather than categories
 # A value that says nothing by itself; it is named with its column.
-CODE = re.compile(r"[+-]?\d+(\.\d+)?|true|false|yes|no|[tfyn]", re.IGNORECASE)
+CODE = re.compile(r"[+-]?\d+(\.\d+)?|true|false|yes|no", re.IGNORECASE)
+LETTER = re.compile(r"[tfyn]", re.IGNORECASE)  # is one only among codes: F beside M is female
 LOOKS_MISSING = frozenset(
     [
         "-1",
@@ -73,7 +74,7 @@ def categorise(spec: ColumnSpec, counts: Mapping[str, int]) -> Categories:
         _assign_listed(spec, values, result)
     else:
         for value in sort_values(filter(None, values)):
-            result.assign(value, _name(spec.column, value))
+            result.assign(value, _name(spec.column, value, values))
     for value in values:
         if not value and value not in result.code and value not in result.left_out:
             result.errors[value] = "is empty"
@@ -90,7 +91,7 @@ def _assign_listed(spec: ColumnSpec, values: Sequence[str], result: Categories) 
     claimed = _claimed(spec, "=", values)
     for number, item in enumerate(items):
         for value in sort_values(value for value in values if claimed.get(value) == number):
-            result.assign(value, item.name or _name(spec.column, value if item.expands else item.label))
+            result.assign(value, item.name or _name(spec.column, value if item.expands else item.label, values))
     result.left_out |= set(values) - set(claimed)
 
 
@@ -243,6 +244,9 @@ def control_character(text: str) -> str:
     return ""
 
 
-def _name(column: str, value: str) -> str:
+def _name(column: str, value: str, values: Iterable[str]) -> str:
     """The category's name: a value that says nothing by itself, such as 1 or yes, has its column's with it."""
-    return f"{column}={value}" if CODE.fullmatch(value) else value
+    is_code = bool(CODE.fullmatch(value))
+    if LETTER.fullmatch(value):
+        is_code = all(CODE.fullmatch(v) or LETTER.fullmatch(v) or not v or looks_missing(v) for v in values)
+    return f"{column}={value}" if is_code else value
