@@ -136,7 +136,8 @@ def resolve_config(config: DistillConfig) -> ResolvedConfig:
         "init": init,
         "factor": config.factor or hyper.factor,
         "batch_real": config.batch_real or hyper.batch_real[sampling],
-        "iterations": hyper.iterations if config.iterations is None else config.iterations,
+        # A method that optimises nothing ends at its start, whatever a grid's recipe says for all methods.
+        "iterations": config.iterations if config.iterations is not None and hyper.iterations else hyper.iterations,
         "network": parse_network(config.network),
     }
     return ResolvedConfig(**{entry.name: getattr(config, entry.name) for entry in fields(config)} | decided)
@@ -187,18 +188,19 @@ def start_run(
     streams, strategy = Streams(config.seed), find_strategy(config.fairness)
     runtime.set_image_size(*dataset.shape[1:])
 
-    def with_features(split: Split) -> tuple[ImageStore, FeatureExtractor]:
+    def with_features(split: Split, epochs: int = 1) -> tuple[ImageStore, FeatureExtractor]:
         store = ImageStore(split.images, dataset.mean, dataset.std, runtime, residency)
         # By each rank itself: clusters magnify the last bit in which all-reduced sums differ.
         alone = runtime.without_group()
-        return store, FeatureExtractor(alone, streams, split, store, config.network, dataset.classes, progress)
+        extractor = FeatureExtractor(alone, streams, split, store, config.network, dataset.classes, progress, epochs)
+        return store, extractor
 
     split = dataset.train
     if clusters := parse_groups(config.groups):
         split = cluster_groups(split, clusters, with_features(split)[1], streams, runtime.broadcast)
     if config.group_noise:
         split = corrupt_groups(split, config.group_noise, streams)
-    store, features = with_features(split)
+    store, features = with_features(split, config.hyper.feature_epochs)
     log(f"{runtime.describe()}; images in {store.residency}; {config.record()}")
     start = (config.init, split, store, dataset.classes, config.ipc, config.factor, streams)
     images = runtime.broadcast(runtime.to_device(initialise(*start, features, by_cell=strategy.uses_groups)))

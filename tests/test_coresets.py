@@ -10,6 +10,7 @@ from conftest import Fairdd, resolved, write_toy
 
 from fairdd_cli.artifacts import SyntheticSet, read_any
 from fairdd_cli.distill import run_distillation
+from fairdd_cli.errors import UsageError
 from fairdd_cli.fairness import STRATEGIES
 from fairdd_cli.matching.selection import Select, herding, k_center
 from fairdd_cli.runtime import NullProgress, Streams, open_runtime
@@ -122,3 +123,29 @@ def test_the_commands_make_judge_and_explain_a_coreset(fairdd: Fairdd, tmp_path:
     assert "herding" in fairdd("report", "e.json").stdout
     shown = json.loads(fairdd("list", "methods", "kcenter", "--format", "json").stdout)
     assert (shown["init"], shown["citation"]) == ("kcenter", "arXiv:1708.00489")
+
+
+@pytest.mark.parametrize("method", ["herding", "kcenter"])
+def test_the_embedding_is_trained_as_long_as_asked_and_nothing_is_optimised(method: str, tmp_path: Path) -> None:
+    data = write_toy(tmp_path / "toy.h5", np.full((2, 2), 40))
+    found = []
+    for epochs in ("1", "30"):
+        words = {"ipc": 5, "network": "convnet:width=4,depth=1", "options": {"embedding_epochs": epochs}}
+        watch = Watch()
+        made = run_distillation(resolved(method, iterations=7, **words), data, open_runtime("cpu"), watch)
+        assert watch.total == pytest.approx(int(epochs) * 160)
+        assert (made.iterations, made.options["iterations"], len(made.history.loss)) == (0, 0, 0)
+        assert made.options["hyper"] == {"embedding_epochs": int(epochs)}
+        found.append(set(sources(made, data.train.images.all())))
+    assert found[0] != found[1]
+    with pytest.raises(UsageError, match="embedding_epochs=0: expected a number of at least 1"):
+        resolved(method, ipc=1, options={"embedding_epochs": "0"})
+
+
+class Watch(NullProgress):
+    """Counts the work that begins."""
+
+    total = 0.0
+
+    def start(self, what: str, total: float) -> None:
+        self.total += total

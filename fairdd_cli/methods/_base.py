@@ -71,6 +71,11 @@ class MethodBase(ABC):
         """One iteration: updates the synthetic images and returns the loss (this rank's part of it)."""
 
     @property
+    def feature_epochs(self) -> int:
+        """Epochs that the network is trained whose embeddings an initialisation chooses images by."""
+        return 1
+
+    @property
     def squared_distances(self) -> bool:
         """Whether its loss sums squared Euclidean distances to mean embeddings of real batches.
 

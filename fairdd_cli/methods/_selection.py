@@ -6,6 +6,7 @@ from torch import Tensor
 
 from fairdd_cli.matching.run import Run
 from fairdd_cli.methods._base import MethodBase
+from fairdd_cli.methods._hyper import hyper
 
 
 @dataclass(frozen=True)
@@ -26,3 +27,17 @@ class SelectionMethod(MethodBase):
     def step(self, run: Run, iteration: int) -> Tensor:
         """Changes nothing."""
         return run.scalar(0)
+
+
+@dataclass(frozen=True)
+class CoresetMethod(SelectionMethod):
+    """The images that its initialisation chooses by their embeddings in a network trained on the real ones."""
+
+    embedding_epochs: int = hyper(1, "Training of the network that embeds the images", unit="epochs", source="fairdd")
+
+    selects_by_cell = True
+
+    @property
+    def feature_epochs(self) -> int:
+        """As the hyper-parameter says."""
+        return self.embedding_epochs

@@ -1,6 +1,6 @@
 """Features of images in a briefly trained network, for choices made before the distillation starts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -31,7 +31,7 @@ def embed(network: Classifier, store: TrainingImages, indices: np.ndarray, runti
 
 @dataclass
 class FeatureExtractor:
-    """Embeddings by a network that was briefly trained to tell the classes apart, made when first asked for.
+    """Embeddings by a network that was trained, briefly unless told, to tell the classes apart; made when asked for.
 
     Such a network learns first what is easiest to see, and that is what a class is biased in: its embedding
     separates the groups without knowing them. Longer training would separate the classes instead.
@@ -44,6 +44,7 @@ class FeatureExtractor:
     spec: NetworkSpec
     classes: int
     progress: Progress
+    epochs: int = TRAINING.epochs
 
     @cached_property
     def network(self) -> Classifier:
@@ -53,10 +54,19 @@ class FeatureExtractor:
             network = self.spec.build((shape[0], shape[1], shape[2]), self.classes)
         self.runtime.prepare_module(network)
         indices = self.streams.numpy("describe").permutation(len(self.split))[:MAX_IMAGES]
-        self.progress.start("training feature extractor", TRAINING.epochs * len(indices))
+        self.progress.start("training feature extractor", self.epochs * len(indices))
         labels = self.runtime.to_device(self.split.labels[indices])
         images = Subset(self.store, indices)
-        fit(network, images, labels, TRAINING, self.runtime, self.streams, (), self.progress)
+        fit(
+            network,
+            images,
+            labels,
+            replace(TRAINING, epochs=self.epochs),
+            self.runtime,
+            self.streams,
+            (),
+            self.progress,
+        )
         return network
 
     def __call__(self, indices: np.ndarray) -> Tensor:
