@@ -19,7 +19,7 @@ from fairdd_cli.artifacts import STREAM, BiasedDataset, History, Split, Syntheti
 from fairdd_cli.config import DistillConfig, record
 from fairdd_cli.config.keywords import configure, documented
 from fairdd_cli.errors import DivergedError, UsageError, unknown
-from fairdd_cli.fairness._base import Strategy, find_strategy
+from fairdd_cli.fairness import Strategy, find_strategy
 from fairdd_cli.matching.experts import ExpertSpec, load_or_train_experts
 from fairdd_cli.matching.groups import cluster_groups, corrupt_groups, parse_groups
 from fairdd_cli.matching.initialisation import INITS, initialise

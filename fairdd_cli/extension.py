@@ -8,7 +8,7 @@ five.
 """
 
 from fairdd_cli.datasets._source import Pixels, Request, Samples, Source
-from fairdd_cli.fairness._base import Strategy, TargetWeights
+from fairdd_cli.fairness import Strategy, TargetWeights
 from fairdd_cli.matching.run import Run
 from fairdd_cli.methods._base import MethodBase
 from fairdd_cli.metrics import Confusion, Metric

@@ -11,8 +11,7 @@ from importlib.resources import files
 from typing import Any
 
 from fairdd_cli.distill import default_init, default_sampling
-from fairdd_cli.fairness import STRATEGIES
-from fairdd_cli.fairness._base import find_strategy
+from fairdd_cli.fairness import STRATEGIES, find_strategy
 from fairdd_cli.methods import METHODS
 from fairdd_cli.methods.dm import Method as MatchingMethod
 

@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from fairdd_cli.artifacts import BiasedDataset
 from fairdd_cli.distill import ResolvedConfig, run_distillation, start_run, use_experts
 from fairdd_cli.evaluate import run_evaluation, synthetic_data
-from fairdd_cli.fairness._base import find_strategy
+from fairdd_cli.fairness import find_strategy
 from fairdd_cli.matching.run import Run
 from fairdd_cli.methods import METHODS
 from fairdd_cli.methods._base import MethodBase

@@ -11,8 +11,7 @@ from tiny import TINY
 from fairdd_cli.artifacts import BiasedDataset, SyntheticSet
 from fairdd_cli.distill import ResolvedConfig, check_config, run_distillation, start_run
 from fairdd_cli.errors import DivergedError, UsageError
-from fairdd_cli.fairness import STRATEGIES
-from fairdd_cli.fairness._base import class_means, concatenate, find_strategy
+from fairdd_cli.fairness import STRATEGIES, class_means, concatenate, find_strategy
 from fairdd_cli.matching.distances import distances
 from fairdd_cli.matching.signals import embeddings
 from fairdd_cli.networks import parse_network

@@ -12,7 +12,7 @@ from torch import Tensor
 from fairdd_cli.artifacts import BiasedDataset, MemoryImages, Split
 from fairdd_cli.distill import run_distillation
 from fairdd_cli.errors import UsageError
-from fairdd_cli.fairness._base import find_strategy
+from fairdd_cli.fairness import find_strategy
 from fairdd_cli.matching.groups import cluster_groups, corrupt_groups, parse_groups
 from fairdd_cli.matching.selection import representatives
 from fairdd_cli.networks import parse_network

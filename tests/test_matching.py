@@ -9,7 +9,7 @@ import textbook
 import torch
 from torch import Tensor
 
-from fairdd_cli.fairness._base import class_means, concatenate, find_strategy
+from fairdd_cli.fairness import class_means, concatenate, find_strategy
 from fairdd_cli.matching.distances import distances
 from fairdd_cli.matching.signals import embeddings, gradients
 from fairdd_cli.networks import Classifier, parse_network

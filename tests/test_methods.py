@@ -19,8 +19,7 @@ from fairdd_cli.artifacts import BiasedDataset, SyntheticSet, read_experts
 from fairdd_cli.cli import app
 from fairdd_cli.distill import ResolvedConfig, check_config, run_distillation, start_run, use_experts
 from fairdd_cli.errors import UsageError
-from fairdd_cli.fairness import STRATEGIES
-from fairdd_cli.fairness._base import find_strategy
+from fairdd_cli.fairness import STRATEGIES, find_strategy
 from fairdd_cli.matching.experts import expert_targets, systematic_resample, train_trajectories
 from fairdd_cli.matching.run import Run
 from fairdd_cli.matching.sampling import SAMPLINGS

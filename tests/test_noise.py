@@ -11,8 +11,7 @@ from conftest import Fairdd, resolved, write_toy
 from fairdd_cli.artifacts import BiasedDataset, read_checkpoint, read_synthetic, synthetic, write_synthetic
 from fairdd_cli.distill import run_distillation, start_run
 from fairdd_cli.errors import UsageError
-from fairdd_cli.fairness import STRATEGIES
-from fairdd_cli.fairness._base import find_strategy
+from fairdd_cli.fairness import STRATEGIES, find_strategy
 from fairdd_cli.matching.distances import distances
 from fairdd_cli.matching.noise import noise_weights
 from fairdd_cli.matching.real import RealData

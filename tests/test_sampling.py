@@ -10,8 +10,7 @@ from torch.nn import functional
 
 from fairdd_cli.artifacts import BiasedDataset, MemoryImages, Split
 from fairdd_cli.errors import UsageError
-from fairdd_cli.fairness import STRATEGIES
-from fairdd_cli.fairness._base import class_means, concatenate, find_strategy
+from fairdd_cli.fairness import STRATEGIES, class_means, concatenate, find_strategy
 from fairdd_cli.matching.initialisation import INITS, initialise
 from fairdd_cli.matching.sampling import SAMPLINGS, balanced, proportional
 from fairdd_cli.matching.synthetic import SyntheticImages, decode, encode

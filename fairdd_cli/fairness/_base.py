@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fairdd_cli.artifacts import Split
-from fairdd_cli.fairness import STRATEGIES
+from fairdd_cli.registry import STRATEGIES
 
 if TYPE_CHECKING:
     from torch import Tensor

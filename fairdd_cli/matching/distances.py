@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from fairdd_cli.fairness._base import TargetWeights
+from fairdd_cli.fairness import TargetWeights
 
 EPSILON = 1e-6  # added to the denominator of a cosine, as in the public implementations
 TINY = 1e-12  # keeps a root differentiable at 0

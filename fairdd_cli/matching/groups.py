@@ -7,7 +7,7 @@ import numpy as np
 
 from fairdd_cli.artifacts import Images, Split
 from fairdd_cli.errors import UsageError
-from fairdd_cli.fairness._base import Embed
+from fairdd_cli.fairness import Embed
 from fairdd_cli.matching.clusters import kmeans, squared_distances
 from fairdd_cli.runtime import Streams
 

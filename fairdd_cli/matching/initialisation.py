@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fairdd_cli.artifacts import Split
 from fairdd_cli.errors import UsageError
-from fairdd_cli.fairness._base import Embed
+from fairdd_cli.fairness import Embed
 from fairdd_cli.matching.sampling import balanced, proportional
 from fairdd_cli.matching.selection import Select, herding, k_center, nearest_to_centres, representatives
 from fairdd_cli.matching.synthetic import encode

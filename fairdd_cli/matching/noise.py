@@ -19,7 +19,7 @@ from functools import cached_property
 
 import numpy as np
 
-from fairdd_cli.fairness._base import TargetWeights
+from fairdd_cli.fairness import TargetWeights
 
 
 @dataclass(frozen=True)

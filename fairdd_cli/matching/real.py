@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fairdd_cli.artifacts import Split
-from fairdd_cli.fairness._base import Strategy, TargetWeights, concatenate
+from fairdd_cli.fairness import Strategy, TargetWeights, concatenate
 from fairdd_cli.matching.noise import NoiseWeights, noise_weights
 from fairdd_cli.matching.sampling import Sampling, balanced
 from fairdd_cli.networks import Classifier

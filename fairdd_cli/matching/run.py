@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fairdd_cli.artifacts import Experts
 from fairdd_cli.errors import UsageError
-from fairdd_cli.fairness._base import TargetWeights, class_means
+from fairdd_cli.fairness import TargetWeights, class_means
 from fairdd_cli.matching.distances import reduce_over_targets
 from fairdd_cli.matching.networks import Networks
 from fairdd_cli.matching.real import RealBatch, RealData

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fairdd_cli.artifacts import Split
-from fairdd_cli.fairness._base import Embed
+from fairdd_cli.fairness import Embed
 from fairdd_cli.matching.clusters import kmeans, squared_distances
 
 # From points [n, D], a number up to n and a generator to the positions int64 [number] of the chosen points.

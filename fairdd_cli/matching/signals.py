@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fairdd_cli.fairness._base import TargetWeights
+from fairdd_cli.fairness import TargetWeights
 from fairdd_cli.networks import Classifier
 
 WEIGHTED = (nn.Conv2d, nn.Linear)  # the layers with a weight matrix

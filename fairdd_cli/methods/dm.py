@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from fairdd_cli.fairness._base import class_means
+from fairdd_cli.fairness import class_means
 from fairdd_cli.matching.distances import discrepancies, distances
 from fairdd_cli.matching.real import RealBatch
 from fairdd_cli.matching.run import Run
