@@ -88,6 +88,15 @@ def test_a_drawn_split_keeps_patients_apart(tmp_path: Path) -> None:
     assert dataset.options["left_out"] == {"from the same patient as held-out images": 8}
 
 
+def test_patients_that_are_written_differently_are_one(tmp_path: Path) -> None:
+    request = photographs(tmp_path, group_by="patient", split="0.3")
+    lines = (tmp_path / "labels.csv").read_text().splitlines()
+    odd = [line.replace(",p", ",P") if number % 2 else line for number, line in enumerate(lines)]
+    (tmp_path / "labels.csv").write_text("\n".join(odd))
+    dataset = made("folder", tmp_path / "data.h5", request)
+    assert not set(numbers(dataset, "train") // 2) & set(numbers(dataset, "test") // 2)
+
+
 def test_a_given_split_that_leaks_is_refused(tmp_path: Path) -> None:
     request = photographs(tmp_path, group_by="patient", split="split")
     made("folder", tmp_path / "data.h5", request)

@@ -115,10 +115,19 @@ def test_one_missing_file_is_a_missing_file_however_the_others_are_spelled(tmp_p
 def test_two_files_that_a_name_may_mean(tmp_path: Path) -> None:
     files, rows = spelled("images/{}.jpg", "{}")
     draw(tmp_path / "photos", files)
-    draw(tmp_path / "photos", [name.replace("images", "masks") for name in files])
+    for name in files:
+        flat(tmp_path / "photos" / name.replace("images", "masks"), 255, (8, 8))
     with pytest.raises(UsageError, match=r"'img_00' may be 'images/img_00.jpg' or 'masks/img_00.jpg' in .*; give"):
         check(tmp_path, request(tmp_path, rows))
     assert len(check(tmp_path, request(tmp_path, rows, root=tmp_path / "photos" / "images"))) == 1
+
+
+def test_copies_of_a_file_are_one(tmp_path: Path) -> None:
+    files, rows = spelled("images_{k}/{}.jpg", "{}")
+    draw(tmp_path / "photos", files)
+    draw(tmp_path / "photos", [name.replace("images", "IMAGES") for name in files])
+    (line,) = check(tmp_path, request(tmp_path, rows))
+    assert "'img_00' of the table is read as 'IMAGES_0/img_00.jpg'" in line
 
 
 def test_two_columns_that_lead_to_files(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from fairdd_cli.datasets.images.files import ImageTable, file_source
 from fairdd_cli.datasets.tables.columns import PATH_PART, ColumnSpec, parse_column, quote_value
 from fairdd_cli.datasets.tables.paths import ConfinedFolder, find_files, path_column, path_part
 from fairdd_cli.datasets.tables.table import Join, Row, RowErrors, Table, open_table
-from fairdd_cli.datasets.tables.values import Categories, categorise, control_character, remarks
+from fairdd_cli.datasets.tables.values import Categories, categorise, control_character, fold, remarks
 from fairdd_cli.errors import UsageError
 
 OPTIONS = (FILE_OPTIONS - {"download"}) | {
@@ -223,9 +223,11 @@ def _image_table(request: Request, rows: _Rows, choice: _Choice) -> ImageTable:
     unit_names: list[str] = []
     units = None
     if choice.group_by:
-        unit_names = sorted(set(rows.cells[choice.group_by]))
+        first: dict[str, str] = {}  # how a unit is written first; what differs by accident is one, so that nobody leaks
+        spelled = [first.setdefault(fold(cell), cell) for cell in rows.cells[choice.group_by]]
+        unit_names = sorted(first.values())
         number = {name: index for index, name in enumerate(unit_names)}
-        units = np.array([number[name] for name in rows.cells[choice.group_by]], np.int64)
+        units = np.array([number[name] for name in spelled], np.int64)
     return ImageTable(
         folder=rows.folder.real,
         names=rows.files,

@@ -1,5 +1,6 @@
 """From what a table calls an image to its file: in a folder, never outside it, and though the spelling differs."""
 
+import filecmp
 import os
 import shlex
 import unicodedata
@@ -198,18 +199,29 @@ def _best_reading(names: Sequence[str], folder: ConfinedFolder) -> list[Mapping[
 def _one_each(
     names: Sequence[str], matches: Sequence[Mapping[str, Sequence[str]]], folder: ConfinedFolder
 ) -> list[str]:
-    """One of each row's `matches`: the only one, or that below the one folder which has a file for every row."""
+    """One of each row's `matches`: the only one, or that below the one folder which has a file for every row.
+
+    Copies of one file, which some archives hold, count as one. Raises UsageError where files differ.
+    """
     shared = set.intersection(*map(set, matches))
     base = "" if "" in shared or len(shared) != 1 else next(iter(shared))
     chosen = [bases.get(base) or [file for files in bases.values() for file in files] for bases in matches]
     for name, files in zip(names, chosen, strict=True):
-        if len(files) > 1:
-            first, second = sorted(files)[:2]
-            raise UsageError(
-                f"'{name[:80]}' may be '{first}' or '{second}' in '{folder.folder}'; "
-                "give --root the folder that is meant"
-            )
-    return [files[0] for files in chosen]
+        first, *others = sorted(files)
+        for other in others:
+            if not _equal(folder.real / first, folder.real / other):
+                raise UsageError(
+                    f"'{name[:80]}' may be '{first}' or '{other}' in '{folder.folder}'; "
+                    "give --root the folder that is meant"
+                )
+    return [min(files) for files in chosen]
+
+
+def _equal(first: Path, second: Path) -> bool:
+    try:
+        return filecmp.cmp(first, second, shallow=False)
+    except OSError:  # a link to nowhere, or a file that may not be read
+        return False
 
 
 def path_column(table: Table, folder: ConfinedFolder, others: Container[str]) -> str:
