@@ -26,6 +26,7 @@ from fairdd_cli.config.evaluate import PROTOCOL
 from fairdd_cli.config.keywords import configure, documented
 from fairdd_cli.errors import DivergedError, UsageError
 from fairdd_cli.matching.synthetic import decode
+from fairdd_cli.methods import METHODS
 from fairdd_cli.networks import Classifier, NetworkSpec, fusible_values, parse_network
 from fairdd_cli.runtime import (
     Checkpoints,
@@ -55,10 +56,15 @@ class EvaluationInput:
     provenance: Mapping[str, Any]  # the attributes of Evaluation that describe it
     options: Mapping[str, Any] = field(default_factory=dict)  # `distill`: how a synthetic set was made
     split: str = "test"  # of the data set, which networks are tested on: "val" to choose hyper-parameters
+    protocol: str | None = None  # the method whose protocol was asked for
 
     def tested_on(self) -> dict[str, str]:
         """The split as a record, where it is not the test split."""
         return {} if self.split == "test" else {"split": self.split}
+
+    def asked_for(self) -> dict[str, str]:
+        """The protocol's method as a record, where it was asked for."""
+        return {} if self.protocol is None else {"protocol": self.protocol}
 
 
 def synthetic_data(synthetic: SyntheticSet, runtime: Runtime) -> EvaluationInput:
@@ -149,6 +155,13 @@ def open_inputs(
     return synthetic, as_dataset(resolve_dataset_path(synthetic) if data is None else data)
 
 
+def protocol_of(method: str, dataset: BiasedDataset) -> TrainingConfig:
+    """The protocol by which sets of `method` are evaluated, without mirroring where that changes a class."""
+    training: TrainingConfig = METHODS.load(method).Method.evaluation
+    left_out = () if dataset.mirror_keeps_class else ("flip",)
+    return replace(training, augmentation=augment.without(training.augmentation, *left_out))
+
+
 def prepare_input(
     config: EvaluateConfig, trained_on: SyntheticSet | BiasedDataset, dataset: BiasedDataset, runtime: Runtime
 ) -> EvaluationInput:
@@ -158,6 +171,11 @@ def prepare_input(
     else:
         check_match(trained_on, dataset)
         data = synthetic_data(trained_on, runtime)
+    if config.protocol is not None:
+        training = protocol_of(config.protocol, dataset)
+        if isinstance(trained_on, SyntheticSet) and trained_on.learning_rate:  # learned together with the images
+            training = replace(training, learning_rate=trained_on.learning_rate)
+        data = replace(data, training=training, protocol=config.protocol)
     given = {field: getattr(config, name) for name, field in PROTOCOL.items() if getattr(config, name) is not None}
     if "augmentation" in given:
         given["augmentation"] = augment.without(given["augmentation"])
@@ -271,7 +289,13 @@ def run_evaluation(
         seconds=watch.seconds(),
         peak_memory=runtime.peak_memory(),
         environment=runtime.facts(),
-        options={"networks": [str(spec) for spec in networks], "seeds": seeds, **data.tested_on(), **data.options},
+        options={
+            "networks": [str(spec) for spec in networks],
+            "seeds": seeds,
+            **data.tested_on(),
+            **data.asked_for(),
+            **data.options,
+        },
         seed=seed,
         **data.provenance,
     )

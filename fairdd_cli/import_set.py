@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,8 @@ from fairdd_cli.config import ImportConfig
 from fairdd_cli.config.import_set import read_channels
 from fairdd_cli.config.keywords import configure, documented
 from fairdd_cli.errors import UsageError
-from fairdd_cli.methods import METHODS
+from fairdd_cli.evaluate import protocol_of
 from fairdd_cli.runtime import show_progress
-from fairdd_cli.training import augmentation as augment
 
 LEVELS = 255
 ROUNDING = 1e-6  # beyond 0 and 1, of images in single precision
@@ -61,9 +60,7 @@ def run_import(config: ImportConfig, dataset: BiasedDataset) -> Imported:
     """The synthetic set in the file of `config`, checked against `dataset`; raises UsageError where it does not fit."""
     path, labels, factor = config.file, config.labels, config.factor
     mean, std = (None if text is None else read_channels(text) for text in (config.mean, config.std))
-    training = METHODS.load(config.protocol).Method.evaluation
-    if not dataset.mirror_keeps_class:
-        training = replace(training, augmentation=augment.without(training.augmentation, "flip"))
+    training = protocol_of(config.protocol, dataset)
     foreign = read_foreign(path, config.repetition, labels)
     if foreign.images.shape[1:] != dataset.shape:
         found, expected = ("x".join(map(str, shape)) for shape in (foreign.images.shape[1:], dataset.shape))

@@ -34,6 +34,8 @@ from fairdd_cli.evaluate import evaluate
 from fairdd_cli.import_set import import_set
 from fairdd_cli.make_dataset import make_dataset
 from fairdd_cli.reporting import report
+from fairdd_cli.reporting.commands import commands
+from fairdd_cli.reporting.results import runs_of
 from fairdd_cli.runtime.progress import TextProgress, show_progress
 
 GUIDE = Path(__file__).parents[1] / "recipes" / "guide"
@@ -153,6 +155,22 @@ def test_a_set_in_memory_is_refused_where_it_does_not_belong(small: BiasedDatase
         evaluate(3, small)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="at least one evaluation"):
         report([])
+
+
+def test_the_protocol_can_be_that_of_another_method(small: BiasedDataset) -> None:
+    synthetic = distill(small, method="random", ipc=1, network=NETWORK)
+    digits = replace(small, mirror_keeps_class=False)
+    common: dict[str, Any] = {"seeds": 1, "epochs": 1, "network": NETWORK}
+    plain, idc, dc = (evaluate(synthetic, digits, protocol=name, **common) for name in (None, "idc", "dc"))
+    assert (idc.options["protocol"], dc.options["protocol"], "protocol" in plain.options) == ("idc", "gm", False)
+    assert (idc.protocol["cutmix"], plain.protocol["cutmix"], idc.protocol["epochs"]) == (1.0, 0.0, 1)
+    assert "flip" not in str(idc.protocol) + str(dc.protocol)
+    learned = replace(synthetic, learning_rate=0.25)
+    assert evaluate(learned, small, protocol="mtt", **common).protocol["learning_rate"] == 0.25
+    assert evaluate(learned, small, protocol="mtt", learning_rate=0.5, **common).protocol["learning_rate"] == 0.5
+    assert evaluate(small, protocol="idc", **common).protocol["cutmix"] == 1.0
+    (line,) = [word for word in commands(runs_of(idc)[0]) if word.startswith("fairdd evaluate")]
+    assert "--protocol idc --epochs 1" in line
 
 
 def test_a_set_made_by_hand_is_evaluated_under_its_own_digest(small: BiasedDataset) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fairdd_cli.config import _shared as shared
 from fairdd_cli.config._defaults import per_method
 from fairdd_cli.config._options import argument, option
+from fairdd_cli.registry import METHODS
 
 # The options that change the training protocol, by what a TrainingConfig calls them.
 PROTOCOL = {name: name for name in ("epochs", "learning_rate", "augmentation")} | {"batch": "batch_size"}
@@ -43,6 +44,14 @@ class EvaluateConfig:
     )
     seeds: int = option(
         "Number of networks (seeds) per architecture.", default=10, metavar="N", minimum=1, affects="result"
+    )
+    protocol: str | None = option(
+        "Method whose training protocol to take; dc is gm. The options below replace parts of it.",
+        default=None,
+        choices=METHODS.names,
+        aliases=METHODS.aliases,
+        default_text="that of SYN",
+        affects="result",
     )
     epochs: int | None = option(
         "Epochs of training.",
