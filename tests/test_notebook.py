@@ -163,12 +163,12 @@ def test_the_protocol_can_be_that_of_another_method(small: BiasedDataset) -> Non
     common: dict[str, Any] = {"seeds": 1, "epochs": 1, "network": NETWORK}
     plain, idc, dc = (evaluate(synthetic, digits, protocol=name, **common) for name in (None, "idc", "dc"))
     assert (idc.options["protocol"], dc.options["protocol"], "protocol" in plain.options) == ("idc", "gm", False)
-    assert (idc.protocol["cutmix"], plain.protocol["cutmix"], idc.protocol["epochs"]) == (1.0, 0.0, 1)
+    assert (idc.protocol["cutmix"], plain.protocol["cutmix"], idc.protocol["epochs"]) == (0.5, 0.0, 1)
     assert "flip" not in str(idc.protocol) + str(dc.protocol)
     learned = replace(synthetic, learning_rate=0.25)
     assert evaluate(learned, small, protocol="mtt", **common).protocol["learning_rate"] == 0.25
     assert evaluate(learned, small, protocol="mtt", learning_rate=0.5, **common).protocol["learning_rate"] == 0.5
-    assert evaluate(small, protocol="idc", **common).protocol["cutmix"] == 1.0
+    assert evaluate(small, protocol="idc", **common).protocol["cutmix"] == 0.5
     (line,) = [word for word in commands(runs_of(idc)[0]) if word.startswith("fairdd evaluate")]
     assert "--protocol idc --epochs 1" in line
 
