@@ -1,17 +1,18 @@
-"""What is on offer: methods, fairness strategies, data sets, networks and metrics, those of other packages included."""
+"""What is on offer: methods, strategies, decodings, data sets, networks and metrics, of other packages, too."""
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from itertools import pairwise
 from typing import Any
 
 from fairdd_cli.metrics import METRICS, Metrics
-from fairdd_cli.registry import DATASETS, METHODS, NETWORKS, STRATEGIES, Registry
+from fairdd_cli.registry import DATASETS, DECODINGS, METHODS, NETWORKS, STRATEGIES, Registry
 
 REGISTRIES: Mapping[str, Registry | Metrics] = {
     "methods": METHODS,
     "strategies": STRATEGIES,
+    "decodings": DECODINGS,
     "datasets": DATASETS,
     "networks": NETWORKS,
     "metrics": METRICS,
@@ -36,6 +37,8 @@ def _title(kind: str, name: str) -> str:
         return str(module.Method.title)
     if kind == "strategies":
         return str(module.strategy.title)
+    if kind == "decodings":
+        return str(module.Decoding.title)
     return _first_line(module.__doc__)
 
 
@@ -79,6 +82,12 @@ def _strategy(name: str) -> dict[str, Any]:
     }
 
 
+def _decoding(name: str) -> dict[str, Any]:
+    decoding = DECODINGS.load(name).Decoding
+    options = {field.name: field.default for field in fields(decoding)}
+    return {"paper": decoding.paper, "about": inspect.getdoc(decoding) or "", "options": options}
+
+
 def _dataset(name: str) -> dict[str, Any]:
     module = DATASETS.load(name)
     options = sorted(f"--{option.replace('_', '-')}" for option in module.OPTIONS)
@@ -115,6 +124,7 @@ def _metric(name: str) -> dict[str, Any]:
 DESCRIPTIONS: Mapping[str, Callable[[str], dict[str, Any]]] = {
     "methods": _method,
     "strategies": _strategy,
+    "decodings": _decoding,
     "datasets": _dataset,
     "networks": _network,
     "metrics": _metric,

@@ -5,7 +5,7 @@ In a notebook, `distill` is all of it; the command reads, locks and writes files
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -18,20 +18,22 @@ from torch import Tensor
 from fairdd_cli.artifacts import STREAM, BiasedDataset, History, Split, SyntheticSet, as_dataset, stem_of
 from fairdd_cli.config import DistillConfig, record
 from fairdd_cli.config.keywords import configure, documented
+from fairdd_cli.decodings import Codec, load_decoding, parse_decoding
 from fairdd_cli.errors import DivergedError, UsageError, unknown
 from fairdd_cli.fairness import Strategy, find_strategy
-from fairdd_cli.matching.experts import ExpertSpec, load_or_train_experts
+from fairdd_cli.matching.experts import ExpertSpec, all_images, even_cells, expert_targets, load_or_train_experts
 from fairdd_cli.matching.groups import cluster_groups, corrupt_groups, parse_groups
 from fairdd_cli.matching.initialisation import INITS, initialise
 from fairdd_cli.matching.networks import Networks
-from fairdd_cli.matching.real import RealData
-from fairdd_cli.matching.run import Run
+from fairdd_cli.matching.real import GROUPS_PER_STEP, RealData
+from fairdd_cli.matching.run import Run, allowed_augmentations
 from fairdd_cli.matching.sampling import SAMPLINGS
 from fairdd_cli.matching.synthetic import SyntheticImages
 from fairdd_cli.methods import METHODS
 from fairdd_cli.methods._base import MethodBase
 from fairdd_cli.methods._renamed import with_current_names
 from fairdd_cli.networks import NetworkSpec, fusible_values, parse_network
+from fairdd_cli.registry import Specification
 from fairdd_cli.runtime import (
     Checkpoints,
     ImageStore,
@@ -43,8 +45,15 @@ from fairdd_cli.runtime import (
     open_runtime,
     show_progress,
 )
-from fairdd_cli.training import FeatureExtractor
+from fairdd_cli.training import FeatureExtractor, TrainingConfig
 
+# Options that version 0.1.0 lacks: at these values they are not in the record, and its checkpoints are continued.
+NEW_DEFAULTS: Mapping[str, object] = {
+    "match": "class",
+    "decoding": "tiles",
+    "trained_networks": 0,
+    "cross_entropy": 0.0,
+}
 HISTORY_POINTS = 1000  # losses kept of a run, at most about twice as many
 
 
@@ -59,19 +68,36 @@ class ResolvedConfig(DistillConfig):
     batch_real: int
     iterations: int
     network: NetworkSpec  # type: ignore[assignment]
+    decoding: Specification  # type: ignore[assignment]
     hyper: MethodBase  # type: ignore[assignment]
 
     def record(self) -> dict[str, object]:
         """Every choice that the result depends on, for the file's record."""
-        chosen = {**record(DistillConfig, self), "network": str(self.network), "hyper": asdict(self.hyper)}
-        return {name: value for name, value in chosen.items() if name != "batch_real" or self.hyper.samples}
+        chosen = {
+            **record(DistillConfig, self),
+            "network": str(self.network),
+            "decoding": str(self.decoding),
+            "hyper": asdict(self.hyper),
+        }
+        unused = {name for name, value in NEW_DEFAULTS.items() if chosen[name] == value}
+        unused |= set() if self.trained_networks else {"trained_epochs", "trained_sampling"}
+        unused |= set() if self.hyper.samples else {"batch_real"}
+        return {name: value for name, value in chosen.items() if name not in unused}
 
     def expert_origin(self, dataset: BiasedDataset) -> dict[str, object]:
         """What experts depend on beside their training."""
         origin = {"dataset": dataset.name, "dataset_digest": dataset.digest, "network": str(self.network)}
+        if self.trained_networks and self.trained_sampling == "proportional":
+            return {**origin, "sampling": self.trained_sampling}
         groups = {"groups": self.groups, "group_noise": self.group_noise}
         drawn = self.group_noise or parse_groups(self.groups)  # by the seed, which other experts don't depend on
-        return {**origin, "fairness": self.fairness, **groups, "groups_seed": self.seed if drawn else None}
+        by = {"sampling": self.trained_sampling} if self.trained_networks else {"fairness": self.fairness}
+        return {**origin, **by, **groups, "groups_seed": self.seed if drawn else None}
+
+    @property
+    def needs_experts(self) -> bool:
+        """Whether networks have to be trained on the real images first."""
+        return bool(self.hyper.uses_experts or self.trained_networks)
 
 
 def default_sampling(method: type[MethodBase] | MethodBase, strategy: Strategy) -> str:
@@ -116,10 +142,22 @@ def resolve_config(config: DistillConfig) -> ResolvedConfig:
             f"--init {init} contradicts method {name}, which chooses its images itself; "
             f"leave it out, or use --init {hyper.init} where a recipe sets it"
         )
+    matches = hyper.matches and not hyper.uses_experts
+    if config.cross_entropy and not config.trained_networks:
+        raise UsageError(
+            "--cross-entropy has a meaning under trained networks only; give --trained-networks, such as 3"
+        )
+    if config.match == "cells" and not strategy.targets_are_groups:
+        raise UsageError(
+            f"--match cells needs a strategy with a target for each group, which {fairness} has not; use --fair"
+        )
     for option, given, uses, lacking in (
         ("--sampling balanced", sampling != "proportional", hyper.samples, "draws no real batches"),
         ("--batch-real", config.batch_real, hyper.samples, "draws no real batches"),
-        ("--experts", config.experts, hyper.uses_experts, "uses no experts"),
+        ("--match cells", config.match == "cells", matches, "matches no part of a class"),
+        ("--trained-networks", config.trained_networks, matches, "matches in no networks of its own choice"),
+        ("--decoding", config.decoding != "tiles", not hyper.needs_pixels, "steps in pixels and stores images"),
+        ("--experts", config.experts, hyper.uses_experts or config.trained_networks, "uses no experts"),
     ):
         if given and not uses:
             raise UsageError(f"{option} has no effect with method {name}, which {lacking}")
@@ -139,6 +177,7 @@ def resolve_config(config: DistillConfig) -> ResolvedConfig:
         # A method that optimises nothing ends at its start, whatever a grid's recipe says for all methods.
         "iterations": config.iterations if config.iterations is not None and hyper.iterations else hyper.iterations,
         "network": parse_network(config.network),
+        "decoding": parse_decoding(config.decoding),
     }
     return ResolvedConfig(**{entry.name: getattr(config, entry.name) for entry in fields(config)} | decided)
 
@@ -147,15 +186,17 @@ def check_config(config: ResolvedConfig, dataset: BiasedDataset, ranks: int = 1)
     """Raises UsageError where `config` asks of `dataset` what it doesn't have, or has no work for that many `ranks`."""
     smallest = int(dataset.train.count.sum(axis=1).min())
     label = int(dataset.train.count.sum(axis=1).argmin())
+    decoding = load_decoding(config.decoding)
+    decoding.check_shape(dataset.shape, config.ipc)
     images = config.ipc * config.factor**2
     if images > smallest:
         raise UsageError(
             f"--ipc {config.ipc} with --factor {config.factor} needs {images} images of each class, but "
             f"class '{dataset.class_names[label]}' of {dataset.where} has {smallest}; lower it"
         )
-    if config.hyper.uses_experts and dataset.path in (STREAM, "") and not config.experts:
+    if config.needs_experts and dataset.path in (STREAM, "") and not config.experts:
         raise UsageError(f"give --experts FILE for the experts of {dataset.where}: it has no file to keep them beside")
-    if config.hyper.uses_experts and (spec := expert_spec(config, dataset)).exists():
+    if config.needs_experts and (spec := expert_spec(config, dataset)).exists():
         spec.read()  # which refuses those of another run
     if config.factor > min(dataset.shape[1:]) // 4:
         raise UsageError(
@@ -202,30 +243,65 @@ def start_run(
         split = corrupt_groups(split, config.group_noise, streams)
     store, features = with_features(split, config.hyper.feature_epochs)
     log(f"{runtime.describe()}; images in {store.residency}; {config.record()}")
-    start = (config.init, split, store, dataset.classes, config.ipc, config.factor, streams)
-    images = runtime.broadcast(runtime.to_device(initialise(*start, features, by_cell=strategy.uses_groups)))
+    decoding = load_decoding(config.decoding)
+    fitted = decoding.fit(split, store, streams)
+    tables = {name: runtime.broadcast(runtime.to_device(table)) for name, table in fitted.items()}
+    codec = Codec(decoding, dataset.shape, config.factor, tables)
+    per_class = decoding.per_class(config.ipc, dataset.shape, tables)
+    start = (config.init, split, store, dataset.classes, per_class, codec, streams)
+    images, stand_for = initialise(*start, features, by_cell=strategy.uses_groups)
+    images = runtime.broadcast(runtime.to_device(images))
     sample_weights = runtime.broadcast(strategy.sample_weights(split, features))
     sampling = SAMPLINGS[config.sampling]
     real = RealData(split, store, strategy, sampling, config.batch_real, sample_weights, runtime, streams)
-    synthetic = SyntheticImages(images, dataset.classes, config.ipc, config.factor, store, runtime.processes)
+    synthetic = SyntheticImages(images, stand_for, dataset.classes, codec, store, streams, runtime.processes)
     networks = Networks(config.network, real, synthetic, runtime, streams, progress)
     run = Run(runtime, streams, real, synthetic, networks, progress, dataset.mirror_keeps_class)
     run.subtracts_noise = config.hyper.squared_distances and strategy.reduce == "sum" and real.noise_known
+    run.match_cells, run.cross_entropy = config.match == "cells", config.cross_entropy
+    if run.match_cells and codec.num_groups:
+        real.groups_per_step = GROUPS_PER_STEP
+    elif run.match_cells:
+        check_cells(split, stand_for, synthetic.per_class, dataset)
     return run
 
 
+def check_cells(split: Split, stand_for: Tensor, per_class: int, dataset: BiasedDataset) -> None:
+    """Raises UsageError where no training image stands for a group that a class has."""
+    for label, groups in enumerate(stand_for.numpy().reshape(-1, per_class)):
+        missing = set(np.flatnonzero(split.count[label]).tolist()) - set(groups.tolist())
+        if missing:
+            group, present = dataset.protected_names[min(missing)], int((split.count[label] > 0).sum())
+            raise UsageError(
+                f"--match cells: none of the {per_class} training images of class '{dataset.class_names[label]}' "
+                f"stands for group '{group}'; it has {present} groups: raise --ipc or --factor, or use --init balanced"
+            )
+
+
 def expert_spec(config: ResolvedConfig, dataset: BiasedDataset) -> ExpertSpec:
-    """The experts that `config`, whose method uses some, needs for `dataset`."""
-    path = config.experts or f"{stem_of(dataset.path)}.experts-{config.fairness}.h5"
-    return ExpertSpec(path, config.expert_origin(dataset), *config.hyper.expert_training(dataset))
+    """The experts, or trained networks, that `config` needs for `dataset`."""
+    origin, stem = config.expert_origin(dataset), stem_of(dataset.path)
+    if config.hyper.uses_experts:
+        path = config.experts or f"{stem}.experts-{config.fairness}.h5"
+        return ExpertSpec(path, origin, *config.hyper.expert_training(dataset), expert_targets)
+    path = config.experts or f"{stem}.networks-{config.trained_sampling}.h5"
+    training = TrainingConfig(
+        epochs=config.trained_epochs,
+        augmentation=allowed_augmentations(TrainingConfig().augmentation, dataset.mirror_keeps_class),
+        lr_milestones=(),
+    )
+    targets = even_cells if config.trained_sampling == "balanced" else all_images
+    return ExpertSpec(path, origin, config.trained_networks, training, targets)
 
 
 def use_experts(
     run: Run, config: ResolvedConfig, dataset: BiasedDataset, checkpoints: Checkpoints | None = None
 ) -> None:
-    """Gives `run` the experts that its method needs, if any: those in their file, or trained now."""
-    if config.hyper.uses_experts:
+    """Gives `run` the experts or trained networks that it needs, if any: those in their file, or trained now."""
+    if config.needs_experts:
         run.experts = load_or_train_experts(expert_spec(config, dataset), run, checkpoints)
+    if config.trained_networks:
+        run.networks.trained = run.experts
 
 
 @documented(DistillConfig)
@@ -274,6 +350,11 @@ def run_distillation(
     return SyntheticSet(
         images=run.synthetic.images.detach().cpu().numpy(),
         labels=run.synthetic.labels.numpy(),
+        groups=run.synthetic.groups.numpy() if run.match_cells and not run.synthetic.codec.num_groups else None,
+        protected_names=dataset.protected_names,
+        decoding=str(config.decoding),
+        shape=dataset.shape,
+        tables={name: table.cpu().numpy() for name, table in run.synthetic.codec.tables.items()},
         history=history,
         method=config.method,
         fairness=config.fairness,
@@ -290,7 +371,7 @@ def run_distillation(
         dataset=dataset.name,
         dataset_path="" if dataset.path in (STREAM, "") else str(Path(dataset.path).absolute()),
         dataset_digest=dataset.digest,
-        options={**config.record(), **({"experts": run.experts.digest} if config.hyper.uses_experts else {})},
+        options={**config.record(), **({"experts": run.experts.digest} if config.needs_experts else {})},
         seed=config.seed,
         environment=runtime.facts(),
     )
@@ -385,6 +466,6 @@ def _start(config: ResolvedConfig, run: Run, checkpoints: Checkpoints, every: in
 
 def _expert_digest(config: ResolvedConfig, run: Run) -> dict[str, Tensor]:
     """What a checkpoint says of the experts that the run uses, if any: the digest of their file, letter by letter."""
-    if not config.hyper.uses_experts:
+    if not config.needs_experts:
         return {}
     return {"experts": torch.tensor(list(run.experts.digest.encode()), dtype=torch.uint8)}

@@ -24,8 +24,8 @@ from fairdd_cli.artifacts import (
 from fairdd_cli.config import EvaluateConfig
 from fairdd_cli.config.evaluate import PROTOCOL
 from fairdd_cli.config.keywords import configure, documented
+from fairdd_cli.decodings import ShownInGroups, stored_codec
 from fairdd_cli.errors import DivergedError, UsageError
-from fairdd_cli.matching.synthetic import decode
 from fairdd_cli.methods import METHODS
 from fairdd_cli.networks import Classifier, NetworkSpec, fusible_values, parse_network
 from fairdd_cli.runtime import (
@@ -69,13 +69,14 @@ class EvaluationInput:
 
 def synthetic_data(synthetic: SyntheticSet, runtime: Runtime) -> EvaluationInput:
     """The decoded images of `synthetic` and its own protocol."""
-    images = decode(runtime.to_device(synthetic.images), synthetic.factor)
+    codec = stored_codec(synthetic, runtime.device)
+    bases = codec.bases(runtime.to_device(synthetic.images)).contiguous(memory_format=torch.channels_last)
     training = TrainingConfig.from_json(dict(synthetic.evaluation), synthetic.path)
     if synthetic.learning_rate:
         training = replace(training, learning_rate=synthetic.learning_rate)
     provenance = {name: getattr(synthetic, name) for name in ("method", "fairness", "sampling", "ipc", "iterations")}
     return EvaluationInput(
-        images=TensorImages(images.contiguous(memory_format=torch.channels_last)),
+        images=ShownInGroups(codec, bases) if codec.num_groups else TensorImages(bases),
         labels=np.repeat(synthetic.labels, synthetic.factor**2),
         training=training,
         network=synthetic.network,
@@ -113,7 +114,7 @@ def check_match(synthetic: SyntheticSet, dataset: BiasedDataset) -> None:
             f"{synthetic.where} was distilled from {synthetic.dataset} ({synthetic.dataset_digest[:19]}…), but "
             f"{dataset.where} is {dataset.name} ({dataset.digest[:19]}…); give the right one with --data"
         )
-    if synthetic.images.shape[1:] != dataset.shape or synthetic.class_names != dataset.class_names:
+    if synthetic.shape != dataset.shape or synthetic.class_names != dataset.class_names:
         raise UsageError(f"{synthetic.where} and {dataset.where} differ in image size or classes")
 
 

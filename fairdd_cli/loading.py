@@ -1,13 +1,15 @@
 """A file's images as a Dataset of PyTorch, for any training loop, and as what `inspect --export` writes."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from fairdd_cli.artifacts import BiasedDataset, Evaluation, Experts, Export, Split, SyntheticSet, read_any
+from fairdd_cli.decodings import stored_codec
 from fairdd_cli.errors import UsageError, unknown
-from fairdd_cli.matching.synthetic import decode
 from fairdd_cli.runtime import ImageStore, Runtime
 from fairdd_cli.training import TensorImages, TrainingImages
 
@@ -20,7 +22,7 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
 
     `classes` are the names of the labels, and `mean` and `std` (per channel, for values in [0, 1]) what the images
     were normalised by. A data set also has `protected` (int64 [N]), which indexes the names in `groups`; in a
-    synthetic set, whose images belong to no group, both are empty. The images of a data set stay in their file.
+    synthetic set whose images belong to no group both are empty. The images of a data set stay in their file.
     """
 
     def __init__(
@@ -65,8 +67,11 @@ def load(source: str | Loadable, split: str = "train") -> LabelledImages:
         raise UsageError(
             f"{artifact.where} is a synthetic set and has no {split} split; its data set has: '{artifact.dataset}'"
         )
-    images, labels = training_images(artifact)
-    return LabelledImages(TensorImages(images), labels, artifact.class_names, artifact.mean, artifact.std)
+    images, labels, groups = training_images(artifact)
+    names = artifact.protected_names if groups is not None else ()
+    return LabelledImages(
+        TensorImages(images), labels, artifact.class_names, artifact.mean, artifact.std, groups, names
+    )
 
 
 def _of_dataset(dataset: BiasedDataset, name: str) -> LabelledImages:
@@ -78,15 +83,31 @@ def _of_dataset(dataset: BiasedDataset, name: str) -> LabelledImages:
     return LabelledImages(store, split.labels, dataset.class_names, dataset.mean, dataset.std, split.protected, groups)
 
 
-def training_images(synthetic: SyntheticSet) -> tuple[Tensor, np.ndarray]:
-    """What networks are trained on: the decoded images float32 [N, C, H, W] and their labels int64 [N]."""
-    images = decode(torch.from_numpy(synthetic.images), synthetic.factor)
-    return images, np.repeat(synthetic.labels, synthetic.factor**2)
+def training_images(synthetic: SyntheticSet) -> tuple[Tensor, np.ndarray, np.ndarray | None]:
+    """What networks are trained on: the decoded images float32 [N, C, H, W], their labels and groups int64 [N].
+
+    Bases that can be shown in every group are there in each of them. The groups are None where images stand for none.
+    """
+    codec = stored_codec(synthetic)
+    bases, labels = codec.bases(torch.from_numpy(synthetic.images)), np.repeat(synthetic.labels, synthetic.factor**2)
+    if not codec.num_groups:
+        return bases, labels, synthetic.groups
+    groups = np.tile(np.arange(codec.num_groups), len(bases))
+    shown = codec.show(bases.repeat_interleave(codec.num_groups, dim=0), torch.from_numpy(groups))
+    return shown, labels.repeat(codec.num_groups), groups
+
+
+def shown_images(synthetic: SyntheticSet) -> np.ndarray:
+    """An image float32 [M, C, H, W] of each stored one, to look at: uncut, and bases in one group after another."""
+    codec = stored_codec(replace(synthetic, factor=1))
+    bases = codec.bases(torch.from_numpy(synthetic.images))
+    groups = torch.arange(len(bases)) % codec.num_groups if codec.num_groups else None
+    return codec.show(bases, groups).numpy()
 
 
 def as_export(synthetic: SyntheticSet) -> Export:
     """The training images of `synthetic` for other programs, and where they come from."""
-    images, labels = training_images(synthetic)
+    images, labels, _ = training_images(synthetic)
     names = ("dataset", "method", "fairness", "ipc", "factor", "digest")
     return Export(
         images=images.contiguous().numpy(),

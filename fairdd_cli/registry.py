@@ -67,6 +67,42 @@ METHODS = Registry("method", "fairdd_cli.methods", "Method", aliases={"dc": "gm"
 STRATEGIES = Registry("fairness strategy", "fairdd_cli.fairness", "strategy")
 DATASETS = Registry("data set", "fairdd_cli.datasets", "source")
 NETWORKS = Registry("network", "fairdd_cli.networks", "Network")
+DECODINGS = Registry("decoding", "fairdd_cli.decodings", "Decoding")
+
+
+@dataclass(frozen=True)
+class Specification:
+    """An entry of a registry and the options that differ from its defaults: NAME or NAME:key=value,key=value."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __str__(self) -> str:
+        listed = ",".join(f"{key}={value}" for key, value in self.options.items())
+        return f"{self.name}:{listed}" if listed else self.name
+
+
+def parse_options(kind: str, name: str, text: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The options in `text` (key=value,key=value) that differ from the `defaults`, each of its default's type.
+
+    Raises UsageError, which names what is unknown or wrong.
+    """
+    options: dict[str, Any] = {}
+    for item in filter(None, text.split(",")):
+        key, _, value = item.partition("=")
+        if not defaults:
+            raise UsageError(f"{kind} '{name}' takes no options; found '{item}'")
+        if key not in defaults:
+            raise unknown(f"option of {kind} '{name}'", key, defaults)
+        of_type = type(defaults[key])
+        try:
+            if not value:
+                raise ValueError(item)
+            options[key] = of_type(value)
+        except ValueError as error:
+            form = "WORD" if of_type is str else "NUMBER"
+            raise UsageError(f"{kind} '{name}': '{item}' should read {key}={form}") from error
+    return {key: options[key] for key in defaults if key in options and options[key] != defaults[key]}
 
 
 class Display(Protocol):

@@ -222,7 +222,7 @@ def test_cafe_halves_its_learning_rate_where_it_was_published(
 ) -> None:
     hyper, run = started(toy, "cafe", "fairdd", outer_loop="1")
     factors: list[float] = []
-    monkeypatch.setattr(SyntheticImages, "optimizer_step", lambda _, lr_factor: factors.append(lr_factor))
+    monkeypatch.setattr(SyntheticImages, "optimizer_step", lambda _, lr_factor, *more: factors.append(lr_factor))
     for iteration in (0, 1199, 1200, 1600, 1800, 1999):
         hyper.step(run, iteration)
     assert factors == [1, 1, 1 / 2, 1 / 4, 1 / 8, 1 / 8]

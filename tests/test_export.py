@@ -23,9 +23,9 @@ from torchvision.datasets import ImageFolder
 import fairdd_cli
 from fairdd_cli.artifacts import BiasedDataset, check_export, write_export, write_synthetic
 from fairdd_cli.artifacts.export import ENCODERS, EXACT, METADATA, class_folders
+from fairdd_cli.decodings import cut_tiles
 from fairdd_cli.errors import UsageError
 from fairdd_cli.loading import as_export
-from fairdd_cli.matching.synthetic import decode
 
 HOSTILE = ("../../etc", "/", "", "..", "-rf", "a\\b", "Été à la mer", "衣", "CON", "x" * 300, "<b>&", "clean")
 
@@ -43,7 +43,7 @@ def expected(path: str) -> tuple[torch.Tensor, torch.Tensor]:
     with h5py.File(path) as file:
         factor = int(file.attrs["factor"])
         labels = torch.from_numpy(file["labels"][:]).repeat_interleave(factor**2)
-        return decode(torch.from_numpy(file["images"][:]), factor), labels
+        return cut_tiles(torch.from_numpy(file["images"][:]), factor), labels
 
 
 def test_npz_needs_no_unpickling(fairdd: Fairdd, made: str, tmp_path: Path) -> None:

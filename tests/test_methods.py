@@ -17,13 +17,13 @@ from typer.testing import CliRunner
 from fairdd_cli import load
 from fairdd_cli.artifacts import BiasedDataset, SyntheticSet, read_experts
 from fairdd_cli.cli import app
+from fairdd_cli.decodings import cut_tiles
 from fairdd_cli.distill import ResolvedConfig, check_config, run_distillation, start_run, use_experts
 from fairdd_cli.errors import UsageError
 from fairdd_cli.fairness import STRATEGIES, find_strategy
 from fairdd_cli.matching.experts import expert_targets, systematic_resample, train_trajectories
 from fairdd_cli.matching.run import Run
 from fairdd_cli.matching.sampling import SAMPLINGS
-from fairdd_cli.matching.synthetic import decode
 from fairdd_cli.matching.unrolling import unrolled_sgd
 from fairdd_cli.methods import METHODS, idc
 from fairdd_cli.networks import Classifier, freeze_batch_norm, parse_network
@@ -123,7 +123,7 @@ def test_multi_formation_gives_every_method_the_textbook_s_images(
     small: BiasedDataset, method: str, factor: int
 ) -> None:
     images = torch.randn(4, 3, 8, 8, generator=Streams(0).torch("images"))
-    torch.testing.assert_close(decode(images, factor), textbook.decode(images, factor) if factor > 1 else images)
+    torch.testing.assert_close(cut_tiles(images, factor), textbook.decode(images, factor) if factor > 1 else images)
     chosen = plan(method, factor=factor, iterations=1)
     started = run_of(chosen, small, images)
     found, labels = started.synthetic.training_images(slice(1, 2))

@@ -9,12 +9,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from fairdd_cli.artifacts import BiasedDataset, MemoryImages, Split
+from fairdd_cli.decodings import Codec, cut_tiles, join_tiles, load_decoding, parse_decoding
 from fairdd_cli.errors import UsageError
 from fairdd_cli.fairness import STRATEGIES, class_means, concatenate, find_strategy
 from fairdd_cli.matching.initialisation import INITS, initialise
 from fairdd_cli.matching.sampling import SAMPLINGS, balanced, proportional
-from fairdd_cli.matching.synthetic import SyntheticImages, decode, encode
+from fairdd_cli.matching.synthetic import SyntheticImages
 from fairdd_cli.runtime import RESIDENCIES, ImageStore, Processes, Streams, open_runtime
+
+
+def tiles(dataset: BiasedDataset, factor: int) -> Codec:
+    return Codec(load_decoding(parse_decoding("tiles")), dataset.shape, factor, {})
 
 
 def draw(name: str, dataset: BiasedDataset, label: int, size: int, seed: int = 0) -> np.ndarray:
@@ -105,7 +110,8 @@ def test_initial_images_are_what_was_asked_for(toy: BiasedDataset) -> None:
         return store.take(indices).flatten(1)
 
     for init in INITS:
-        images = initialise(init, toy.train, store, toy.classes, 4, 1, Streams(0), look, by_cell=False)
+        start = (init, toy.train, store, toy.classes, 4, tiles(toy, 1), Streams(0), look)
+        images, groups = initialise(*start, by_cell=False)
         assert images.shape == (12, 3, 8, 8)
         if init == "noise":
             assert abs(float(images.mean())) < 0.1
@@ -113,6 +119,7 @@ def test_initial_images_are_what_was_asked_for(toy: BiasedDataset) -> None:
         source = [int((everything == image).all(dim=1).nonzero()[0]) for image in images.flatten(1)]
         assert list(toy.train.labels[source]) == [0] * 4 + [1] * 4 + [2] * 4
         assert len(set(source)) == 12
+        assert groups.tolist() == list(toy.train.protected[source])
         if init == "balanced":
             assert list(np.bincount(toy.train.protected[source[8:]], minlength=4)) == [1, 1, 1, 1]
             assert sorted(np.bincount(toy.train.protected[source[:4]], minlength=4)) == [0, 1, 1, 2]
@@ -129,7 +136,7 @@ def test_balanced_images_come_from_anywhere_in_a_cell() -> None:
 def test_more_images_than_a_class_has_are_refused(toy: BiasedDataset) -> None:
     store = ImageStore(toy.train.images, toy.mean, toy.std, open_runtime("cpu"), "memory")
     with pytest.raises(UsageError, match="class 0, which has 14"):
-        initialise("real", toy.train, store, toy.classes, 15, 1, Streams(0), len, by_cell=False)
+        initialise("real", toy.train, store, toy.classes, 15, tiles(toy, 1), Streams(0), len, by_cell=False)
 
 
 @pytest.mark.parametrize(("size", "factor"), [((8, 8), 2), ((9, 12), 3), ((32, 32), 2), ((7, 7), 2)])
@@ -142,21 +149,23 @@ def test_multi_formation_cuts_tiles_and_enlarges_each(size: tuple[int, int], fac
             for left in range(factor):
                 tile = image[None, :, top * rows : (top + 1) * rows, left * cols : (left + 1) * cols]
                 expected.append(functional.interpolate(tile, size=size, mode="bilinear", align_corners=False)[0])
-    torch.testing.assert_close(decode(images, factor), torch.stack(expected))
+    torch.testing.assert_close(cut_tiles(images, factor), torch.stack(expected))
 
 
 def test_encoding_puts_each_image_into_its_tile() -> None:
     flat = torch.arange(8.0)[:, None, None, None].expand(8, 3, 8, 8)
-    decoded = decode(encode(flat, 2), 2)
-    assert encode(flat, 2).shape == (2, 3, 8, 8)
+    decoded = cut_tiles(join_tiles(flat, 2), 2)
+    assert join_tiles(flat, 2).shape == (2, 3, 8, 8)
     torch.testing.assert_close(decoded, flat.contiguous())
 
 
 def test_a_synthetic_set_gives_the_training_images_of_consecutive_classes(toy: BiasedDataset) -> None:
     store = ImageStore(toy.train.images, toy.mean, toy.std, open_runtime("cpu"), "memory")
     start = torch.randn(6, 3, 8, 8, generator=Streams(0).torch("images"))
-    synthetic = SyntheticImages(start, 3, 2, 2, store, Processes())
+    synthetic = SyntheticImages(
+        start, torch.zeros(24, dtype=torch.int64), 3, tiles(toy, 2), store, Streams(0), Processes()
+    )
     images, labels = synthetic.training_images(slice(1, 3))
     assert images.shape == (16, 3, 8, 8)
     assert labels.tolist() == [1] * 8 + [2] * 8
-    torch.testing.assert_close(images, decode(synthetic.images[2:], 2))
+    torch.testing.assert_close(images, cut_tiles(synthetic.images[2:], 2))

@@ -20,7 +20,7 @@ ROWS = [
     {"methods"},
     {"matching"},
     {"training"},
-    {"fairness", "networks", "datasets"},
+    {"decodings", "fairness", "networks", "datasets"},
     {"runtime"},
     {"artifacts", "metrics"},
     {"config"},

@@ -16,7 +16,8 @@ import numpy as np
 
 from fairdd_cli.version import __version__
 
-VERSION = 1
+VERSION = 1  # that files are written in where nothing in them needs a newer one
+NEWEST = 2  # 2: synthetic sets with a decoding
 ANY = ("*", -1)  # stands for an array of numbers, whatever its dtype and dimensions
 
 # Facts about a run rather than about its content: two runs of one command differ in them, their digests don't.

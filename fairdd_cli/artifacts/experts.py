@@ -45,9 +45,12 @@ class Experts:
         return self.file.path
 
     def parameters(self, target: int, expert: int, epoch: int) -> np.ndarray:
-        """The parameters float32 [P] of an expert of `target` after `epoch` epochs; WorkError where they are gone."""
+        """The parameters float32 [P] of an expert of `target` after `epoch` epochs; WorkError where they are gone.
+
+        A negative `epoch` counts from the end.
+        """
         vector = np.empty(self.shape[2], np.float32)
-        row = (target * self.experts + expert) * self.shape[1] + epoch
+        row = (target * self.experts + expert) * self.shape[1] + epoch % self.shape[1]
         self.file.read_into(vector.view(np.uint8).data, self.offset + row * vector.nbytes)
         return vector
 

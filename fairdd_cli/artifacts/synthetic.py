@@ -1,6 +1,7 @@
 """SyntheticSet: the distilled images, with all that is needed to train on them and to know how they came about."""
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -9,13 +10,16 @@ from typing import Any
 import numpy as np
 
 from fairdd_cli.artifacts._container import Container, json_attribute, open_container
-from fairdd_cli.artifacts._hdf5 import Attributes, Schema, array_entry, identity, sealed
+from fairdd_cli.artifacts._hdf5 import ANY, NEWEST, Attributes, Schema, array_entry, identity, sealed
 from fairdd_cli.artifacts._lock import check_target
 from fairdd_cli.artifacts._shown import ShowsItself
 from fairdd_cli.artifacts._writer import write
 
 DECODED_LIMIT = 2**30  # bytes
+MOST_PIXELS = 2**16  # along a side
+PLAIN = "tiles"  # the decoding of images that are stored as they are
 UNBIASED, WITH_NOISE = "unbiased distance", "matching loss"  # what `history/loss` can be
+
 SCHEMA = Schema(
     kind="fairdd/synthetic",
     attributes={
@@ -42,8 +46,14 @@ SCHEMA = Schema(
         "history/loss": ("float64", 1),
         "history/seconds": ("float64", 1),
     },
-    optional_attributes={"environment": str, "history_loss": str, "protected_names": list},
-    optional_arrays=({"groups": ("int64", 1)},),
+    optional_attributes={
+        "environment": str,
+        "history_loss": str,
+        "protected_names": list,
+        "decoding": str,
+        "shape": list,
+    },
+    optional_arrays=({"groups": ("int64", 1)}, {"tables/*": ANY}),
 )
 
 
@@ -71,9 +81,10 @@ class SyntheticSet(ShowsItself):
     """A synthetic set as `fairdd distill` writes it.
 
     `images` are float32 [M, C, H, W] in normalised units, class after class; with a `factor` above 1 each
-    holds factor² training images (multi-formation). `evaluation` is the protocol to train with; a
-    `learning_rate` other than 0 was learned and replaces the protocol's. Where each image stands for a group,
-    `groups` (int64 [M]) index `protected_names`. `environment` says what the images were computed by: device,
+    holds factor² training images (multi-formation). With a `decoding` other than tiles they are what it makes training
+    images of, with the `tables` that all of them share. `evaluation` is the protocol to train with; a
+    `learning_rate` other than 0 was learned and replaces the protocol's. Where each training image stands for a group,
+    `groups` (int64 [M * factor²]) index `protected_names`. `environment` says what the images were computed by: device,
     precision, compile, threads, deterministic, torch and fairdd versions ({} in files of version 0.1.0).
     """
 
@@ -99,10 +110,27 @@ class SyntheticSet(ShowsItself):
     seed: int
     groups: np.ndarray | None = None
     protected_names: tuple[str, ...] = ()
+    decoding: str = PLAIN
+    tables: Mapping[str, np.ndarray] = field(default_factory=dict)
+    shape: tuple[int, int, int] = (0, 0, 0)  # (C, H, W) of a training image; taken from `images` where it is theirs
     environment: Mapping[str, Any] = field(default_factory=dict)
     path: str = ""
     digest: str = ""
     provenance: Mapping[str, str] = field(default_factory=dict)  # created, generated_by
+
+    def __post_init__(self) -> None:
+        if self.decoding == PLAIN:
+            object.__setattr__(self, "shape", self.images.shape[1:])
+
+    @property
+    def stored_numbers(self) -> int:
+        """Numbers that the training images are made of: those of the stored images and of the tables."""
+        return self.images.size + sum(table.size for table in self.tables.values())
+
+    @property
+    def equivalent_ipc(self) -> float:
+        """Plain images of a class that take as many numbers: all that are stored, divided evenly over the classes."""
+        return self.stored_numbers / len(self.class_names) / math.prod(self.shape)
 
     def save(self, path: str | os.PathLike[str], force: bool = False) -> None:
         """Writes it to the file `path`, as `fairdd distill` does; UsageError where that exists, unless `force`."""
@@ -145,6 +173,11 @@ def _content(synthetic: SyntheticSet) -> tuple[Attributes, dict[str, np.ndarray]
     }
     if synthetic.groups is not None:
         arrays["groups"] = synthetic.groups.astype(np.int64)
+    if synthetic.decoding != PLAIN:
+        shape = [int(size) for size in synthetic.shape]
+        attributes |= {"decoding": synthetic.decoding, "shape": shape, "format_version": NEWEST}
+        arrays |= {f"tables/{name}": table for name, table in synthetic.tables.items()}
+    if "groups" in arrays or synthetic.decoding != PLAIN:
         attributes["protected_names"] = list(synthetic.protected_names)
     return attributes, arrays
 
@@ -154,31 +187,20 @@ def read_synthetic(path: str) -> SyntheticSet:
     container = open_container(path, SCHEMA)
     values = {name: container.attributes[name] for name in (*SCHEMA.attributes, "seed", "digest")}
     images, labels = container.array("images"), container.array("labels")
-    if len(images) < 1 or min(images.shape) < 1 or len(labels) != len(images):
-        raise container.fail(f"it has {len(images)} images and {len(labels)} labels")
-    if not np.isfinite(images).all():
-        raise container.fail("an image holds a value that is not finite")
-    if labels.min() < 0 or labels.max() >= len(values["class_names"]):
-        raise container.fail(f"'labels' must lie in 0…{len(values['class_names']) - 1}")
-    if not all(isinstance(name, str) for name in values["class_names"]):
-        raise container.fail("attribute 'class_names' should be a list of names")
-    for name in ("mean", "std"):
-        if len(values[name]) != images.shape[1] or not all(isinstance(v, float) for v in values[name]):
-            raise container.fail(f"attribute '{name}' should be one number for each channel")
+    values["shape"] = _checked_shape(container, images)
+    _check_attributes(container, values)
+    _check_images(container, images, labels, values)
+    for name in ("mean", "std", "class_names"):
         values[name] = tuple(values[name])
-    values["class_names"] = tuple(values["class_names"])
-    if values["ipc"] < 1 or not 1 <= values["factor"] <= min(images.shape[2:]) or values["iterations"] < 0:
-        raise container.fail("'ipc', 'factor' or 'iterations' is out of range")
-    if values["learning_rate"] < 0:
-        raise container.fail("'learning_rate' must be a number of at least 0")
-    if images.nbytes * values["factor"] ** 2 > DECODED_LIMIT:
-        raise container.fail(f"its images, enlarged by 'factor', would take more than {DECODED_LIMIT:,} bytes")
     values["evaluation"] = json_attribute(container, "evaluation")
     values["options"] = json_attribute(container, "options")
     if "environment" in container.attributes:
         values["environment"] = json_attribute(container, "environment")
     if container.names("groups"):
-        values |= _read_groups(container, len(images))
+        values["groups"] = _read_groups(container, len(images) * values["factor"] ** 2)
+    values["protected_names"] = tuple(container.attributes.get("protected_names", ()))
+    values["decoding"] = container.attributes.get("decoding", PLAIN)
+    values["tables"] = {name.removeprefix("tables/"): container.array(name) for name in container.names("tables/")}
     iteration, loss, seconds = (container.array(f"history/{name}") for name in ("iteration", "loss", "seconds"))
     history = History(iteration, loss, seconds, unbiased=_read_loss_kind(container) == UNBIASED)
     if not len(history.iteration) == len(history.loss) == len(history.seconds):
@@ -195,11 +217,46 @@ def _read_loss_kind(container: Container) -> str:
     return str(kind)
 
 
-def _read_groups(container: Container, images: int) -> dict[str, Any]:
-    """The group that each of the `images` stands for, and the groups' names."""
+def _checked_shape(container: Container, images: np.ndarray) -> tuple[int, ...]:
+    """The shape of a training image: that of the stored ones, unless a decoding makes others of them."""
+    if container.attributes.get("decoding", PLAIN) == PLAIN:
+        return images.shape[1:]
+    shape = container.attributes.get("shape", [])
+    if len(shape) != 3 or not all(type(size) is int and 0 < size < MOST_PIXELS for size in shape):
+        raise container.fail("attribute 'shape' should be the three sizes of a training image")
+    return tuple(shape)
+
+
+def _check_attributes(container: Container, values: dict[str, Any]) -> None:
+    """Raises UsageError for attributes out of range."""
+    if not all(isinstance(name, str) for name in values["class_names"]):
+        raise container.fail("attribute 'class_names' should be a list of names")
+    for name in ("mean", "std"):
+        if len(values[name]) != values["shape"][0] or not all(isinstance(v, float) for v in values[name]):
+            raise container.fail(f"attribute '{name}' should be one number for each channel")
+    if values["ipc"] < 1 or not 1 <= values["factor"] <= min(values["shape"][1:]) or values["iterations"] < 0:
+        raise container.fail("'ipc', 'factor' or 'iterations' is out of range")
+    if values["learning_rate"] < 0:
+        raise container.fail("'learning_rate' must be a number of at least 0")
+
+
+def _check_images(container: Container, images: np.ndarray, labels: np.ndarray, values: dict[str, Any]) -> None:
+    """Raises UsageError where images or labels are none, or what they are decoded to would be too large."""
+    if len(images) < 1 or min(images.shape) < 1 or len(labels) != len(images):
+        raise container.fail(f"it has {len(images)} images and {len(labels)} labels")
+    if not np.isfinite(images).all():
+        raise container.fail("an image holds a value that is not finite")
+    if labels.min() < 0 or labels.max() >= len(values["class_names"]):
+        raise container.fail(f"'labels' must lie in 0…{len(values['class_names']) - 1}")
+    if len(images) * values["factor"] ** 2 * math.prod(values["shape"]) * images.itemsize > DECODED_LIMIT:
+        raise container.fail(f"its images, enlarged by 'factor', would take more than {DECODED_LIMIT:,} bytes")
+
+
+def _read_groups(container: Container, images: int) -> np.ndarray:
+    """The group that each of as many training `images` stands for."""
     groups, names = container.array("groups"), container.attributes.get("protected_names")
     if not names or not all(isinstance(name, str) for name in names):
         raise container.fail("attribute 'protected_names' should name the groups that 'groups' index")
     if len(groups) != images or groups.min() < 0 or groups.max() >= len(names):
         raise container.fail(f"'groups' should be {images} numbers in 0…{len(names) - 1}")
-    return {"groups": groups, "protected_names": tuple(names)}
+    return groups

@@ -1,4 +1,4 @@
-"""fairdd list: the methods, strategies, data sets, networks and metrics on offer."""
+"""fairdd list: the methods, strategies, decodings, data sets, networks and metrics on offer."""
 
 import json
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def list_entries(config: ListConfig) -> None:
-    """List methods, fairness strategies, data sets, networks and metrics, or describe one of them.
+    """List methods, fairness strategies, decodings, data sets, networks and metrics, or describe one of them.
 
     Examples: fairdd list; fairdd list methods; fairdd list methods dm; fairdd list networks convnet
     """

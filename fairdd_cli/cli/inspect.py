@@ -157,6 +157,12 @@ def _facts(artifact: "Artifact") -> "Table":
     return table
 
 
+def _per_class(synthetic: "SyntheticSet") -> str:
+    """How many stored images a class has, in words."""
+    counts = {int((synthetic.labels == label).sum()) for label in range(len(synthetic.class_names))}
+    return str(*counts) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
+
+
 def _described(artifact: "Artifact") -> dict[str, Any]:
     from fairdd_cli.artifacts import BiasedDataset, Experts, SyntheticSet
 
@@ -177,10 +183,12 @@ def _described(artifact: "Artifact") -> dict[str, Any]:
         }
         origin = artifact.provenance
     elif isinstance(artifact, SyntheticSet):
-        shape = "x".join(map(str, artifact.images.shape[1:]))
+        shape = "x".join(map(str, artifact.shape))
         facts = {
             "kind": "synthetic set",
-            "images": f"{len(artifact.images)}, {artifact.ipc} per class, factor {artifact.factor}, {shape}",
+            "images": f"{len(artifact.images)}, {_per_class(artifact)} per class, factor {artifact.factor}, {shape}",
+            "stored": f"{artifact.stored_numbers:,} numbers ({artifact.decoding}), as many as "
+            f"{artifact.equivalent_ipc:.4g} images of each class",
             "classes": ", ".join(artifact.class_names),
             "method": f"{artifact.method}, fairness {artifact.fairness}, {artifact.sampling} sampling",
             "network": artifact.network,

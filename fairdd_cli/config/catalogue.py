@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fairdd_cli.config import _shared as shared
 from fairdd_cli.config._options import argument, option
 
-KINDS = ("methods", "strategies", "datasets", "networks", "metrics")
+KINDS = ("methods", "strategies", "decodings", "datasets", "networks", "metrics")
 FORMATS = ("table", "json")
 
 

@@ -10,6 +10,7 @@ from fairdd_cli.errors import UsageError
 from fairdd_cli.registry import METHODS, STRATEGIES
 
 SAMPLINGS = ("proportional", "balanced")
+MATCHES = ("class", "cells")
 INITS = ("real", "balanced", "kmeans", "herding", "kcenter", "noise")
 
 
@@ -77,6 +78,48 @@ class DistillConfig:
         default_text=per_method("factor"),
         affects="result",
     )
+    match: str = option(
+        "What a target is compared with: all synthetic images of its class, or with 'cells' each group with the images "
+        "that stand for it.",
+        default="class",
+        choices=MATCHES,
+        affects="result",
+    )
+    decoding: str = option(
+        "How training images are stored. See 'fairdd list decodings'.",
+        default="tiles",
+        metavar="NAME[:KEY=VALUE,…]",
+        affects="result",
+    )
+    trained_networks: int = option(
+        "Match in N networks that are trained on the real images first, at a random point between their start and "
+        "their end; 0: in random ones.",
+        default=0,
+        metavar="N",
+        minimum=0,
+        affects="result",
+    )
+    trained_epochs: int = option(
+        "Epochs of training of the trained networks.",
+        default=2,
+        metavar="N",
+        minimum=1,
+        affects="result",
+    )
+    trained_sampling: str = option(
+        "Which images the trained networks are trained on: as the groups occur, or evenly over them.",
+        default="balanced",
+        choices=SAMPLINGS,
+        affects="result",
+    )
+    cross_entropy: float = option(
+        "Also classify the synthetic images by the trained networks: weight of the cross-entropy, as a share of the "
+        "norm of the matching gradient.",
+        default=0.0,
+        metavar="SHARE",
+        minimum=0,
+        affects="result",
+    )
     batch_real: int | None = option(
         "Real batch size per class.",
         default=None,
@@ -114,10 +157,10 @@ class DistillConfig:
         affects="result",
     )
     experts: str | None = option(
-        "Expert trajectories of mtt; made on first use.",
+        "Expert trajectories of mtt, or the trained networks; made on first use.",
         default=None,
         metavar="FILE",
-        default_text="DATA.experts-FAIRNESS.h5",
+        default_text="DATA.experts-FAIRNESS.h5, DATA.networks-SAMPLING.h5",
     )
     hyper: Mapping[str, str] = option(
         "Set a hyper-parameter of the method; repeatable. See 'fairdd list methods NAME'.",

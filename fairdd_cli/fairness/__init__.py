@@ -5,7 +5,24 @@ the class's real batch, and every image of the batch belongs to one target, so a
 and a weight. A method computes a distance for each target and never asks which strategy it runs.
 """
 
-from fairdd_cli.fairness._base import Embed, Strategy, TargetWeights, class_means, concatenate, find_strategy
+from fairdd_cli.fairness._base import (
+    Embed,
+    Strategy,
+    TargetWeights,
+    class_means,
+    concatenate,
+    find_strategy,
+    plain_means,
+)
 from fairdd_cli.registry import STRATEGIES
 
-__all__ = ["STRATEGIES", "Embed", "Strategy", "TargetWeights", "class_means", "concatenate", "find_strategy"]
+__all__ = [
+    "STRATEGIES",
+    "Embed",
+    "Strategy",
+    "TargetWeights",
+    "class_means",
+    "concatenate",
+    "find_strategy",
+    "plain_means",
+]

@@ -19,15 +19,17 @@ Embed = Callable[[np.ndarray], "Tensor"]  # indices int64 [n] of training images
 class TargetWeights:
     """Images [n] of which each belongs to a `target` (0 … num_targets - 1, not decreasing) with a `weight`.
 
-    The weights of a target over the whole batch sum to one.
+    The weights of a target over the whole batch sum to one. Where each target is a protected group, `groups` says
+    which; it is empty where targets mix groups.
     """
 
     target: np.ndarray  # int64 [n]
     weight: np.ndarray  # float32 [n]
     num_targets: int
+    groups: tuple[int, ...] = ()  # [num_targets]
 
     def __getitem__(self, part: slice) -> "TargetWeights":
-        return TargetWeights(self.target[part], self.weight[part], self.num_targets)
+        return TargetWeights(self.target[part], self.weight[part], self.num_targets, self.groups)
 
     def segments(self) -> Iterator[tuple[int, slice]]:
         """Each target that occurs, with the slice of its images."""
@@ -44,13 +46,19 @@ def single_target(weight: np.ndarray) -> TargetWeights:
 def group_targets(protected: np.ndarray, sample_weights: np.ndarray) -> TargetWeights:
     """One target for each group present in `protected` int64 [n], the group's plain mean."""
     groups, target, count = np.unique(protected, return_inverse=True, return_counts=True)
-    return TargetWeights(target.astype(np.int64), (1 / count[target]).astype(np.float32), len(groups))
+    weight = (1 / count[target]).astype(np.float32)
+    return TargetWeights(target.astype(np.int64), weight, len(groups), tuple(map(int, groups)))
 
 
 def class_means(classes: int, per_class: int) -> TargetWeights:
     """Images of `classes` in order, `per_class` each, with one target a class: its mean."""
-    target = np.repeat(np.arange(classes), per_class)
-    return TargetWeights(target, np.full(len(target), 1 / per_class, np.float32), classes)
+    return plain_means(np.full(classes, per_class))
+
+
+def plain_means(sizes: np.ndarray) -> TargetWeights:
+    """Images in order of their targets, as many of each as `sizes` [targets] says; a target is their plain mean."""
+    target = np.repeat(np.arange(len(sizes)), sizes)
+    return TargetWeights(target, np.repeat(1 / np.maximum(sizes, 1), sizes).astype(np.float32), len(sizes))
 
 
 def concatenate(parts: Sequence[TargetWeights]) -> TargetWeights:
@@ -59,7 +67,7 @@ def concatenate(parts: Sequence[TargetWeights]) -> TargetWeights:
     offsets = np.cumsum([0, *sizes[:-1]])
     target = np.concatenate([part.target + offset for part, offset in zip(parts, offsets, strict=True)])
     weight = np.concatenate([part.weight for part in parts])
-    return TargetWeights(target, weight, sum(sizes))
+    return TargetWeights(target, weight, sum(sizes), tuple(group for part in parts for group in part.groups))
 
 
 def equal_weights(split: Split, embed: Embed) -> np.ndarray:
@@ -87,6 +95,11 @@ class Strategy:
     def assign_targets(self, protected: np.ndarray, sample_weights: np.ndarray | None = None) -> TargetWeights:
         """The targets of a batch with these `protected` values; without `sample_weights` all images weigh the same."""
         return self.targets(protected, np.ones(len(protected)) if sample_weights is None else sample_weights)
+
+    @property
+    def targets_are_groups(self) -> bool:
+        """Whether each target is a group of its own, so that a part of the synthetic images can be matched to it."""
+        return bool(self.assign_targets(np.arange(2)).groups)
 
     @property
     def reweights_samples(self) -> bool:

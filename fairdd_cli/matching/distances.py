@@ -71,25 +71,32 @@ DISTANCES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"l2": l2, "l1": l
 def distances(name: str, target: Tensor, synthetic: Tensor, num_targets: Sequence[int]) -> Tensor:
     """The distances [all targets] of each `target` [all targets, …] to its class's `synthetic` signal [classes, …].
 
-    `num_targets` [classes] says how many targets each class has; those of a class follow each other.
+    `num_targets` [classes] says how many targets each class has; those of a class follow each other. As many
+    synthetic signals as targets belong to one each.
     """
-    if len(num_targets) > 1:  # the signal of a single class is broadcast
+    if 1 < len(synthetic) < len(target):  # the signal of a single class is broadcast
         label = torch.arange(len(num_targets)).repeat_interleave(torch.tensor(num_targets))
         synthetic = synthetic[label.to(synthetic.device, non_blocking=True)]
     return DISTANCES[name](target, synthetic)
 
 
-def discrepancies(real: Tensor, weights: TargetWeights, synthetic: Tensor, num_targets: Sequence[int]) -> Tensor:
+def discrepancies(
+    real: Tensor, weights: TargetWeights, synthetic: Tensor, own: TargetWeights, num_targets: Sequence[int]
+) -> Tensor:
     """The discrepancy [all targets] (`m3d`) of each target's real images to the synthetic images of its class.
 
-    `real` [n, D] are the embeddings of the images that `weights` assigns to targets, `synthetic` [m, D] those of
-    equally many images of each class; `num_targets` [classes] is as for `distances`.
+    `real` [n, D] are the embeddings of the images that `weights` assigns to targets, `synthetic` [m, D] those of the
+    images that `own` assigns to the classes, or to as many targets; `num_targets` [classes] is as for `distances`.
     """
     weight = torch.from_numpy(weights.weight).to(real.device, non_blocking=True)
-    by_class = synthetic.reshape(len(num_targets), -1, synthetic.shape[1])
-    equal = real.new_full(by_class.shape[1:2], 1 / by_class.shape[1])
-    labels = [label for label, count in enumerate(num_targets) for _ in range(count)]
-    found = [m3d(real[part], weight[part], by_class[labels[target]], equal) for target, part in weights.segments()]
+    own_weight = torch.from_numpy(own.weight).to(real.device, non_blocking=True)
+    parts = [part for _, part in own.segments()]
+    if own.num_targets < weights.num_targets:  # of a class, for all of its targets
+        parts = [part for part, count in zip(parts, num_targets, strict=True) for _ in range(count)]
+    found = [
+        m3d(real[part], weight[part], synthetic[parts[target]], own_weight[parts[target]])
+        for target, part in weights.segments()
+    ]
     return torch.stack(found)
 
 

@@ -1,7 +1,7 @@
 """Experts for trajectory matching: networks trained on real images, made on first use and kept in a file."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,13 +27,14 @@ Weighted = tuple[np.ndarray, np.ndarray]  # image indices int64 [n] and their we
 class ExpertSpec:
     """Which experts a run needs: `number` of each target, trained by `training`, in the file `path`.
 
-    `origin` says from which data and by which options they must be made.
+    `origin` says from which data and by which options they must be made, `targets` on which images each is trained.
     """
 
     path: str
     origin: Mapping[str, Any]
     number: int
     training: TrainingConfig
+    targets: Callable[[RealData], list[Weighted]]
 
     @property
     def required(self) -> dict[str, Any]:
@@ -65,7 +66,7 @@ def load_or_train_experts(spec: ExpertSpec, run: Run, checkpoints: Checkpoints |
     processes, device = run.runtime.processes, run.runtime.device
     missing = torch.tensor(float(processes.is_main and not spec.exists()), device=device)
     if processes.all_reduce(missing):
-        targets = expert_targets(run.real)
+        targets = spec.targets(run.real)
         parameters = len(parameter_vector(run.networks.fresh()))
         shape = (len(targets) * spec.number, spec.training.epochs + 1, parameters)
         keys = [(target, expert) for target in range(len(targets)) for expert in range(spec.number)]
@@ -112,6 +113,19 @@ def expert_targets(real: RealData) -> list[Weighted]:
             weights.append(targets.weight[of_target] * len(members) / len(split))
         by_target.append((np.concatenate(indices), np.concatenate(weights).astype(np.float64)))
     return by_target
+
+
+def all_images(real: RealData) -> list[Weighted]:
+    """All training images, as they are."""
+    return [(np.arange(len(real.split)), np.full(len(real.split), 1 / len(real.split)))]
+
+
+def even_cells(real: RealData) -> list[Weighted]:
+    """All training images, weighted so that the cells of a class count the same, and classes by their size."""
+    split = real.split
+    of_class, present = split.count.sum(axis=1), (split.count > 0).sum(axis=1)
+    share = of_class[:, None] / len(split) / present[:, None] / np.maximum(split.count, 1)
+    return [(np.arange(len(split)), share[split.labels, split.protected])]
 
 
 def systematic_resample(weights: np.ndarray, generator: np.random.Generator) -> np.ndarray:

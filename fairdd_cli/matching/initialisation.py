@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from fairdd_cli.artifacts import Split
+from fairdd_cli.decodings import Codec
 from fairdd_cli.errors import UsageError
 from fairdd_cli.fairness import Embed
 from fairdd_cli.matching.sampling import balanced, proportional
 from fairdd_cli.matching.selection import Select, herding, k_center, nearest_to_centres, representatives
-from fairdd_cli.matching.synthetic import encode
 from fairdd_cli.runtime import ImageStore, Streams
 
 
@@ -47,24 +47,27 @@ def initialise(
     split: Split,
     store: ImageStore,
     classes: int,
-    ipc: int,
-    factor: int,
+    stored_per_class: int,
+    codec: Codec,
     streams: Streams,
     embed: Embed,
     by_cell: bool,
-) -> Tensor:
-    """The images [classes * ipc, C, H, W] to start from: real, real and even over the cells, or noise N(0, 1).
+) -> tuple[Tensor, Tensor]:
+    """The stored images [classes * n, …] to start from: real, real and even over the cells, or noise N(0, 1).
 
     `kmeans` takes the real ones nearest to the centres of as many clusters of embedded images, `herding` those whose
     mean is nearest to that of all, `kcenter` those from which none is far: of each class, or `by_cell` of each cell,
-    evenly. With a `factor` above 1 every tile is a real image of its own, made smaller.
+    evenly. With a factor above 1 every tile is a real image of its own, made smaller. Also returns the group int64
+    [training images] that each training image is of; noise is of the class's groups in turn.
     Raises UsageError for more images than a class has.
     """
     choose = INITS["balanced" if init in SELECTIONS and by_cell else init]
-    _, channels, height, width = store.shape
+    tiles = stored_per_class * codec.factor**2
     if choose is None:
-        return torch.randn(classes * ipc, channels, height, width, generator=streams.torch("init"))
-    tiles = ipc * factor**2
+        present = [np.flatnonzero(split.count[label]) for label in range(classes)]
+        in_turn = np.concatenate([np.resize(each, tiles) for each in present])
+        noise = torch.randn(classes * stored_per_class, *codec.stored_shape, generator=streams.torch("init"))
+        return noise, torch.from_numpy(in_turn)
     empty = [label for label in range(classes) if not split.count[label].any()]
     if empty:
         raise UsageError(f"class {empty[0]} has no training images to start from")
@@ -75,4 +78,6 @@ def initialise(
             generator.permutation(representatives(split, of_class, by_cell, embed, generator, select=SELECTIONS[init]))
             for generator, of_class in zip(generators, indices, strict=True)
         ]
-    return encode(store.take(np.concatenate(indices)), factor)
+    chosen = np.concatenate(indices)
+    groups = torch.from_numpy(split.protected[chosen])
+    return codec.encode(store.take(chosen), groups), groups

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 import torch
 
+from fairdd_cli.artifacts import Experts
 from fairdd_cli.matching.real import RealData
 from fairdd_cli.matching.synthetic import SyntheticImages
 from fairdd_cli.networks import Classifier, NetworkSpec, freeze_batch_norm, has_batch_norm
 from fairdd_cli.runtime import Progress, Runtime, Streams
-from fairdd_cli.training import Subset, TensorImages, TrainingConfig, fit
+from fairdd_cli.training import Subset, TensorImages, TrainingConfig, fit, set_parameters
 
 
 @dataclass
@@ -21,6 +22,21 @@ class Networks:
     runtime: Runtime
     streams: Streams
     progress: Progress
+    trained: Experts | None = None  # networks trained on real images; set before the first iteration
+
+    def draw(self, *key: int) -> Classifier:
+        """The network of a matching step: a fresh one, or one between the start and the end of a trained one.
+
+        Its parameters are (1 - u) θ_start + u θ_end with u ~ U(0, 1), as DANCE and others take them.
+        """
+        network = self.fresh(*key)
+        if self.trained is not None:
+            generator = self.streams.numpy("network/trained", *key)
+            which, share = int(generator.integers(self.trained.experts)), generator.random()
+            start, end = (self.runtime.to_device(self.trained.parameters(0, which, epoch)) for epoch in (0, -1))
+            set_parameters(network, torch.lerp(start, end, share))
+            self.calibrate_batch_norm(network, *key)
+        return network
 
     def fresh(self, *key: int) -> Classifier:
         """A network initialised for this `key`, its batch statistics calibrated where it has any."""
@@ -38,7 +54,7 @@ class Networks:
     def train_on_synthetic(self, network: Classifier, training: TrainingConfig, *key: int) -> None:
         """Trains `network` on the synthetic set as it is now, and calibrates it."""
         with torch.no_grad():
-            images, labels = self.synthetic.training_images(slice(0, self.real.num_classes))
+            images, labels = self.synthetic.training_images(slice(0, self.real.num_classes), *key)
         on_device = self.runtime.to_device(labels)
         fit(network, TensorImages(images), on_device, training, self.runtime, self.streams, key, self.progress)
         self.calibrate_batch_norm(network, *key)

@@ -1,7 +1,7 @@
 """The real side of a run: the training images, and batches of them with the targets that the strategy gives."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -16,6 +16,7 @@ from fairdd_cli.networks import Classifier
 from fairdd_cli.runtime import ImageStore, Runtime, Streams
 from fairdd_cli.training import embed
 
+GROUPS_PER_STEP = 3  # of those in which a base of group maps can be shown: more groups leave fewer images to each
 STATISTICS_BATCH = 256  # real images of all classes that batch statistics are taken of
 
 
@@ -23,7 +24,7 @@ STATISTICS_BATCH = 256  # real images of all classes that batch statistics are t
 class RealBatch:
     """Real images of consecutive `classes`, sorted by class and cell, each with its target and weight.
 
-    `num_targets` says how many of the targets each of the classes has.
+    `num_targets` says how many of the targets each of the classes has. `key` is what it was drawn for.
     """
 
     classes: slice
@@ -31,13 +32,15 @@ class RealBatch:
     labels: Tensor  # int64 [B], on the host
     weights: TargetWeights
     num_targets: tuple[int, ...]  # [classes]
+    key: tuple[int, ...] = ()
 
 
 @dataclass
 class RealData:
     """The training split, its images on the device, and how batches are drawn.
 
-    `batch_size` is the number of images of a class in a batch; `sample_weights` [N] come from the strategy.
+    `batch_size` is the number of images of a class in a batch; `sample_weights` [N] come from the strategy. Balanced
+    batches have images of `groups_per_step` groups of each class, drawn anew each time, or of all where that is 0.
     """
 
     split: Split
@@ -48,6 +51,7 @@ class RealData:
     sample_weights: np.ndarray
     runtime: Runtime
     streams: Streams
+    groups_per_step: int = 0
 
     @property
     def num_classes(self) -> int:
@@ -67,19 +71,26 @@ class RealData:
 
     def sample_indices(self, label: int, *key: int) -> np.ndarray:
         """Indices int64 of real images of the class `label` for this `key` (iteration, step …), sorted by cell."""
-        return self.sampling(self.split, label, self.batch_size, self.streams.numpy("real", label, *key))
+        split, present = self.split, np.flatnonzero(self.split.count[label])
+        if 0 < self.groups_per_step < len(present) and self.sampling is balanced:
+            drawn = self.streams.numpy("groups", label, *key).choice(present, self.groups_per_step, replace=False)
+            count = np.zeros_like(split.count)
+            count[label, drawn] = split.count[label, drawn]
+            split = replace(split, count=count)
+        return self.sampling(split, label, self.batch_size, self.streams.numpy("real", label, *key))
 
-    def batch(self, classes: slice, indices: Sequence[np.ndarray]) -> RealBatch:
-        """The batch of consecutive `classes` that consists of these images, given by class."""
+    def batch(self, classes: slice, indices: Sequence[np.ndarray], *key: int) -> RealBatch:
+        """The batch of consecutive `classes` that consists of these images, given by class and drawn for `key`."""
         weights = [self.strategy.assign_targets(self.split.protected[i], self.sample_weights[i]) for i in indices]
         all_indices = np.concatenate(indices)
         labels = torch.from_numpy(self.split.labels[all_indices])
         num_targets = tuple(each.num_targets for each in weights)
-        return RealBatch(classes, all_indices, labels, concatenate(weights), num_targets)
+        return RealBatch(classes, all_indices, labels, concatenate(weights), num_targets, key)
 
     def sample_batch(self, classes: slice, *key: int) -> RealBatch:
         """A batch of `classes` drawn for this `key`."""
-        return self.batch(classes, [self.sample_indices(label, *key) for label in range(classes.start, classes.stop)])
+        indices = [self.sample_indices(label, *key) for label in range(classes.start, classes.stop)]
+        return self.batch(classes, indices, *key)
 
     @property
     def drawn_by_cell(self) -> bool:

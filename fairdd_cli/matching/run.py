@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fairdd_cli.artifacts import Experts
@@ -14,7 +16,7 @@ from fairdd_cli.matching.distances import reduce_over_targets
 from fairdd_cli.matching.networks import Networks
 from fairdd_cli.matching.real import RealBatch, RealData
 from fairdd_cli.matching.signals import Transform, gradients, layer_features, weighted_sums
-from fairdd_cli.matching.synthetic import SyntheticImages
+from fairdd_cli.matching.synthetic import SyntheticBatch, SyntheticImages
 from fairdd_cli.matching.unrolling import unrolled_sgd
 from fairdd_cli.networks import Classifier
 from fairdd_cli.runtime import Processes, Progress, Runtime, Streams, even_slices
@@ -32,6 +34,8 @@ def allowed_augmentations(policy: str, mirror_keeps_class: bool) -> str:
 class Run:
     """A distillation in progress: the real data, the synthetic images, the networks, and what ties them together.
 
+    With `match_cells` each group is matched by the synthetic images that stand for it, and not by the class's mean.
+    `cross_entropy` is the weight of classifying the synthetic images, as a share of the matching gradient's norm.
     `state` holds what a method learns besides the images: its `prepare` fills it, and a checkpoint carries it.
     """
 
@@ -43,6 +47,8 @@ class Run:
     progress: Progress
     mirror_keeps_class: bool
     subtracts_noise: bool = False  # whether `real_embeddings` tells the sampling noise, so that the loss can go without
+    match_cells: bool = False
+    cross_entropy: float = 0.0
     state: dict[str, Tensor] = field(default_factory=dict)  # names without slashes
     experts: Experts = field(init=False)  # set before `prepare` of a method that `uses_experts`
 
@@ -74,6 +80,14 @@ class Run:
         return torch.full((), float(value), device=self.runtime.device)
 
     # Signals of real and of synthetic images
+
+    def synthetic_batch(self, batch: RealBatch) -> SyntheticBatch:
+        """The synthetic images to match with `batch`: by class, or those of each cell that has a target."""
+        if not self.match_cells:
+            return self.synthetic.batch_of_classes(batch.classes, *batch.key)
+        ends = np.cumsum(batch.num_targets)
+        groups = [batch.weights.groups[end - number : end] for end, number in zip(ends, batch.num_targets, strict=True)]
+        return self.synthetic.batch_of_cells(batch.classes, groups, *batch.key)
 
     def real_embeddings(
         self, network: Classifier, batch: RealBatch, augmentation: augment.AugmentationParams
@@ -123,26 +137,34 @@ class Run:
         return mean
 
     def synthetic_embeddings(
-        self, network: Classifier, classes: slice, augmentation: augment.AugmentationParams
-    ) -> Tensor:
-        """The mean embedding float32 [classes, D] of the synthetic images of each class, differentiable in them."""
-        means = class_means(classes.stop - classes.start, self.synthetic.per_class)
-        return self.synthetic_means(network, classes, augmentation, means)
-
-    def synthetic_means(
         self,
         network: Classifier,
-        classes: slice,
+        batch: RealBatch,
         augmentation: augment.AugmentationParams,
-        weights: TargetWeights,
         transform: Transform | None = None,
     ) -> Tensor:
-        """The same as `real_means` for the synthetic images of `classes`, differentiable in them."""
-        images, labels = self.synthetic.training_images(classes)
+        """The mean float32 [classes or cells, D] of the embeddings of the synthetic images to match with `batch`.
+
+        Or of what `transform` makes of the embeddings. It can be differentiated with respect to the images.
+        """
+        synthetic = self.synthetic_batch(batch)
+        embedded = self._embedded(network, synthetic, augmentation)
+        return weighted_sums(transform(embedded) if transform else embedded, synthetic.weights)
+
+    def each_synthetic_embedding(
+        self, network: Classifier, batch: RealBatch, augmentation: augment.AugmentationParams
+    ) -> tuple[Tensor, TargetWeights]:
+        """The embedding float32 [n, D] of each synthetic image to match with `batch`, and their targets."""
+        synthetic = self.synthetic_batch(batch)
+        return self._embedded(network, synthetic, augmentation), synthetic.weights
+
+    def _embedded(
+        self, network: Classifier, synthetic: SyntheticBatch, augmentation: augment.AugmentationParams
+    ) -> Tensor:
         with self.runtime.autocast():
-            embedded = network.embed(augmentation.apply(images, labels)).float()
-        self.progress.advance(len(labels))
-        return weighted_sums(transform(embedded) if transform else embedded, weights)
+            embedded = network.embed(augmentation.apply(synthetic.images, synthetic.labels)).float()
+        self.progress.advance(len(synthetic.labels))
+        return embedded
 
     def real_layers(
         self, network: Classifier, batch: RealBatch, augmentation: augment.AugmentationParams
@@ -164,20 +186,29 @@ class Run:
         mean, embedded = self._sums(network, batch, augmentation, features)
         return mean, embedded
 
-    def synthetic_layers(self, network: Classifier, classes: slice, augmentation: augment.AugmentationParams) -> Tensor:
-        """The mean [classes, F] of the features of all layers of the synthetic images of each class, differentiable."""
-        images, labels = self.synthetic.training_images(classes)
-        means = class_means(classes.stop - classes.start, self.synthetic.per_class)
+    def synthetic_layers(
+        self, network: Classifier, batch: RealBatch, augmentation: augment.AugmentationParams
+    ) -> Tensor:
+        """The same as `synthetic_embeddings` of the features of all layers: float32 [classes or cells, F]."""
+        synthetic = self.synthetic_batch(batch)
         with self.runtime.autocast():
-            layers = layer_features(network, augmentation.apply(images, labels))
-        self.progress.advance(len(labels))
-        return torch.cat([weighted_sums(layer, means) for layer in layers], dim=1)
+            layers = layer_features(network, augmentation.apply(synthetic.images, synthetic.labels))
+        self.progress.advance(len(synthetic.labels))
+        return torch.cat([weighted_sums(layer, synthetic.weights) for layer in layers], dim=1)
 
-    def class_centres(self, network: Classifier, augmentation: augment.AugmentationParams) -> Tensor:
+    def class_embeddings(
+        self, network: Classifier, classes: slice, augmentation: augment.AugmentationParams, *key: int
+    ) -> Tensor:
+        """The mean embedding float32 [classes, D] of the synthetic images of each class, differentiable in them."""
+        synthetic = self.synthetic.batch_of_classes(classes, *key)
+        return weighted_sums(self._embedded(network, synthetic, augmentation), synthetic.weights)
+
+    def class_centres(self, network: Classifier, augmentation: augment.AugmentationParams, *key: int) -> Tensor:
         """The mean embedding float32 [classes, D] of the synthetic images of every class, of all ranks, as a leaf."""
         own, ranks = self._class_shard
         with torch.no_grad():
-            means = [self.synthetic_embeddings(network, classes, augmentation) for classes in self.class_chunks()]
+            chunks = self.class_chunks()
+            means = [self.class_embeddings(network, classes, augmentation, *key) for classes in chunks]
             centres = means[0].new_zeros(self.num_classes, means[0].shape[1])
             if ranks.is_main:
                 centres[own] = torch.cat(means)
@@ -221,22 +252,16 @@ class Run:
     def synthetic_gradients(
         self,
         network: Classifier,
-        images: Tensor,
-        labels: Tensor,
+        synthetic: SyntheticBatch,
         augmentation: augment.AugmentationParams,
         layers: tuple[type[nn.Module], ...],
     ) -> list[Tensor]:
-        """Each layer's gradient float32 [classes, rows, columns] of the mean loss of each class, differentiable.
-
-        `images` [n, C, H, W] are equally many of each of consecutive classes, with `labels` int64 [n] on the host.
-        """
-        num_classes = int(labels[-1] - labels[0]) + 1
-        means = class_means(num_classes, len(labels) // num_classes)
+        """Each layer's gradient float32 [classes or cells, rows, columns] of the mean loss of each, differentiable."""
         with self.runtime.autocast():
-            augmented = augmentation.apply(images, labels)
-            on_device = self.runtime.to_device(labels)
-            found = gradients(network, augmented, on_device, means, differentiable=True, layers=layers)
-        self.progress.advance(2 * len(labels))
+            augmented = augmentation.apply(synthetic.images, synthetic.labels)
+            labels = self.runtime.to_device(synthetic.labels)
+            found = gradients(network, augmented, labels, synthetic.weights, differentiable=True, layers=layers)
+        self.progress.advance(2 * len(synthetic.labels))
         return found
 
     def _micro_batches(
@@ -304,6 +329,32 @@ class Run:
         processes.all_reduce(of_learned)
         self.synthetic.accumulate_gradient(gradient)
         return loss.detach() / processes.world_size, of_learned
+
+    def update_images(self, network: Classifier, *key: int, lr_factor: float = 1.0) -> None:
+        """Moves the synthetic images along their gradient and, where it has a weight, that of the cross-entropy."""
+        auxiliary = self._cross_entropy_gradient(network, *key) if self.cross_entropy else None
+        self.synthetic.optimizer_step(lr_factor, auxiliary, self.cross_entropy)
+
+    @property
+    def update_cost(self) -> int:
+        """Image passes of `update_images`."""
+        return self.num_classes * self.synthetic.per_class if self.cross_entropy else 0
+
+    def _cross_entropy_gradient(self, network: Classifier, *key: int) -> Tensor:
+        """The gradient of the mean cross-entropy of all augmented synthetic images under `network`."""
+        gradient, total = torch.zeros_like(self.synthetic.images), self.num_classes * self.synthetic.per_class
+        policy, size = self.allowed_augmentations(augment.FULL), self.real.shape[1:]
+        for classes in self.class_chunks():
+            images, labels = self.synthetic.training_images(classes, *key)
+            generator = self.streams.torch("cross-entropy/augment", classes.start, *key)
+            augmentation = augment.sample_per_image(policy, len(labels), size, generator)
+            with self.runtime.autocast():
+                logits = network(augmentation.apply(images, torch.arange(len(labels))))
+            loss = F.cross_entropy(logits.float(), self.runtime.to_device(labels), reduction="sum") / total
+            if self._class_shard[1].is_main:  # of the ranks that share a class only one counts
+                gradient += torch.autograd.grad(loss, [self.synthetic.images])[0]
+            self.progress.advance(len(labels))
+        return self.runtime.processes.all_reduce(gradient)
 
     # Trajectories
 

@@ -1,69 +1,106 @@
 """The synthetic images while they are optimised: their decoding into training images, their optimiser, their state."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from fairdd_cli.runtime import ImageStore, Processes, all_reduce_gradients
+from fairdd_cli.decodings import Codec
+from fairdd_cli.fairness import TargetWeights, class_means, plain_means
+from fairdd_cli.runtime import ImageStore, Processes, Streams, all_reduce_gradients
 
 
-def decode(images: Tensor, factor: int) -> Tensor:
-    """The training images [n * factor², C, H, W] in stored `images` [n, C, H, W]: multi-formation (IDC, ICML 2022).
+@dataclass(frozen=True)
+class SyntheticBatch:
+    """Training images [n, C, H, W] of consecutive classes with their labels int64 [n], on the host, by target."""
 
-    Each stored image is cut into factor x factor tiles and each tile enlarged bilinearly to the full size; the
-    tiles of one stored image follow each other. Sides that `factor` does not divide leave a rim unused.
-    """
-    if factor == 1:
-        return images
-    count, channels, height, width = images.shape
-    rows, cols = height // factor, width // factor
-    tiles = images[:, :, : rows * factor, : cols * factor].reshape(count, channels, factor, rows, factor, cols)
-    tiles = tiles.permute(0, 2, 4, 1, 3, 5).reshape(count * factor**2, channels, rows, cols)
-    return F.interpolate(tiles, size=(height, width), mode="bilinear", align_corners=False)
-
-
-def encode(images: Tensor, factor: int) -> Tensor:
-    """Stored images [n, C, H, W] whose tiles are `images` [n * factor², C, H, W] made smaller by averaging."""
-    if factor == 1:
-        return images
-    total, channels, height, width = images.shape
-    rows, cols = height // factor, width // factor
-    tiles = F.interpolate(images, size=(rows, cols), mode="area")
-    tiles = tiles.reshape(total // factor**2, factor, factor, channels, rows, cols).permute(0, 3, 1, 4, 2, 5)
-    stored = images.new_zeros(total // factor**2, channels, height, width)
-    stored[:, :, : rows * factor, : cols * factor] = tiles.reshape(-1, channels, rows * factor, cols * factor)
-    return stored
+    images: Tensor
+    labels: Tensor
+    weights: TargetWeights
 
 
 class SyntheticImages:
-    """The images [classes * ipc, C, H, W] in normalised units, class after class, as a leaf that takes gradients.
+    """The stored images [classes * n, C', H', W'], class after class, as a leaf that takes gradients.
 
+    `codec` makes `per_class` training images of those of a class. `groups` int64 [training images], on the host, says
+    which group each of them stands for; those that can be shown in every group are shown in one drawn for a key.
     `store` holds the real images, whose range of values they share; `processes` optimise them together.
     """
 
     def __init__(
-        self, images: Tensor, classes: int, ipc: int, factor: int, store: ImageStore, processes: Processes
+        self,
+        images: Tensor,
+        groups: Tensor,
+        classes: int,
+        codec: Codec,
+        store: ImageStore,
+        streams: Streams,
+        processes: Processes,
     ) -> None:
         self.images = images.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
-        self.classes, self.ipc, self.factor = classes, ipc, factor
-        self.labels = torch.arange(classes).repeat_interleave(ipc)
+        self.groups, self.classes, self.codec = groups, classes, codec
+        self.stored_per_class = len(images) // classes
+        self.labels = torch.arange(classes).repeat_interleave(self.stored_per_class)
         self.optimizer = torch.optim.SGD([self.images], lr=1.0)  # a method sets its learning rate and momentum
-        self._store, self._processes = store, processes
+        self._store, self._streams, self._processes = store, streams, processes
         self._gradient_scale: Tensor | None = None
 
     @property
     def per_class(self) -> int:
         """Training images of a class."""
-        return self.ipc * self.factor**2
+        return self.stored_per_class * self.codec.factor**2
 
-    def training_images(self, classes: slice) -> tuple[Tensor, Tensor]:
-        """The training images of consecutive `classes`, on the device, and their labels, on the host."""
-        stored = self.images[classes.start * self.ipc : classes.stop * self.ipc]
+    def training_images(self, classes: slice, *key: int) -> tuple[Tensor, Tensor]:
+        """The training images of consecutive `classes`, on the device, and their labels, on the host.
+
+        Those that can be shown in every group are shown in one drawn for `key`, all groups equally often.
+        """
         labels = torch.arange(classes.start, classes.stop).repeat_interleave(self.per_class)
-        decoded = decode(stored, self.factor)
-        return decoded.contiguous(memory_format=torch.channels_last), labels
+        groups = None
+        if self.codec.num_groups:
+            drawn = [
+                self._turns(label, range(self.codec.num_groups), key) for label in range(classes.start, classes.stop)
+            ]
+            groups = torch.from_numpy(np.concatenate(drawn))
+        return self._decoded(classes, groups=groups), labels
+
+    def batch_of_classes(self, classes: slice, *key: int) -> SyntheticBatch:
+        """The training images of `classes`; the target of each class is their mean."""
+        images, labels = self.training_images(classes, *key)
+        return SyntheticBatch(images, labels, class_means(classes.stop - classes.start, self.per_class))
+
+    def batch_of_cells(self, classes: slice, groups_of: Sequence[Sequence[int]], *key: int) -> SyntheticBatch:
+        """The training images of `classes` that stand for `groups_of` [classes] each, by class and group.
+
+        The target of each cell is the mean of its images. Those that can be shown in every group are divided evenly.
+        """
+        positions, shown, sizes = [], [], []
+        for place, (label, groups) in enumerate(zip(range(classes.start, classes.stop), groups_of, strict=True)):
+            own = slice(label * self.per_class, (label + 1) * self.per_class)
+            of = self._turns(label, groups, key) if self.codec.num_groups else self.groups[own].numpy()
+            members = [np.flatnonzero(of == group) for group in groups]
+            positions += [place * self.per_class + each for each in members]
+            shown += [np.full(len(each), group) for each, group in zip(members, groups, strict=True)]
+            sizes += [len(each) for each in members]
+        order = torch.from_numpy(np.concatenate(positions))
+        labels = torch.arange(classes.start, classes.stop).repeat_interleave(self.per_class)[order]
+        groups_shown = torch.from_numpy(np.concatenate(shown)) if self.codec.num_groups else None
+        return SyntheticBatch(self._decoded(classes, order, groups_shown), labels, plain_means(np.array(sizes)))
+
+    def _decoded(self, classes: slice, order: Tensor | None = None, groups: Tensor | None = None) -> Tensor:
+        """The training images of `classes`, in this `order`, each in its group of `groups` where it has to be shown."""
+        stored = self.images[classes.start * self.stored_per_class : classes.stop * self.stored_per_class]
+        bases = self.codec.bases(stored)
+        if order is not None:
+            bases = bases[order.to(bases.device, non_blocking=True)]
+        return self.codec.show(bases, groups).contiguous(memory_format=torch.channels_last)
+
+    def _turns(self, label: int, groups: Sequence[int], key: tuple[int, ...]) -> np.ndarray:
+        """One of `groups` for each training image of the class `label`: in turn, in an order drawn for `key`."""
+        order = self._streams.numpy("synthetic/groups", label, *key).permutation(self.per_class)
+        return np.asarray(groups)[order % len(groups)]
 
     def configure_optimizer(self, learning_rate: float, momentum: float, unit_pixels: bool = False) -> None:
         """SGD with `momentum`; with `unit_pixels` its `learning_rate` is that of pixels in [0, 1], not normalised."""
@@ -75,12 +112,16 @@ class SyntheticImages:
         """Adds `gradient` to that of the images."""
         self.images.grad = gradient if self.images.grad is None else self.images.grad + gradient
 
-    def optimizer_step(self, lr_factor: float = 1.0) -> None:
+    def optimizer_step(self, lr_factor: float = 1.0, auxiliary: Tensor | None = None, share: float = 0.0) -> None:
         """Moves the images along the gradient that all ranks accumulated since the last step.
 
-        `lr_factor` multiplies the learning rate of this step.
+        `lr_factor` multiplies the learning rate of this step. The `auxiliary` gradient, the same on all ranks, is added
+        at that `share` of the other one's norm.
         """
         all_reduce_gradients(self._processes, [self.images])
+        if auxiliary is not None and self.images.grad is not None:
+            scale = share * self.images.grad.norm() / auxiliary.norm().clamp(min=torch.finfo(torch.float32).tiny)
+            self.images.grad = self.images.grad + scale * auxiliary
         if self._gradient_scale is not None and self.images.grad is not None:
             self.images.grad *= self._gradient_scale
         rates = [group["lr"] for group in self.optimizer.param_groups]

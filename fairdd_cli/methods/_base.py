@@ -33,6 +33,7 @@ class MethodBase(ABC):
     matches: ClassVar[bool] = True  # whether real and synthetic signals are matched, so that a strategy matters
     samples: ClassVar[bool] = True  # whether real mini-batches are drawn, so that a sampling matters
     selects_by_cell: ClassVar[bool] = False  # whether its init chooses real images, within cells if groups are used
+    needs_pixels: ClassVar[bool] = False  # whether what is stored must be images: its steps are in pixels
     uses_experts: ClassVar[bool] = False  # whether it needs networks trained on real images beforehand
     choices: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({})  # the values of an option in words
     aliases: ClassVar[Mapping[str, str]] = MappingProxyType({"lr_img": "learning_rate"})  # other names of options

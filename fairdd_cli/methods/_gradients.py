@@ -11,6 +11,7 @@ from fairdd_cli.matching.distances import distances
 from fairdd_cli.matching.real import RealBatch
 from fairdd_cli.matching.run import Run
 from fairdd_cli.matching.signals import WEIGHTED
+from fairdd_cli.matching.synthetic import SyntheticBatch
 from fairdd_cli.methods._base import MethodBase
 from fairdd_cli.methods._hyper import hyper
 from fairdd_cli.networks import Classifier
@@ -43,15 +44,15 @@ class GradientMatching(MethodBase):
         loss = run.scalar(0)
         for batch in real_batches:
             targets = run.real_gradients(network, batch, augmentation, self.layers)
-            images, labels = self.synthetic_batch(run, batch.classes, *key)
-            synthetics = run.synthetic_gradients(network, images, labels, augmentation, self.layers)
+            synthetic = self.synthetic_batch(run, batch, *key)
+            synthetics = run.synthetic_gradients(network, synthetic, augmentation, self.layers)
             by_layer = [
-                distances(self.distance, target, synthetic, batch.num_targets)
-                for target, synthetic in zip(targets, synthetics, strict=True)
+                distances(self.distance, target, of_synthetic, batch.num_targets)
+                for target, of_synthetic in zip(targets, synthetics, strict=True)
             ]
             loss += run.backward(run.reduce_loss(torch.stack(by_layer).sum(dim=0), batch.num_targets))
         return loss
 
-    def synthetic_batch(self, run: Run, classes: slice, *key: int) -> tuple[Tensor, Tensor]:
-        """The synthetic images of `classes` to match, equally many of each class, and their labels."""
-        return run.synthetic.training_images(classes)
+    def synthetic_batch(self, run: Run, batch: RealBatch, *key: int) -> SyntheticBatch:
+        """The synthetic images to match with `batch`."""
+        return run.synthetic_batch(batch)

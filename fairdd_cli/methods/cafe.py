@@ -96,7 +96,8 @@ class Method(MethodBase):
         """Real images forward; synthetic ones, with the discrimination loss for their centres and its gradient, too."""
         synthetic = run.num_classes * run.synthetic.per_class
         measured = self.query * run.num_classes / 3 if self.matching_may_end else 0
-        return run.real.images_per_step / 3 + (3 if self.inner_weight else 1) * synthetic + measured
+        matched = run.real.images_per_step / 3 + (3 if self.inner_weight else 1) * synthetic
+        return matched + measured + run.update_cost
 
     def cost_of_epoch(self, run: Run) -> float:
         """The synthetic images, and the real ones of the accuracy forward."""
@@ -110,7 +111,7 @@ class Method(MethodBase):
 
     def step(self, run: Run, iteration: int) -> Tensor:
         """Matches the features of a fresh network, trained on the synthetic set between the matching steps."""
-        network = run.networks.fresh(iteration)
+        network = run.networks.draw(iteration)
         loss, accuracies, steps = run.scalar(0), deque[float](maxlen=WATCHED), 0
         lr_factor = 0.5 ** sum(iteration >= milestone for milestone in MILESTONES)
         for outer in range(self.outer_loop):
@@ -118,7 +119,7 @@ class Method(MethodBase):
                 self.train(run, network, iteration, outer)
             network.requires_grad_(False)
             loss += self.match(run, network, iteration, outer)
-            run.synthetic.optimizer_step(lr_factor)
+            run.update_images(network, iteration, outer, lr_factor=lr_factor)
             steps += 1
             if self.matching_may_end:
                 accuracies.append(self.accuracy(run, network, iteration, outer, 0))
@@ -168,11 +169,11 @@ class Method(MethodBase):
         """
         augmentation = run.siamese_augmentation(self.augmentation, *key)
         loss = run.scalar(0)
-        shared = (run.class_centres(network, augmentation),) if self.inner_weight else ()  # [classes, D]
+        shared = (run.class_centres(network, augmentation, *key),) if self.inner_weight else ()  # [classes, D]
         for classes in run.class_chunks():
             batch = run.real.sample_batch(classes, *key)
             target, embedded = run.real_layers(network, batch, augmentation)  # [targets, F], [B, D]
-            synthetic = run.synthetic_layers(network, classes, augmentation)  # [classes, F]
+            synthetic = run.synthetic_layers(network, batch, augmentation)  # [classes or cells, F]
             distance = distances("l2", target, synthetic, batch.num_targets)
             for centres in shared:
                 distance = distance + self.inner_weight * self.discrimination(run, batch, embedded, centres)
@@ -180,7 +181,7 @@ class Method(MethodBase):
         for centres in shared:
             pull = run.all_reduced_gradient(centres)
             for classes in run.class_chunks():
-                run.backward((run.synthetic_embeddings(network, classes, augmentation) * pull[classes]).sum())
+                run.backward((run.class_embeddings(network, classes, augmentation, *key) * pull[classes]).sum())
         return loss
 
     def discrimination(self, run: Run, batch: RealBatch, embedded: Tensor, centres: Tensor) -> Tensor:

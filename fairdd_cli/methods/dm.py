@@ -69,7 +69,8 @@ class Method(MethodBase):
 
     def cost_per_iteration(self, run: Run) -> float:
         """Real images forward only, synthetic ones forward and backward."""
-        return run.real.images_per_step / 3 + (1 + self.warmup_epochs) * run.num_classes * run.synthetic.per_class
+        synthetic = (1 + self.warmup_epochs) * run.num_classes * run.synthetic.per_class
+        return run.real.images_per_step / 3 + synthetic + run.update_cost
 
     @property
     def squared_distances(self) -> bool:
@@ -78,7 +79,7 @@ class Method(MethodBase):
 
     def step(self, run: Run, iteration: int) -> Tensor:
         """Moves the mean embedding of each class towards its targets."""
-        network = run.networks.fresh(iteration)
+        network = run.networks.draw(iteration)
         if self.warmup_epochs:
             run.networks.train_on_synthetic(network, self.warmup(run), iteration)
         network.requires_grad_(False)
@@ -89,7 +90,7 @@ class Method(MethodBase):
             real_batch = run.real.sample_batch(classes, iteration)
             distance, noise = distance_to_targets(real_batch)  # [targets], []
             loss += run.backward(run.reduce_loss(distance, real_batch.num_targets)) - noise
-        run.synthetic.optimizer_step()
+        run.update_images(network, iteration)
         return loss
 
     def distance_between(
@@ -107,21 +108,19 @@ class Method(MethodBase):
 
         def of_means(batch: RealBatch) -> tuple[Tensor, Tensor]:
             target, noise = run.real_embeddings(network, batch, augmentation)  # [targets, D]
-            synthetic = run.synthetic_embeddings(network, batch.classes, augmentation)  # [classes, D]
+            synthetic = run.synthetic_embeddings(network, batch, augmentation)  # [classes or cells, D]
             return distances(self.distance, target, synthetic, batch.num_targets), noise
 
         def of_characteristic_functions(batch: RealBatch) -> tuple[Tensor, Tensor]:
-            own = class_means(len(batch.num_targets), run.synthetic.per_class)
             target = run.real_means(network, batch, augmentation, batch.weights, transform)  # [targets, 2F]
-            synthetic = run.synthetic_means(network, batch.classes, augmentation, own, transform)  # [classes, 2F]
+            synthetic = run.synthetic_embeddings(network, batch, augmentation, transform)  # [classes or cells, 2F]
             return distances(self.distance, target, synthetic, batch.num_targets), run.scalar()
 
         def of_samples(batch: RealBatch) -> tuple[Tensor, Tensor]:
-            images = len(batch.num_targets) * run.synthetic.per_class
-            each, own = (class_means(count, 1) for count in (len(batch.indices), images))  # of one image each
+            each = class_means(len(batch.indices), 1)  # of one image each
             real = run.real_means(network, batch, augmentation, each)  # [B, D]
-            synthetic = run.synthetic_means(network, batch.classes, augmentation, own)  # [images, D]
-            return discrepancies(real, batch.weights, synthetic, batch.num_targets), run.scalar()
+            synthetic, own = run.each_synthetic_embedding(network, batch, augmentation)  # [images, D]
+            return discrepancies(real, batch.weights, synthetic, own, batch.num_targets), run.scalar()
 
         return {"m3d": of_samples, "ncfm": of_characteristic_functions}.get(self.distance, of_means)
 

@@ -44,7 +44,7 @@ class Method(idc.Method):
                 generator = run.streams.numpy("clusters", label, *key)
                 drawn = run.real.sample_indices(label, *key)
                 chosen.append(representatives(run.real.split, drawn, run.real.by_cell, embed, generator, self.pool))
-            yield run.real.batch(classes, chosen)
+            yield run.real.batch(classes, chosen, *key)
         run.progress.advance(self.clustered(run) / 3)
 
     def cost_per_iteration(self, run: Run) -> float:

@@ -52,19 +52,19 @@ class Method(GradientMatching):
     def cost_per_iteration(self, run: Run) -> float:
         """Real and synthetic images (twice backward) of each matching step, and the training between them."""
         synthetic = run.num_classes * run.synthetic.per_class
-        matching = run.real.images_per_step + 2 * synthetic
+        matching = run.real.images_per_step + 2 * synthetic + run.update_cost
         return self.outer_loop * matching + (self.outer_loop - 1) * self.inner_loop * synthetic
 
     def step(self, run: Run, iteration: int) -> Tensor:
         """Trains a fresh network on the synthetic set and matches its gradients between the epochs."""
-        network = run.networks.fresh(iteration)
+        network = run.networks.draw(iteration)
         loss = run.scalar(0)
         for outer in range(self.outer_loop):
             if outer:
                 run.networks.train_on_synthetic(network, self.network_training(run), iteration, outer)
             real_batches = [run.real.sample_batch(classes, iteration, outer) for classes in run.class_chunks()]
             loss += self.match(run, network, real_batches, iteration, outer)
-            run.synthetic.optimizer_step()
+            run.update_images(network, iteration, outer)
         return loss / self.outer_loop
 
     def network_training(self, run: Run) -> TrainingConfig:

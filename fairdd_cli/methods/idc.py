@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from fairdd_cli.artifacts import BiasedDataset
+from fairdd_cli.fairness import plain_means
 from fairdd_cli.matching.real import RealBatch
 from fairdd_cli.matching.run import Run
 from fairdd_cli.matching.sampling import BATCH_REAL
+from fairdd_cli.matching.synthetic import SyntheticBatch
 from fairdd_cli.methods._gradients import GradientMatching
 from fairdd_cli.methods._hyper import hyper
 from fairdd_cli.methods._renamed import RENAMED
@@ -70,6 +72,7 @@ class Method(GradientMatching):
     choices: ClassVar[Mapping[str, tuple[str, ...]]] = {"distance": ("l2", "l1", "cosine")}
     aliases: ClassVar[Mapping[str, str]] = {**GradientMatching.aliases, **RENAMED["idc"]}
     layers = (nn.Conv2d,)
+    needs_pixels = True
     network_training: ClassVar[TrainingConfig] = TrainingConfig(
         epochs=1, batch_size=64, augmentation="color+crop", lr_milestones=(), cutmix=0.5
     )
@@ -103,13 +106,13 @@ class Method(GradientMatching):
     def cost_per_iteration(self, run: Run) -> float:
         """Real and synthetic images (twice backward) of each matching step, and the training between them."""
         synthetic = run.num_classes * min(self.batch_syn_max, run.synthetic.per_class)
-        matching = run.real.images_per_step + 2 * synthetic
+        matching = run.real.images_per_step + 2 * synthetic + run.update_cost
         return self.inner_loop * (matching + min(self.real_per_step, len(run.real.split)))
 
     def step(self, run: Run, iteration: int) -> Tensor:
         """Trains a fresh network on real images and matches its gradients after each part of the training."""
         run.synthetic.clamp()
-        network = run.networks.fresh(iteration)
+        network = run.networks.draw(iteration)
         optimizer = self.network_training.optimizer(network)
         real_batches: list[RealBatch] = []
         loss = run.scalar(0)
@@ -117,7 +120,7 @@ class Method(GradientMatching):
             if not real_batches or (self.interval and inner % self.interval == 0):
                 real_batches = list(self.real_batches(run, network, iteration, inner))
             loss += self.match(run, network, real_batches, iteration, inner)
-            run.synthetic.optimizer_step()
+            run.update_images(network, iteration, inner)
             run.networks.train_on_real(network, self.network_training, self.real_per_step, optimizer, iteration, inner)
         return loss / self.inner_loop
 
@@ -126,15 +129,17 @@ class Method(GradientMatching):
         for classes in run.class_chunks():
             yield run.real.sample_batch(classes, *key)
 
-    def synthetic_batch(self, run: Run, classes: slice, *key: int) -> tuple[Tensor, Tensor]:
-        """At most `batch_syn_max` synthetic images of each class, drawn at random."""
-        images, labels = run.synthetic.training_images(classes)
-        per_class, most = run.synthetic.per_class, self.batch_syn_max
-        if per_class <= most:
-            return images, labels
+    def synthetic_batch(self, run: Run, batch: RealBatch, *key: int) -> SyntheticBatch:
+        """At most `batch_syn_max` synthetic images of each target, drawn at random."""
+        synthetic, most = run.synthetic_batch(batch), self.batch_syn_max
+        sizes = np.bincount(synthetic.weights.target)
+        if sizes.max() <= most:
+            return synthetic
         chosen = [
-            position * per_class + run.streams.numpy("synthetic", label, *key).choice(per_class, most, False)
-            for position, label in enumerate(range(classes.start, classes.stop))
+            start
+            + run.streams.numpy("synthetic", batch.classes.start + number, *key).choice(size, min(size, most), False)
+            for number, (start, size) in enumerate(zip(np.cumsum(sizes) - sizes, sizes, strict=True))
         ]
         indices = torch.from_numpy(np.concatenate(chosen))
-        return images[indices.to(images.device, non_blocking=True)], labels[indices]
+        images = synthetic.images[indices.to(synthetic.images.device, non_blocking=True)]
+        return SyntheticBatch(images, synthetic.labels[indices], plain_means(np.minimum(sizes, most)))

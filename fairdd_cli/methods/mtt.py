@@ -151,7 +151,7 @@ class Method(MethodBase):
 
     def synthetic_batches(self, run: Run, *key: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Augmented synthetic images [B, C, H, W] and labels for each unrolled step, all of the images in turn."""
-        images, labels = run.synthetic.training_images(slice(0, run.num_classes))
+        images, labels = run.synthetic.training_images(slice(0, run.num_classes), *key)
         policy, size = run.allowed_augmentations(self.augmentation), min(self.batch_syn, len(labels))
         order = torch.empty(0, dtype=torch.long)
         for number in range(self.syn_steps):

@@ -6,15 +6,12 @@ classification network of torchvision.
 """
 
 import inspect
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType, ModuleType
-from typing import Any
+from dataclasses import dataclass
+from types import ModuleType
 
-from fairdd_cli.errors import UsageError, unknown
 from fairdd_cli.networks._base import Classifier, freeze_batch_norm, has_batch_norm
 from fairdd_cli.networks._blocks import fusible_values
-from fairdd_cli.registry import NETWORKS
+from fairdd_cli.registry import NETWORKS, Specification, parse_options
 
 __all__ = [
     "NETWORKS",
@@ -31,15 +28,8 @@ TORCHVISION = "torchvision"
 
 
 @dataclass(frozen=True)
-class NetworkSpec:
+class NetworkSpec(Specification):
     """An architecture and the options that differ from its defaults."""
-
-    name: str
-    options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
-
-    def __str__(self) -> str:
-        listed = ",".join(f"{key}={value}" for key, value in self.options.items())
-        return f"{self.name}:{listed}" if listed else self.name
 
     def build(self, shape: tuple[int, int, int], classes: int) -> Classifier:
         """A freshly initialised `Classifier` for images of `shape` (C, H, W); UsageError where they don't fit."""
@@ -71,25 +61,10 @@ def parse_network(text: str) -> NetworkSpec:
     if name == TORCHVISION:
         return NetworkSpec(f"{TORCHVISION}:{_load_torchvision().canonical(rest)}")
     constructor = NETWORKS.load(name).Network.__init__
-    known = {
-        parameter.name: parameter
+    defaults = {
+        parameter.name: parameter.default
         for parameter in inspect.signature(constructor).parameters.values()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     }
-    options: dict[str, Any] = {}
-    for item in filter(None, rest.split(",")):
-        key, _, value = item.partition("=")
-        if not known:
-            raise UsageError(f"network '{name}' takes no options; found '{item}'")
-        if key not in known:
-            raise unknown(f"option of network '{name}'", key, known)
-        kind = type(known[key].default)
-        try:
-            if not value:
-                raise ValueError(item)
-            options[key] = kind(value)
-        except ValueError as error:
-            form = "WORD" if kind is str else "NUMBER"
-            raise UsageError(f"network '{name}': '{item}' should read {key}={form}") from error
-    differing = {key: options[key] for key in known if key in options and options[key] != known[key].default}
-    return NetworkSpec(NETWORKS.canonical(name), differing)  # one spelling for one network
+    name = NETWORKS.canonical(name)  # one spelling for one network
+    return NetworkSpec(name, parse_options("network", name, rest, defaults))

@@ -53,7 +53,7 @@ def class_projections(
     store = ImageStore(dataset.train.images, dataset.mean, dataset.std, runtime)
     spec = parse_network(synthetic.network)
     description = FeatureExtractor(runtime, streams, dataset.train, store, spec, dataset.classes, progress)
-    images, owners = training_images(synthetic)
+    images, owners, _ = training_images(synthetic)
     synthetic_images = TensorImages(runtime.to_device(images))
     projections = []
     for label in labels:

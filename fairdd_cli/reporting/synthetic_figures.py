@@ -7,6 +7,7 @@ import numpy as np
 
 from fairdd_cli.artifacts import SyntheticSet
 from fairdd_cli.errors import UsageError
+from fairdd_cli.loading import shown_images
 from fairdd_cli.reporting.figures import COLOURS, INK, label_of, new_figure, styled, text_size, wrapped
 from fairdd_cli.reporting.labels import metric_title, value_of
 from fairdd_cli.reporting.outside_text import bounded
@@ -31,13 +32,13 @@ def image_grid(sets: Sequence[SyntheticSet], rows: Sequence[Row] = ()) -> "Figur
     sheets = [_sheet(each) for each in sets]
     names = [[wrapped(bounded(name)) for name in each.class_names] for each in sets]
     named = [index == 0 or each != names[index - 1] for index, each in enumerate(names)]  # once where all are alike
-    shapes = [each.images.shape[2:] for each in sets]
+    shapes = [each.shape[1:] for each in sets]
     row = max(
         *(SIDE * height / width for height, width in shapes),
         *(text_size(name)[1] + 0.05 for each in names for name in each),
     )
     widths = [
-        max(2.6, row * width / height * min(COLUMNS, each.ipc))
+        max(2.6, row * width / height * min(COLUMNS, _most_of_a_class(each)))
         for each, (height, width) in zip(sets, shapes, strict=True)
     ]
     titles = [wrapped(_title(each), width - 0.2, 11, bold=True) for each, width in zip(sets, widths, strict=True)]
@@ -67,8 +68,8 @@ def image_grid(sets: Sequence[SyntheticSet], rows: Sequence[Row] = ()) -> "Figur
 def _sheet(synthetic: SyntheticSet) -> np.ndarray:
     """The images in rows and columns with white between them, float64 [height, width, 3]."""
     mean, std = (np.array(values)[:, None, None] for values in (synthetic.mean, synthetic.std))
-    pixels = np.clip(synthetic.images * std + mean, 0, 1).transpose(0, 2, 3, 1)
-    columns = min(COLUMNS, synthetic.ipc)
+    pixels = np.clip(shown_images(synthetic) * std + mean, 0, 1).transpose(0, 2, 3, 1)
+    columns = min(COLUMNS, _most_of_a_class(synthetic))
     height, width, channels = pixels.shape[1:]
     gap = max(1, height // 16)
     classes = len(synthetic.class_names)
@@ -80,8 +81,13 @@ def _sheet(synthetic: SyntheticSet) -> np.ndarray:
     return sheet
 
 
+def _most_of_a_class(synthetic: SyntheticSet) -> int:
+    """The most images that a class has."""
+    return int(np.bincount(synthetic.labels).max())
+
+
 def _title(synthetic: SyntheticSet) -> str:
-    return label_of(synthetic) + (f", first {COLUMNS}" if synthetic.ipc > COLUMNS else "")
+    return label_of(synthetic) + (f", first {COLUMNS}" if _most_of_a_class(synthetic) > COLUMNS else "")
 
 
 def _scores(synthetic: SyntheticSet, rows: Sequence[Row]) -> list[str]:

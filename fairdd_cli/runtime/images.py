@@ -28,7 +28,7 @@ class ImageStore:
     ) -> None:
         if residency not in RESIDENCIES:
             raise unknown("residency", residency, RESIDENCIES)
-        self.shape = images.shape
+        self.shape, self.views = images.shape, 1
         self._runtime = runtime
         self.residency = _choose_residency(int(np.prod(images.shape)), runtime) if residency == "auto" else residency
         self._images: Images | torch.Tensor = images

@@ -9,7 +9,15 @@ from torch import Tensor
 
 
 class TrainingImages(Protocol):
-    """Images that are taken by index, normalised and on the device."""
+    """Images that are taken by index, normalised and on the device.
+
+    Where an image has several `views`, index i * views + v is view v of image i, and an epoch has one of each image.
+    """
+
+    @property
+    def views(self) -> int:
+        """Views of each image."""
+        ...
 
     def take(self, indices: np.ndarray) -> Tensor:
         """float32 [len(indices), C, H, W]."""
@@ -21,6 +29,7 @@ class TensorImages:
     """Images that are a tensor on the device already."""
 
     tensor: Tensor
+    views: int = 1
 
     def take(self, indices: np.ndarray) -> Tensor:
         """The images at `indices`."""
@@ -33,6 +42,7 @@ class Subset:
 
     images: TrainingImages
     indices: np.ndarray  # int64 [n]
+    views: int = 1
 
     def take(self, indices: np.ndarray) -> Tensor:
         """The images at `indices` of the subset."""

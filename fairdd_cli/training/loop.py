@@ -40,9 +40,14 @@ def fit(
         for group in optimizer.param_groups:
             group["lr"] = training.learning_rate_at(epoch)
         order = streams.numpy("train/order", *key, epoch).permutation(len(labels))
+        taken = order
+        if images.views > 1:
+            taken = order * images.views + streams.numpy("train/view", *key, epoch).integers(
+                images.views, size=len(order)
+            )
         for number, start in enumerate(range(0, len(order), training.batch_size)):
             indices = order[start : start + training.batch_size]
-            batch = images.take(indices)
+            batch = images.take(taken[start : start + training.batch_size])
             size = (batch.shape[2], batch.shape[3])
             augmented = augment.sample_per_image(
                 training.augmentation, len(indices), size, streams.torch("train/augment", *key, epoch, number)
