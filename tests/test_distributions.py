@@ -194,7 +194,7 @@ def test_cafe_s_loops_end_by_the_accuracy_and_progress_adds_up(
         counts["epochs"] += training.epochs  # type: ignore[attr-defined]
         train(networks, network, training, *key)  # type: ignore[arg-type]
 
-    def counted_step(images: SyntheticImages, lr_factor: float) -> None:
+    def counted_step(images: SyntheticImages, *options: object) -> None:
         counts["steps"] += 1
         images.images.grad = None
 
