@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Fairdd
+from conftest import Fairdd, write_toy
 from evaluations import FAIR, UNFAIR, evaluation, pair, write
 
 from fairdd_cli.artifacts import write_evaluation
 from fairdd_cli.errors import LONGEST_LINE, UsageError
-from fairdd_cli.metrics import summarise
 from fairdd_cli.reporting import arrange, as_csv, as_json, build_rows, latex, markdown, plain, read, sheets
 from fairdd_cli.reporting.notes import notes
 from fairdd_cli.reporting.outside_text import LONGEST, bounded, printable
@@ -144,4 +143,8 @@ def test_small_cells_are_cautioned_against_everywhere(fairdd: Fairdd, tmp_path: 
     fairdd("report", *few, "--html", "page.html")
     assert caution[1:] in (tmp_path / "page.html").read_text()
     assert json.loads(fairdd("report", *few, "--format", "json").stdout)[0]["smallest_cell"] == 29
-    assert summarise(evaluation(images=29).confusion["convnet"])["accuracy"]["mean"] > 0
+    write_toy(tmp_path / "toy.h5", np.full((2, 2), 6))  # two test images a cell
+    done = fairdd("evaluate", "toy.h5", "--network", "mlp", "--epochs", 1, "--seeds", 1)
+    assert "caution: 4 of 4 cells have fewer than 30 test images (the smallest 2)" in done.stderr
+    done = fairdd("make-dataset", "c-fmnist-fg", "--embedded", "--limit", 200, "--test-per-cell", 2, "-o", "few.h5")
+    assert "warning: 100 of 100 cells with fewer than 30 test images" in done.stderr
