@@ -69,7 +69,8 @@ class MakeDatasetConfig:
         affects="result",
     )
     split: str | None = option(
-        "Column that says train, val, test or 0, 1, 2; or share of the smallest cell to draw for testing (folder).",
+        "Column that says train, val, test or 0, 1, 2; or share of the smallest cell to draw for testing "
+        "(sets with a table).",
         default=None,
         metavar="COLUMN|SHARE",
         default_text="0.2",
@@ -90,7 +91,7 @@ class MakeDatasetConfig:
     )
     holdout: str | None = option(
         "Hold out validation images: a share of the smallest training cell or N of each cell; val: those that "
-        "--split marks.",
+        "the source sets apart.",
         default=None,
         metavar="SHARE|N|val",
         default_text="none",
@@ -113,7 +114,7 @@ class MakeDatasetConfig:
         "Side of the images, 8 to 1024 pixels.", default=None, metavar="N", default_text="64", affects="result"
     )
     no_crop: bool = option(
-        "Resize each image whole to the square instead of cropping its centre (folder).",
+        "Resize each image whole to the square instead of cropping its centre (sets with a table).",
         default=False,
         affects="result",
     )
@@ -122,7 +123,7 @@ class MakeDatasetConfig:
         default=None,
         metavar="N",
         minimum=1,
-        default_text="as many as the smallest has; utkface 100; folder without --split a fifth of the smallest",
+        default_text="as many as the smallest has; utkface 100; a fifth of the smallest where no split is given",
         affects="result",
     )
     limit: int | None = option(
