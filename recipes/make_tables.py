@@ -1,4 +1,4 @@
-"""Writes the guide's tables from the code: options, methods, strategies, networks, metrics, and what files hold.
+"""Writes the tables of the guide from the code: options, what each shelf has on offer, metrics, and what files hold.
 
     python recipes/make_tables.py            # rewrites the pages of recipes/guide
     python recipes/make_tables.py --check    # names the pages that differ, and exits with 1; a test runs this
@@ -19,7 +19,7 @@ from fairdd_cli.artifacts import dataset, evaluation, experts, synthetic
 from fairdd_cli.catalogue import default_words, describe
 from fairdd_cli.config import COMMANDS, option_table
 from fairdd_cli.metrics import METRICS
-from fairdd_cli.registry import METHODS, NETWORKS, STRATEGIES
+from fairdd_cli.registry import DECODINGS, METHODS, NETWORKS, STRATEGIES
 
 SCHEMAS = [module.SCHEMA for module in (dataset, synthetic, experts, evaluation)]
 GUIDE = Path(__file__).parent / "guide"
@@ -39,13 +39,14 @@ CONTENT: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "images": ("M, C, H, W", "normalised: (pixel / 255 - mean) / std"),
         "labels": ("M", "the class of each image"),
         "groups": ("M", "the group of each image"),
+        "tables/*": ("…", "numbers that all images share, as the decoding names them"),
         "history/iteration": ("T", "iterations whose loss was stored"),
         "history/loss": ("T", "the loss of each"),
         "history/seconds": ("T", "the time until then"),
     },
     "fairdd/experts": {"trajectories": ("targets · experts, epochs + 1, parameters", "those of a target together")},
     "fairdd/evaluation": {
-        "confusion/*": ("seeds, classes, groups, classes", "test images by seed, label, group and prediction")
+        "confusion/*": ("seeds, classes, groups, classes", "a network's: by seed, label, group and prediction")
     },
 }
 
@@ -99,13 +100,25 @@ def strategies() -> str:
     return table(("`--fairness`", "targets of a class", "uses groups", "source"), rows)
 
 
+def decodings() -> str:
+    """A line for each decoding of a synthetic set with its options."""
+    rows = []
+    for name in own(DECODINGS.names(), "fairdd_cli.decodings"):
+        known = describe("decodings", name)
+        rows.append((f"`{name}`", known["title"], _listed(known["options"]), known["paper"]))
+    return table(("`--decoding`", "", "options and defaults", "source"), rows)
+
+
+def _listed(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"`{key}={value}`" for key, value in options.items()) or "-"
+
+
 def networks() -> str:
     """A line for each network with its options."""
     rows = []
     for name in own(NETWORKS.names(), "fairdd_cli.networks"):
         known = describe("networks", name)
-        listed = ", ".join(f"`{key}={value}`" for key, value in known["options"].items())
-        rows.append((f"`{name}`", known["title"], listed or "-"))
+        rows.append((f"`{name}`", known["title"], _listed(known["options"])))
     return table(("`--network`", "", "options and defaults"), rows)
 
 
@@ -127,7 +140,7 @@ def content(kind: str) -> str:
         dimensions, words = CONTENT[kind][name]
         group, _, member = name.rpartition("/") if name not in SPLIT_ARRAYS else name.partition("/")
         mark = " (optional)" if name in optional else ""
-        line = f"{member.replace('*', 'NETWORK'):<13} {dtype:<8} {f'[{dimensions}]':<18} {words}"
+        line = f"{member.replace('*', 'NAME'):<13} {dtype:<8} {f'[{dimensions}]':<18} {words}"
         trees.setdefault(f"{group}/{mark}" if group else "", []).append(line + mark * (not group))
     lines = list(trees.pop("", []))
     while trees:
@@ -148,6 +161,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "methods": methods,
     "hyper-parameters": hyper_parameters,
     "strategies": strategies,
+    "decodings": decodings,
     "networks": networks,
     "metrics": metrics,
     **{f"options of {name}": lambda config=config: option_table(config) for name, config in COMMANDS.items()},

@@ -115,7 +115,7 @@ def shown_arrays(names: Iterable[str]) -> Iterator[str]:
     """The arrays of a file as its tree shows them: the group, and the array within it."""
     for name in names:
         group, slash, rest = name.partition("/")
-        yield from (f"{group}/", rest.replace("*", "NETWORK")) if slash else (group,)
+        yield from (f"{group}/", rest.replace("*", "NAME")) if slash else (group,)
 
 
 def test_the_tables_of_the_guide_are_those_of_the_code() -> None:
