@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fairdd_cli.artifacts import STREAM, BiasedDataset, History, Split, SyntheticSet, as_dataset, stem_of
 from fairdd_cli.config import DistillConfig, record
+from fairdd_cli.config.distill import VALIDATE_NETWORKS, VALIDATION
 from fairdd_cli.config.keywords import configure, documented
 from fairdd_cli.decodings import Codec, load_decoding, parse_decoding
 from fairdd_cli.errors import DivergedError, UsageError, unknown
@@ -29,6 +30,7 @@ from fairdd_cli.matching.real import GROUPS_PER_STEP, RealData
 from fairdd_cli.matching.run import Run, allowed_augmentations
 from fairdd_cli.matching.sampling import SAMPLINGS
 from fairdd_cli.matching.synthetic import SyntheticImages
+from fairdd_cli.matching.validation import Validation
 from fairdd_cli.methods import METHODS
 from fairdd_cli.methods._base import MethodBase
 from fairdd_cli.methods._renamed import with_current_names
@@ -82,6 +84,7 @@ class ResolvedConfig(DistillConfig):
         unused = {name for name, value in NEW_DEFAULTS.items() if chosen[name] == value}
         unused |= set() if self.trained_networks else {"trained_epochs", "trained_sampling"}
         unused |= set() if self.hyper.samples else {"batch_real"}
+        unused |= set(VALIDATION) if self.validate is None else set()
         return {name: value for name, value in chosen.items() if name not in unused}
 
     def expert_origin(self, dataset: BiasedDataset) -> dict[str, object]:
@@ -166,6 +169,8 @@ def resolve_config(config: DistillConfig) -> ResolvedConfig:
     ):
         option = "--group-noise" if config.group_noise else "--groups"
         raise UsageError(f"{option} has no effect: --fairness {fairness}, --sampling and --init use no groups")
+    # A method that optimises nothing ends at its start, whatever a grid's recipe says for all methods.
+    iterations = config.iterations if config.iterations is not None and hyper.iterations else hyper.iterations
     decided = {
         "method": name,
         "hyper": hyper,
@@ -174,11 +179,11 @@ def resolve_config(config: DistillConfig) -> ResolvedConfig:
         "init": init,
         "factor": config.factor or hyper.factor,
         "batch_real": config.batch_real or hyper.batch_real[sampling],
-        # A method that optimises nothing ends at its start, whatever a grid's recipe says for all methods.
-        "iterations": config.iterations if config.iterations is not None and hyper.iterations else hyper.iterations,
+        "iterations": iterations,
         "network": parse_network(config.network),
         "decoding": parse_decoding(config.decoding),
     }
+    decided |= config.decide_validation(iterations, hyper.evaluation.epochs)
     return ResolvedConfig(**{entry.name: getattr(config, entry.name) for entry in fields(config)} | decided)
 
 
@@ -194,6 +199,8 @@ def check_config(config: ResolvedConfig, dataset: BiasedDataset, ranks: int = 1)
             f"--ipc {config.ipc} with --factor {config.factor} needs {images} images of each class, but "
             f"class '{dataset.class_names[label]}' of {dataset.where} has {smallest}; lower it"
         )
+    if config.validate is not None:
+        dataset.validation()
     if config.needs_experts and dataset.path in (STREAM, "") and not config.experts:
         raise UsageError(f"give --experts FILE for the experts of {dataset.where}: it has no file to keep them beside")
     if config.needs_experts and (spec := expert_spec(config, dataset)).exists():
@@ -341,12 +348,14 @@ def run_distillation(
     passes = config.iterations * config.hyper.cost_per_iteration(run)
     log(runtime.decide_compiling(passes * fusible_values(run.networks.fresh(), dataset.shape)))
     processes, before = runtime.processes, run.bytes_reduced
-    history = _optimise(config, run, checkpoints or Checkpoints())
+    evaluation = config.hyper.evaluation
+    evaluation = replace(evaluation, augmentation=run.allowed_augmentations(evaluation.augmentation))
+    validation = _validation(config, run, dataset, evaluation, residency)
+    history = _optimise(config, run, checkpoints or Checkpoints(), validation, log)
+    kept_iteration = validation.keep() if validation else None
     if processes.world_size > 1:
         reduced = (run.bytes_reduced - before) / max(1, config.iterations)
         log(f"{processes.world_size} processes; each summed {reduced:,.0f} bytes a step with the others")
-    evaluation = config.hyper.evaluation
-    evaluation = replace(evaluation, augmentation=run.allowed_augmentations(evaluation.augmentation))
     return SyntheticSet(
         images=run.synthetic.images.detach().cpu().numpy(),
         labels=run.synthetic.labels.numpy(),
@@ -374,6 +383,7 @@ def run_distillation(
         options={**config.record(), **({"experts": run.experts.digest} if config.needs_experts else {})},
         seed=config.seed,
         environment=runtime.facts(),
+        kept_iteration=kept_iteration,
     )
 
 
@@ -391,14 +401,40 @@ def current_fingerprint(stored: dict[str, object]) -> dict[str, object]:
     return stored
 
 
-def _optimise(config: ResolvedConfig, run: Run, checkpoints: Checkpoints) -> History:
+def _validation(
+    config: ResolvedConfig, run: Run, dataset: BiasedDataset, evaluation: TrainingConfig, residency: str
+) -> Validation | None:
+    """The validations of `run` that `config` asks for, if any."""
+    if config.validate is None:
+        return None
+    split = dataset.validation()
+    return Validation(
+        run=run,
+        split=split,
+        store=ImageStore(split.images, dataset.mean, dataset.std, run.runtime, residency),
+        iterations=config.iterations,
+        every=config.validate,
+        networks=config.validate_networks or VALIDATE_NETWORKS,
+        training=replace(evaluation, epochs=config.validate_epochs or evaluation.epochs),
+        learned_rate=partial(config.hyper.learned_rate, run),
+        keeps_best=config.keep == "best",
+    )
+
+
+def _optimise(
+    config: ResolvedConfig,
+    run: Run,
+    checkpoints: Checkpoints,
+    validation: Validation | None,
+    log: Callable[[str], None],
+) -> History:
     hyper, progress = config.hyper, run.progress
     hyper.prepare(run)
     if not config.iterations:
         return History(np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
     label = f"{config.method} {config.fairness} ipc {config.ipc}"
     every = max(1, config.iterations // HISTORY_POINTS)
-    state = _start(config, run, checkpoints, every)
+    state = _start(config, run, checkpoints, every, validation)
     recorded_as = _history_name(run)
     # Points (iteration, loss, seconds) are only ever added: the columns that a state holds never change.
     points = state.tensors[recorded_as].shape[1]
@@ -407,10 +443,24 @@ def _optimise(config: ResolvedConfig, run: Run, checkpoints: Checkpoints) -> His
     experts = _expert_digest(config, run)
     processes = run.runtime.processes
     work = (config.iterations - state.done) * hyper.cost_per_iteration(run) / processes.world_size
+    work += validation.cost if validation else 0
     progress.start(f"{label}, {config.iterations:,} iterations", work)
     watch = Stopwatch(state.seconds)
     last_finite = state  # of those that were checked
     checkpoints.update(state)
+
+    def validated(state: State) -> State:
+        """The `state` with its validation, where one is due."""
+        if validation is None or not validation.due(state.done):
+            return state
+        words = validation.validate(state.done)
+        progress.note(f"validation: {words}")
+        log(f"validation after {state.done:,} iterations: {words}")
+        state = State(state.done, watch.seconds(), {**state.tensors, **validation.tensors()})
+        checkpoints.update(state)
+        return state
+
+    state = validated(state)
     for iteration in range(state.done, config.iterations):
         loss = run.runtime.retry_on_oom(
             run.real.images_per_step,
@@ -429,11 +479,14 @@ def _optimise(config: ResolvedConfig, run: Run, checkpoints: Checkpoints) -> His
             history[:, points] = torch.tensor([iteration, value, watch.seconds()], dtype=torch.float64)
             points += 1
             progress.advance(0, value)
-        state = State(iteration + 1, watch.seconds(), {**run.snapshot(), **experts, recorded_as: history[:, :points]})
+        kept = {**experts, **(validation.tensors() if validation else {})}
+        state = State(iteration + 1, watch.seconds(), {**run.snapshot(), **kept, recorded_as: history[:, :points]})
         last_finite = state if recorded else last_finite
         checkpoints.update(state)
+        state = validated(state)
     columns = history[:, :points].numpy().copy()
-    return History(columns[0].astype(np.int64), columns[1], columns[2], run.subtracts_noise)
+    validations = validation.history if validation else None
+    return History(columns[0].astype(np.int64), columns[1], columns[2], run.subtracts_noise, validations)
 
 
 def _history_name(run: Run) -> str:
@@ -441,12 +494,15 @@ def _history_name(run: Run) -> str:
     return "history.unbiased" if run.subtracts_noise else "history"
 
 
-def _start(config: ResolvedConfig, run: Run, checkpoints: Checkpoints, every: int) -> State:
+def _start(
+    config: ResolvedConfig, run: Run, checkpoints: Checkpoints, every: int, validation: Validation | None
+) -> State:
     """The state to start from: that of `checkpoints`, to which `run` is brought, or the very first."""
     experts, found = _expert_digest(config, run), checkpoints.state
     if found is not None and "history" in found.tensors:
         run.subtracts_noise = False  # of version 0.1.0: one history has losses of one kind
-    first = State(0, 0.0, {**run.snapshot(), **experts, _history_name(run): torch.zeros(3, 0, dtype=torch.float64)})
+    beside = {**experts, **(validation.tensors() if validation else {})}
+    first = State(0, 0.0, {**run.snapshot(), **beside, _history_name(run): torch.zeros(3, 0, dtype=torch.float64)})
     if found is None:
         return first
     last = config.iterations - 1
@@ -454,6 +510,8 @@ def _start(config: ResolvedConfig, run: Run, checkpoints: Checkpoints, every: in
     expected = {**first.tensors, _history_name(run): torch.zeros(3, points, dtype=torch.float64)}
     if "momentum" in found.tensors:
         expected["momentum"] = first.tensors["images"]
+    if validation:
+        expected |= validation.expected(found.tensors, found.done)
     checkpoints.check(expected, config.iterations)
     if any(not torch.equal(found.tensors[name], digest) for name, digest in experts.items()):
         raise UsageError(
@@ -461,6 +519,8 @@ def _start(config: ResolvedConfig, run: Run, checkpoints: Checkpoints, every: in
             "Give that run's with --experts to continue it, or give --restart to discard it.",
         )
     run.restore(found.tensors)
+    if validation:
+        validation.restore(found.tensors)
     return found
 
 

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +23,10 @@ from fairdd_cli.artifacts import (
 from fairdd_cli.config import EvaluateConfig
 from fairdd_cli.config.evaluate import PROTOCOL
 from fairdd_cli.config.keywords import configure, documented
-from fairdd_cli.decodings import ShownInGroups, stored_codec
+from fairdd_cli.decodings import stored_codec
 from fairdd_cli.errors import DivergedError, UsageError
 from fairdd_cli.methods import METHODS
-from fairdd_cli.networks import Classifier, NetworkSpec, fusible_values, parse_network
+from fairdd_cli.networks import NetworkSpec, fusible_values, parse_network
 from fairdd_cli.runtime import (
     Checkpoints,
     ImageStore,
@@ -39,7 +38,7 @@ from fairdd_cli.runtime import (
     open_runtime,
     show_progress,
 )
-from fairdd_cli.training import TensorImages, TrainingConfig, TrainingImages, confusion, fit, parameter_vector
+from fairdd_cli.training import TrainingConfig, TrainingImages, Trials, decoded_images, parameter_vector
 from fairdd_cli.training import augmentation as augment
 
 WHOLE = TrainingConfig(epochs=30)  # for a whole data set: as many image passes as 1,000 epochs of a set of 1,800
@@ -70,13 +69,12 @@ class EvaluationInput:
 def synthetic_data(synthetic: SyntheticSet, runtime: Runtime) -> EvaluationInput:
     """The decoded images of `synthetic` and its own protocol."""
     codec = stored_codec(synthetic, runtime.device)
-    bases = codec.bases(runtime.to_device(synthetic.images)).contiguous(memory_format=torch.channels_last)
     training = TrainingConfig.from_json(dict(synthetic.evaluation), synthetic.path)
     if synthetic.learning_rate:
         training = replace(training, learning_rate=synthetic.learning_rate)
     provenance = {name: getattr(synthetic, name) for name in ("method", "fairness", "sampling", "ipc", "iterations")}
     return EvaluationInput(
-        images=ShownInGroups(codec, bases) if codec.num_groups else TensorImages(bases),
+        images=decoded_images(codec, runtime.to_device(synthetic.images)),
         labels=np.repeat(synthetic.labels, synthetic.factor**2),
         training=training,
         network=synthetic.network,
@@ -227,45 +225,38 @@ def run_evaluation(
     """
     streams = Streams(seed)
     runtime.set_image_size(*dataset.shape[1:])
-    held_out = dataset.val if data.split == "val" else dataset.test
-    if held_out is None:
-        raise UsageError(
-            f"{dataset.where} has no validation split; make one with 'fairdd make-dataset … --holdout 0.1'"
-        )
-    test = ImageStore(held_out.images, dataset.mean, dataset.std, runtime, residency)
-    labels = runtime.to_device(data.labels)
-    passes = data.training.epochs * len(data.labels) + len(held_out) / 3
+    held_out = dataset.validation() if data.split == "val" else dataset.test
+    trials = Trials(
+        data.images,
+        runtime.to_device(data.labels),
+        data.training,
+        held_out,
+        ImageStore(held_out.images, dataset.mean, dataset.std, runtime, residency),
+        runtime,
+        streams,
+        progress,
+    )
     checkpoints = checkpoints or Checkpoints()
     counts = torch.zeros(len(networks), seeds, dataset.classes, dataset.groups, dataset.classes, dtype=torch.int64)
     state = _start(counts, checkpoints)
     watch = Stopwatch(state.seconds)
     progress.start(
         f"{len(networks)} networks x {seeds} seeds" if len(networks) > 1 else f"{networks[0]}, {seeds} seeds",
-        (len(networks) * seeds - state.done) * passes / runtime.processes.world_size,
+        (len(networks) * seeds - state.done) * trials.cost / runtime.processes.world_size,
     )
 
     values = sum(fusible_values(spec.build(dataset.shape, dataset.classes), dataset.shape) for spec in networks)
-    log(f"{runtime.describe()}; {runtime.decide_compiling(seeds * passes * values)}")
-    local = runtime.without_group()
+    log(f"{runtime.describe()}; {runtime.decide_compiling(seeds * trials.cost * values)}")
 
-    def train_one(spec: NetworkSpec, number: int) -> Classifier:
-        """A trained network."""
-        with streams.fork_rng("evaluate/network", number):
-            network = spec.build(dataset.shape, dataset.classes)
-        local.prepare_module(network)
-        fit(network, data.images, labels, data.training, local, streams, (number,), progress)
+    def counts_of(spec: NetworkSpec, number: int) -> Tensor:
+        """The counts [classes, groups, classes] of a network that is trained for this."""
+        network = trials.train(spec, number)
         if not torch.isfinite(parameter_vector(network)).all():  # it would predict one class for every image
             raise DivergedError(
                 f"{spec} number {number + 1} of {seeds} diverged while it was trained; no output was written.",
                 "Lower the step size (--learning-rate), and give --restart.",
             )
-        return network
-
-    def test_one(network: Classifier) -> Tensor:
-        """The counts [classes, groups, classes] of a network."""
-        shape = (dataset.classes, dataset.groups)
-        table = confusion(network, test, held_out.labels, held_out.protected, shape, local, progress)
-        return torch.from_numpy(table)
+        return trials.test(network)
 
     checkpoints.update(state)
     total, processes = len(networks) * seeds, runtime.processes
@@ -273,10 +264,7 @@ def run_evaluation(
         own = torch.zeros_like(counts)
         if start + processes.rank < total:
             which, number = divmod(start + processes.rank, seeds)
-            network = local.retry_on_oom(
-                data.training.batch_size, partial(train_one, networks[which], number), lambda: None
-            )
-            own[which, number] = local.retry_on_oom(local.forward_limit, partial(test_one, network), lambda: None)
+            own[which, number] = counts_of(networks[which], number)
         counts += processes.all_reduce(runtime.to_device(own)).cpu()
         done = min(start + processes.world_size, total)
         checkpoints.update(State(done, watch.seconds(), {"counts": counts.clone()}))

@@ -43,6 +43,9 @@ CONTENT: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "history/iteration": ("T", "iterations whose loss was stored"),
         "history/loss": ("T", "the loss of each"),
         "history/seconds": ("T", "the time until then"),
+        "history/validation/iteration": ("V", "iterations before each validation"),
+        "history/validation/correct": ("V, networks, classes, groups", "validation images classified correctly"),
+        "history/validation/total": ("classes, groups", "validation images of each cell"),
     },
     "fairdd/experts": {"trajectories": ("targets · experts, epochs + 1, parameters", "those of a target together")},
     "fairdd/evaluation": {

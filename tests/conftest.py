@@ -28,12 +28,18 @@ from fairdd_cli.runtime import Streams
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-def write_toy(path: Path, cells: np.ndarray, side: int = 8, channels: int = 3, seed: int = 0) -> BiasedDataset:
-    """A data set at `path` with `cells` [classes, groups] training images, drawn at random but told apart by cell."""
+def write_toy(
+    path: Path, cells: np.ndarray, side: int = 8, channels: int = 3, seed: int = 0, val: int = 0
+) -> BiasedDataset:
+    """A data set at `path` with `cells` [classes, groups] training images, drawn at random but told apart by cell.
+
+    With `val` validation images of each cell, if any.
+    """
     classes, groups = cells.shape
     generator = Streams(seed).numpy("toy")
     splits, blocks = {}, {}
-    for name, count in (("train", cells), ("test", np.full_like(cells, 2))):
+    counts = {"train": cells, "test": np.full_like(cells, 2), **({"val": np.full_like(cells, val)} if val else {})}
+    for name, count in counts.items():
         labels = np.repeat(np.repeat(np.arange(classes), groups), count.ravel())
         protected = np.repeat(np.tile(np.arange(groups), classes), count.ravel())
         images = generator.integers(0, 256, (len(labels), channels, side, side), dtype=np.uint8)
@@ -49,6 +55,7 @@ def write_toy(path: Path, cells: np.ndarray, side: int = 8, channels: int = 3, s
         bias_ratio=majority_share(cells),
         train=splits["train"],
         test=splits["test"],
+        val=splits.get("val"),
         options={},
         seed=seed,
     )

@@ -111,6 +111,20 @@ def test_commands_write_once_and_one_process_continues_what_two_began(folder: Pa
     assert one == two
 
 
+def test_the_networks_of_a_validation_are_shared(folder: Path) -> None:
+    write_toy(folder / "held-out.h5", np.array([[9, 3, 0, 2], [2, 9, 1, 3], [4, 3, 2, 9]]), val=3)
+    words = ["-m", "fairdd_cli", "distill", "held-out.h5", *DISTILL[2:], "--iterations", 3, "--validate", 2]
+    words += ["--validate-networks", 3, "--validate-epochs", 2, "--keep", "best"]
+    for count in (1, 2):
+        finished(together(count, folder, *words, "-o", f"validated-{count}.h5"))
+    one, two = (read_synthetic(str(folder / f"validated-{count}.h5")) for count in (1, 2))
+    assert one.history.validation is not None
+    assert two.history.validation is not None
+    assert two.history.validation.correct.shape == (3, 3, 3, 4)
+    # The first images are the same bits, later ones differ in the last digits.
+    assert np.array_equal(one.history.validation.correct[0], two.history.validation.correct[0])
+
+
 def test_a_lost_process_ends_the_job_with_a_line_and_a_checkpoint(folder: Path) -> None:
     words = [*DISTILL, "--iterations", 100_000, "--checkpoint-every", 0, "-o", "lost.h5"]
     pair = together(2, folder, "-m", "fairdd_cli", *words)

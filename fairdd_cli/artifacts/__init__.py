@@ -37,7 +37,13 @@ from fairdd_cli.artifacts.evaluation import Evaluation, read_evaluation, write_e
 from fairdd_cli.artifacts.experts import Experts, read_experts, write_experts
 from fairdd_cli.artifacts.export import Export, check_export, class_folders, pixels, write_export
 from fairdd_cli.artifacts.foreign import ForeignSet, read_foreign
-from fairdd_cli.artifacts.synthetic import History, SyntheticSet, read_synthetic, write_synthetic
+from fairdd_cli.artifacts.synthetic import (
+    History,
+    SyntheticSet,
+    ValidationHistory,
+    read_synthetic,
+    write_synthetic,
+)
 from fairdd_cli.errors import UsageError
 
 Artifact = BiasedDataset | SyntheticSet | Evaluation | Experts
@@ -90,6 +96,7 @@ __all__ = [
     "MemoryImages",
     "Split",
     "SyntheticSet",
+    "ValidationHistory",
     "as_dataset",
     "atomic_write",
     "cache_folder",

@@ -15,6 +15,7 @@ from fairdd_cli.artifacts._input import InputFile
 from fairdd_cli.artifacts._lock import check_target
 from fairdd_cli.artifacts._shown import ShowsItself
 from fairdd_cli.artifacts._writer import ArrayChunks, write
+from fairdd_cli.errors import UsageError
 
 SPLITS = ("train", "test")
 OPTIONAL_SPLITS = ("val",)
@@ -174,6 +175,14 @@ class BiasedDataset(ShowsItself):
     def groups(self) -> int:
         """Number of groups."""
         return len(self.protected_names)
+
+    def validation(self) -> Split:
+        """The validation split; raises UsageError where there is none."""
+        if self.val is None:
+            raise UsageError(
+                f"{self.where} has no validation split; make one with 'fairdd make-dataset … --holdout 0.1'"
+            )
+        return self.val
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -14,6 +14,7 @@ from fairdd_cli.artifacts._hdf5 import ANY, NEWEST, Attributes, Schema, array_en
 from fairdd_cli.artifacts._lock import check_target
 from fairdd_cli.artifacts._shown import ShowsItself
 from fairdd_cli.artifacts._writer import write
+from fairdd_cli.metrics import METRICS, Confusion
 
 DECODED_LIMIT = 2**30  # bytes
 MOST_PIXELS = 2**16  # along a side
@@ -49,12 +50,66 @@ SCHEMA = Schema(
     optional_attributes={
         "environment": str,
         "history_loss": str,
+        "kept_iteration": int,
         "protected_names": list,
         "decoding": str,
         "shape": list,
     },
-    optional_arrays=({"groups": ("int64", 1)}, {"tables/*": ANY}),
+    optional_arrays=(
+        {"groups": ("int64", 1)},
+        {"tables/*": ANY},
+        {
+            "history/validation/iteration": ("int64", 1),
+            "history/validation/correct": ("int64", 4),
+            "history/validation/total": ("int64", 2),
+        },
+    ),
 )
+
+
+@dataclass(frozen=True)
+class ValidationHistory:
+    """What networks scored on validation images that were trained on the set after some iterations.
+
+    `correct` and `total` count the images of each cell, from which `metrics` follow.
+    """
+
+    iteration: np.ndarray  # int64 [V], how many were done
+    correct: np.ndarray  # int64 [V, networks, classes, groups]
+    total: np.ndarray  # int64 [classes, groups]
+
+    def metric(self, name: str) -> np.ndarray:
+        """The metric called `name` of each network, float64 [V, networks]; NaN where it does not exist."""
+        return METRICS[name](Confusion(self.correct, np.broadcast_to(self.total, self.correct.shape)))
+
+    @property
+    def score(self) -> np.ndarray:
+        """What `--keep best` goes by: mean over classes and networks of the worst group's recall, float64 [V].
+
+        That is the mean recall of each class's best group minus DEO_A: it rises with accuracy and falls with
+        unfairness. Networks that fail in all groups alike have a low DEO, but no high score; and as a mean over
+        classes it has less noise than the worst cell alone.
+        """
+        known = self.total > 0
+        recall = np.divide(self.correct, self.total, out=np.full(self.correct.shape, np.inf), where=known)
+        score: np.ndarray = recall.min(axis=-1)[..., known.any(axis=-1)].mean(axis=(1, 2))
+        return score
+
+    @property
+    def best(self) -> int:
+        """The position of the highest score, the first of equal ones."""
+        return int(self.score.argmax())
+
+    def position(self, iteration: int | None) -> int:
+        """The position of the validation after `iteration` iterations; the last where there is none."""
+        found = np.flatnonzero(self.iteration == iteration)
+        return int(found[0]) if len(found) else len(self.iteration) - 1
+
+    def summary(self, position: int) -> str:
+        """The mean scores at `position` in words."""
+        names = {"accuracy": "accuracy", "deo_max": "DEO_M", "deo_mean": "DEO_A"}
+        means = [(label, self.metric(name)[position].mean()) for name, label in names.items()]
+        return ", ".join(f"{label} {100 * mean:.1f}" for label, mean in means if not np.isnan(mean))
 
 
 @dataclass(frozen=True)
@@ -69,6 +124,7 @@ class History:
     loss: np.ndarray  # float64 [T]
     seconds: np.ndarray  # float64 [T]
     unbiased: bool = False
+    validation: ValidationHistory | None = None
 
     @property
     def what(self) -> str:
@@ -84,7 +140,8 @@ class SyntheticSet(ShowsItself):
     holds factor² training images (multi-formation). With a `decoding` other than tiles they are what it makes training
     images of, with the `tables` that all of them share. `evaluation` is the protocol to train with; a
     `learning_rate` other than 0 was learned and replaces the protocol's. Where each training image stands for a group,
-    `groups` (int64 [M * factor²]) index `protected_names`. `environment` says what the images were computed by: device,
+    `groups` (int64 [M * factor²]) index `protected_names`. Where the run was validated, `kept_iteration` says after how
+    many iterations the images are as they stand here. `environment` says what the images were computed by: device,
     precision, compile, threads, deterministic, torch and fairdd versions ({} in files of version 0.1.0).
     """
 
@@ -108,6 +165,7 @@ class SyntheticSet(ShowsItself):
     dataset_digest: str
     options: Mapping[str, Any]
     seed: int
+    kept_iteration: int | None = None
     groups: np.ndarray | None = None
     protected_names: tuple[str, ...] = ()
     decoding: str = PLAIN
@@ -171,6 +229,11 @@ def _content(synthetic: SyntheticSet) -> tuple[Attributes, dict[str, np.ndarray]
         "history/loss": synthetic.history.loss.astype(np.float64),
         "history/seconds": synthetic.history.seconds.astype(np.float64),
     }
+    if (validation := synthetic.history.validation) is not None:
+        for name in ("iteration", "correct", "total"):
+            arrays[f"history/validation/{name}"] = getattr(validation, name).astype(np.int64)
+    if synthetic.kept_iteration is not None:
+        attributes["kept_iteration"] = synthetic.kept_iteration
     if synthetic.groups is not None:
         arrays["groups"] = synthetic.groups.astype(np.int64)
     if synthetic.decoding != PLAIN:
@@ -192,6 +255,7 @@ def read_synthetic(path: str) -> SyntheticSet:
     _check_images(container, images, labels, values)
     for name in ("mean", "std", "class_names"):
         values[name] = tuple(values[name])
+    values["kept_iteration"] = container.attributes.get("kept_iteration")
     values["evaluation"] = json_attribute(container, "evaluation")
     values["options"] = json_attribute(container, "options")
     if "environment" in container.attributes:
@@ -202,11 +266,33 @@ def read_synthetic(path: str) -> SyntheticSet:
     values["decoding"] = container.attributes.get("decoding", PLAIN)
     values["tables"] = {name.removeprefix("tables/"): container.array(name) for name in container.names("tables/")}
     iteration, loss, seconds = (container.array(f"history/{name}") for name in ("iteration", "loss", "seconds"))
-    history = History(iteration, loss, seconds, unbiased=_read_loss_kind(container) == UNBIASED)
+    unbiased = _read_loss_kind(container) == UNBIASED
+    classes = len(values["class_names"])
+    history = History(iteration, loss, seconds, unbiased, _read_validation(container, classes, values["iterations"]))
     if not len(history.iteration) == len(history.loss) == len(history.seconds):
         raise container.fail("the arrays of 'history' differ in length")
     provenance = {name: container.attributes[name] for name in ("created", "generated_by")}
     return SyntheticSet(images=images, labels=labels, history=history, path=path, provenance=provenance, **values)
+
+
+def _read_validation(container: Container, classes: int, iterations: int) -> ValidationHistory | None:
+    """The validations of the run, where it had any."""
+    kept = container.attributes.get("kept_iteration", 0)
+    if not 0 <= kept <= iterations:
+        raise container.fail(f"attribute 'kept_iteration' should lie in 0…{iterations}")
+    if not container.names("history/validation/"):
+        return None
+    made = ValidationHistory(*(container.array(f"history/validation/{n}") for n in ("iteration", "correct", "total")))
+    points, networks, *cells = made.correct.shape
+    if not (points == len(made.iteration) and points and networks and tuple(cells) == made.total.shape):
+        raise container.fail("the arrays of 'history/validation' differ in length")
+    if made.total.shape[0] != classes or made.total.shape[1] < 1:
+        raise container.fail(f"'history/validation/total' should have {classes} rows, one for each class")
+    if made.correct.min() < 0 or (made.correct > made.total).any():
+        raise container.fail("'history/validation/correct' must lie between 0 and 'total'")
+    if (np.diff(made.iteration) <= 0).any() or made.iteration[0] < 0 or made.iteration[-1] > iterations:
+        raise container.fail(f"'history/validation/iteration' should rise within 0…{iterations}")
+    return made
 
 
 def _read_loss_kind(container: Container) -> str:

@@ -66,5 +66,11 @@ def distill(config: DistillConfig) -> None:
             begun, ended, seconds = losses[:tenth].mean(), losses[-tenth:].mean(), synthetic.history.seconds[-1]
             words = f"{begun:.4g} -> {ended:.4g} (first and last tenth) in {duration(seconds)}"
             terminal.say(f"{synthetic.history.what} {words}")
+        if (validation := synthetic.history.validation) is not None:
+            position = validation.position(synthetic.kept_iteration)
+            terminal.say(
+                f"validation: {validation.summary(0)} at the start; "
+                f"{validation.summary(position)} after {counted(synthetic.kept_iteration or 0, 'iteration')}, kept"
+            )
     if first:
         print_path(target)

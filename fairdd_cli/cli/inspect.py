@@ -200,6 +200,13 @@ def _described(artifact: "Artifact") -> dict[str, Any]:
         if len(artifact.history.loss):
             facts[artifact.history.what] = f"{artifact.history.loss[0]:.4g} -> {artifact.history.loss[-1]:.4g}"
             facts["time"] = f"{artifact.history.seconds[-1]:.1f} s"
+        if (validation := artifact.history.validation) is not None:
+            position = validation.position(artifact.kept_iteration)
+            facts["validation"] = (
+                f"{validation.summary(position)} after {validation.iteration[position]:,} iterations, kept; best of "
+                f"{len(validation.iteration)}: {validation.summary(validation.best)} after "
+                f"{validation.iteration[validation.best]:,}"
+            )
         origin = artifact.provenance
     else:
         facts = {

@@ -106,6 +106,11 @@ class Terminal:
         if self._bar:
             self._bar.advance(amount, loss)
 
+    def note(self, text: str) -> None:
+        """Shows `text` beside the bar."""
+        if self._bar:
+            self._bar.note(text)
+
     def stop(self) -> None:
         """Takes the bar away."""
         if self._bar:
@@ -126,7 +131,7 @@ class _Bar:
         self._what, self._total, self._unit = harmless(one_line(what)), total, unit
         self._done, self._next_word = 0.0, 0.0
         self._warm: tuple[float, float] | None = None  # when the first step was over, and what was done by then
-        self._said = False
+        self._said, self._note = False, ""
         self._progress, self._task = None, None
         if console().is_terminal:
             from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -137,11 +142,12 @@ class _Bar:
                 TaskProgressColumn(),
                 TextColumn("{task.fields[rate]}"),
                 TextColumn("{task.fields[loss]}"),
+                TextColumn("{task.fields[note]}", markup=False),
                 TimeRemainingColumn(compact=True),
             )
             self._progress = Progress(*columns, console=console(), transient=True)
             self._progress.start()
-            self._task = self._progress.add_task(self._what, total=total, rate="", loss="")
+            self._task = self._progress.add_task(self._what, total=total, rate="", loss="", note="")
 
     def advance(self, amount: float, loss: float | None) -> None:
         self._done += amount
@@ -162,8 +168,13 @@ class _Bar:
                 self._said = True
             elif self._progress is None:
                 percent = 100 * self._done / self._total
-                words = ", ".join(filter(None, (f"{percent:.0f} %", shown, f"{left} left")))
+                words = ", ".join(filter(None, (f"{percent:.0f} %", shown, self._note, f"{left} left")))
                 console().print(literal(f"{self._what}: {words}"), soft_wrap=True)
+
+    def note(self, text: str) -> None:
+        self._note = harmless(text)
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, note=self._note)
 
     def close(self) -> None:
         if self._progress is not None:

@@ -11,6 +11,9 @@ from fairdd_cli.registry import METHODS, STRATEGIES
 
 SAMPLINGS = ("proportional", "balanced")
 MATCHES = ("class", "cells")
+KEEPS = ("last", "best")
+VALIDATION = ("validate", "validate_networks", "validate_epochs", "keep")  # which mean nothing without the first
+VALIDATE_NETWORKS, VALIDATE_SHARE = 2, 10  # networks of a validation, and how often their epochs go into the method's
 INITS = ("real", "balanced", "kmeans", "herding", "kcenter", "noise")
 
 
@@ -156,6 +159,38 @@ class DistillConfig:
         maximum=1,
         affects="result",
     )
+    validate: int | None = option(
+        "Train a few networks on the set after every N iterations, and before the first, and test them on the "
+        "validation split, which make-dataset --holdout sets apart. The images stay the same.",
+        default=None,
+        metavar="N",
+        minimum=1,
+        default_text="never",
+        affects="result",
+    )
+    validate_networks: int | None = option(
+        "Networks of a validation.",
+        default=None,
+        metavar="N",
+        minimum=1,
+        default_text=str(VALIDATE_NETWORKS),
+        affects="result",
+    )
+    validate_epochs: int | None = option(
+        "Epochs of a validation's networks.",
+        default=None,
+        metavar="N",
+        minimum=1,
+        default_text="a tenth of those of evaluate",
+        affects="result",
+    )
+    keep: str = option(
+        "Images to write: the last, or those of the validation with the highest recall of the worst group, mean over "
+        "the classes: accurate and fair at once.",
+        default="last",
+        choices=KEEPS,
+        affects="result",
+    )
     experts: str | None = option(
         "Expert trajectories of mtt, or the trained networks; made on first use.",
         default=None,
@@ -190,6 +225,30 @@ class DistillConfig:
     force: bool = shared.force()
     quiet: bool = shared.quiet()
     verbose: bool = shared.verbose()
+
+    def decide_validation(self, iterations: int, epochs: int) -> dict[str, int]:
+        """How to validate a run of `iterations` whose networks are evaluated after `epochs`; empty for not at all.
+
+        Raises UsageError for options that have no effect.
+        """
+        given = {
+            "--keep best": self.keep == "best",
+            "--validate-networks": self.validate_networks,
+            "--validate-epochs": self.validate_epochs,
+        }
+        if self.validate is None:
+            for words in (words for words, value in given.items() if value):
+                raise UsageError(f"{words} needs validations; say after how many iterations with --validate N")
+            return {}
+        if not iterations:
+            raise UsageError(
+                "--validate has no effect without iterations; use 'fairdd evaluate --split val' on the set"
+            )
+        share = max(1, epochs // VALIDATE_SHARE)
+        return {
+            "validate_networks": self.validate_networks or VALIDATE_NETWORKS,
+            "validate_epochs": self.validate_epochs or share,
+        }
 
     @property
     def strategy(self) -> str:

@@ -8,18 +8,21 @@ import numpy as np
 from fairdd_cli.artifacts import SyntheticSet
 from fairdd_cli.errors import UsageError
 from fairdd_cli.loading import shown_images
+from fairdd_cli.metrics import METRICS
 from fairdd_cli.reporting.figures import COLOURS, INK, label_of, new_figure, styled, text_size, wrapped
 from fairdd_cli.reporting.labels import metric_title, value_of
 from fairdd_cli.reporting.outside_text import bounded
 from fairdd_cli.reporting.rows import Row
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 COLUMNS = 10  # images of a class in a grid
 SIDE = 0.62  # inches of an image
 MOST_SETS = 6  # side by side
 CURVES = 10
+VALIDATED = {"accuracy": "-", "deo_max": ":", "deo_mean": "--"}  # metrics of a validation, and their lines
 SCORES = ("accuracy", "deo_max", "deo_mean")  # above the images of a set
 
 
@@ -107,7 +110,8 @@ def loss_curves(sets: Sequence[SyntheticSet]) -> "Figure":
     """The loss over the iterations, each run divided by the mean of its first ones: strategies sum over groups or not.
 
     A line that is still noisy is drawn thin under its mean over a fiftieth of the run. Which losses hold the sampling
-    noise of their batches is said. Raises UsageError where no set has a history.
+    noise of their batches is said. Below, where a run was validated, what its networks scored on validation images, and
+    a dot where the images that were kept stood. Raises UsageError where no set has a history.
     """
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter  # noqa: PLC0415
 
@@ -117,8 +121,10 @@ def loss_curves(sets: Sequence[SyntheticSet]) -> "Figure":
     kinds = {s.history.what for s in with_history}
     labels = [label_of(s) if len(kinds) == 1 else f"{label_of(s)}: {s.history.what}" for s in with_history]
     names = [wrapped(label, 3.0) for label in labels]
-    figure = new_figure(7.2, 3.4 + sum(text_size(name)[1] + 0.1 for name in names[::2]) + 0.3)
-    axes = figure.subplots()
+    validated = any(s.history.validation is not None for s in with_history)
+    height = 3.4 + 2.6 * validated + sum(text_size(name)[1] + 0.1 for name in names[::2]) + 0.3
+    figure = new_figure(7.2, height)
+    axes, *below = figure.subplots(1 + validated, sharex=True, squeeze=False)[:, 0]
     for index, synthetic in enumerate(with_history):
         steps, loss = synthetic.history.iteration, synthetic.history.loss
         colour, window = COLOURS[index % len(COLOURS)], max(1, len(loss) // 50)
@@ -135,8 +141,28 @@ def loss_curves(sets: Sequence[SyntheticSet]) -> "Figure":
     axes.yaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.set_xlabel("iteration")
+    (below[0] if below else axes).set_xlabel("iteration")
     axes.set_ylabel(f"{kinds.pop() if len(kinds) == 1 else 'loss'},\nrelative to the start")
     axes.grid(color=INK, alpha=0.12, linewidth=0.8)
-    figure.legend(loc="outside lower center", ncols=2)
+    if below:
+        _draw_validations(below[0], with_history)
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2)
     return figure
+
+
+def _draw_validations(axes: "Axes", sets: Sequence[SyntheticSet]) -> None:
+    """Accuracy, DEO_M and DEO_A of the networks that `sets` were validated with, each set in its colour."""
+    for index, synthetic in enumerate(sets):
+        if (validation := synthetic.history.validation) is None:
+            continue
+        kept = validation.position(synthetic.kept_iteration)
+        for name, line in VALIDATED.items():
+            values = 100 * validation.metric(name).mean(axis=1)
+            axes.plot(validation.iteration, values, line, color=COLOURS[index % len(COLOURS)], linewidth=1.4)
+            axes.plot(validation.iteration[kept], values[kept], "o", color=COLOURS[index % len(COLOURS)], markersize=4)
+    for name, line in VALIDATED.items():
+        axes.plot([], [], line, color=INK, label=METRICS[name].label)
+    axes.set_ylabel("validation (%)")
+    axes.grid(color=INK, alpha=0.12, linewidth=0.8)
+    axes.legend(loc="best", fontsize="small")

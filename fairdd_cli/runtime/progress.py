@@ -21,6 +21,10 @@ class Progress(Protocol):
         """`amount` image passes are done; the `loss` is the latest."""
         ...
 
+    def note(self, text: str) -> None:
+        """`text` says what else is known of the work so far, until the next note."""
+        ...
+
 
 class NullProgress:
     """Progress that is not shown."""
@@ -29,6 +33,9 @@ class NullProgress:
         """Shows nothing."""
 
     def advance(self, amount: float, loss: float | None = None) -> None:
+        """Shows nothing."""
+
+    def note(self, text: str) -> None:
         """Shows nothing."""
 
     def say(self, remark: str) -> None:
@@ -44,7 +51,7 @@ class TextProgress:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._watched = stream.isatty() or "ipykernel" in sys.modules
-        self._what, self._total, self._done, self._loss = "", 0.0, 0.0, ""
+        self._what, self._total, self._done, self._loss, self._note = "", 0.0, 0.0, "", ""
         self._begun = self._drawn = 0.0
         self._length = 0  # letters of the line that is shown
 
@@ -57,7 +64,7 @@ class TextProgress:
     def start(self, what: str, total: float) -> None:
         """A piece of work of `total` units begins."""
         self.stop()
-        self._what, self._total, self._done, self._loss = what, total, 0.0, ""
+        self._what, self._total, self._done, self._loss, self._note = what, total, 0.0, "", ""
         self._begun = time.monotonic()
         self._draw()
 
@@ -67,6 +74,10 @@ class TextProgress:
         self._loss = self._loss if loss is None else f", loss {loss:.4g}"
         if time.monotonic() - self._drawn >= REDRAW_EVERY:
             self._draw()
+
+    def note(self, text: str) -> None:
+        """Shows `text` behind the loss."""
+        self._note = f", {text}"
 
     def stop(self) -> None:
         """Ends the line with what was reached."""
@@ -82,7 +93,8 @@ class TextProgress:
         self._drawn = time.monotonic()
         share = min(1.0, self._done / self._total) if self._total else 1.0
         bar = "#" * int(BAR * share)
-        line = f"{self._what}: {bar:.<{BAR}} {100 * share:3.0f} %{self._loss}, {self._drawn - self._begun:.0f} s"
+        found = f"{100 * share:3.0f} %{self._loss}{self._note}, {self._drawn - self._begun:.0f} s"
+        line = f"{self._what}: {bar:.<{BAR}} {found}"
         self._stream.write("\r" + line.ljust(self._length))
         self._stream.flush()
         self._length = len(line)

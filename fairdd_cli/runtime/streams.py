@@ -25,6 +25,10 @@ class Streams:
         text = "/".join([str(self.seed), name, *map(str, counters)])
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
+    def child(self, name: str) -> "Streams":
+        """Streams of a part of the run called `name`, whose draws are those of no other part."""
+        return Streams(self._key(name, ()))
+
     def numpy(self, name: str, *counters: int) -> np.random.Generator:
         """The NumPy generator of the stream `name` at `counters`."""
         return np.random.default_rng(self._key(name, counters))

@@ -7,9 +7,10 @@ from fairdd_cli.training import augmentation
 from fairdd_cli.training.configuration import TrainingConfig
 from fairdd_cli.training.cutmix import CutMix, sample_cutmix
 from fairdd_cli.training.features import FeatureExtractor, embed
-from fairdd_cli.training.images import Subset, TensorImages, TrainingImages
+from fairdd_cli.training.images import Subset, TensorImages, TrainingImages, decoded_images
 from fairdd_cli.training.loop import confusion, fit
 from fairdd_cli.training.parameters import functional_call, parameter_vector, set_parameters
+from fairdd_cli.training.trials import Trials
 
 __all__ = [
     "CutMix",
@@ -18,8 +19,10 @@ __all__ = [
     "TensorImages",
     "TrainingConfig",
     "TrainingImages",
+    "Trials",
     "augmentation",
     "confusion",
+    "decoded_images",
     "embed",
     "fit",
     "functional_call",

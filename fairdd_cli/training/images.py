@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairdd_cli.decodings import Codec, ShownInGroups
+
 
 class TrainingImages(Protocol):
     """Images that are taken by index, normalised and on the device.
@@ -47,3 +49,9 @@ class Subset:
     def take(self, indices: np.ndarray) -> Tensor:
         """The images at `indices` of the subset."""
         return self.images.take(self.indices[indices])
+
+
+def decoded_images(codec: Codec, stored: Tensor) -> TrainingImages:
+    """What networks are trained on of `stored` images: decoded, with a view in every group where they have that."""
+    bases = codec.bases(stored).contiguous(memory_format=torch.channels_last)
+    return ShownInGroups(codec, bases) if codec.num_groups else TensorImages(bases)
