@@ -25,7 +25,7 @@ from fairdd_cli.config.evaluate import PROTOCOL
 from fairdd_cli.config.keywords import configure, documented
 from fairdd_cli.decodings import stored_codec
 from fairdd_cli.errors import DivergedError, UsageError
-from fairdd_cli.methods import METHODS
+from fairdd_cli.methods._protocol import protocol_of
 from fairdd_cli.networks import NetworkSpec, fusible_values, parse_network
 from fairdd_cli.runtime import (
     Checkpoints,
@@ -152,13 +152,6 @@ def open_inputs(
         raise UsageError(f"a synthetic set, or a data set, is needed here; found {found}")
     synthetic = synthetic if synthetic.digest else synthetic.in_memory()
     return synthetic, as_dataset(resolve_dataset_path(synthetic) if data is None else data)
-
-
-def protocol_of(method: str, dataset: BiasedDataset) -> TrainingConfig:
-    """The protocol by which sets of `method` are evaluated, without mirroring where that changes a class."""
-    training: TrainingConfig = METHODS.load(method).Method.evaluation
-    left_out = () if dataset.mirror_keeps_class else ("flip",)
-    return replace(training, augmentation=augment.without(training.augmentation, *left_out))
 
 
 def prepare_input(

@@ -21,7 +21,7 @@ from fairdd_cli.config import ImportConfig
 from fairdd_cli.config.import_set import read_channels
 from fairdd_cli.config.keywords import configure, documented
 from fairdd_cli.errors import UsageError
-from fairdd_cli.evaluate import protocol_of
+from fairdd_cli.methods._protocol import protocol_of
 from fairdd_cli.runtime import show_progress
 
 LEVELS = 255
