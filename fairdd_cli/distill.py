@@ -193,10 +193,11 @@ def check_config(config: ResolvedConfig, dataset: BiasedDataset, ranks: int = 1)
     label = int(dataset.train.count.sum(axis=1).argmin())
     decoding = load_decoding(config.decoding)
     decoding.check_shape(dataset.shape, config.ipc)
-    images = config.ipc * config.factor**2
+    images = decoding.per_class(config.ipc, dataset.shape) * config.factor**2
     if images > smallest:
+        decoded = "" if config.decoding.name == "tiles" else f" and --decoding {config.decoding}"
         raise UsageError(
-            f"--ipc {config.ipc} with --factor {config.factor} needs {images} images of each class, but "
+            f"--ipc {config.ipc} with --factor {config.factor}{decoded} needs {images} images of each class, but "
             f"class '{dataset.class_names[label]}' of {dataset.where} has {smallest}; lower it"
         )
     if config.validate is not None:
@@ -254,7 +255,7 @@ def start_run(
     fitted = decoding.fit(split, store, streams)
     tables = {name: runtime.broadcast(runtime.to_device(table)) for name, table in fitted.items()}
     codec = Codec(decoding, dataset.shape, config.factor, tables)
-    per_class = decoding.per_class(config.ipc, dataset.shape, tables)
+    per_class = decoding.per_class(config.ipc, dataset.shape)
     start = (config.init, split, store, dataset.classes, per_class, codec, streams)
     images, stand_for = initialise(*start, features, by_cell=strategy.uses_groups)
     images = runtime.broadcast(runtime.to_device(images))

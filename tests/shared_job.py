@@ -25,11 +25,21 @@ VARIANTS = {  # what is run besides, by what it is called: the method, the netwo
         {"outer_loop": "2", "inner_loop": "11", "lambda_2": "0.999", "query": "4"},
     ),
 }
+TRAINED = {"trained_networks": 2, "trained_epochs": 1, "cross_entropy": 0.5}
+INGREDIENTS: Mapping[str, Mapping[str, object]] = {  # of dm
+    "cells in trained networks": {**TRAINED, "match": "cells", "factor": 2, "init": "balanced"},
+    "group maps in trained networks": {**TRAINED, "match": "cells", "decoding": "group-maps:channels=1"},
+    "frequency in trained networks": {**TRAINED, "decoding": "frequency"},
+}
 MOVING = [name for name in TINY if METHODS.load(name).Method.matches]
 
 
 def plan_of(
-    method: str, folder: Path, norm: str = "instance", options: Mapping[str, str] | None = None
+    method: str,
+    folder: Path,
+    norm: str = "instance",
+    options: Mapping[str, str] | None = None,
+    **words: object,
 ) -> ResolvedConfig:
     """A short run of `method`, fair where it matches anything."""
     return resolved(
@@ -39,7 +49,7 @@ def plan_of(
         iterations=2,
         network=parse_network(f"convnet:width=8,depth=2,norm={norm}"),
         options=dict(TINY[method] if options is None else options),
-        experts=str(folder / "experts.h5") if method == "mtt" else "",
+        **{"experts": str(folder / "experts.h5") if method == "mtt" else "", **words},
     )
 
 
@@ -53,6 +63,9 @@ def main(data: str, folder: Path) -> None:
         found |= {method: made.images, f"{method} loss": made.history.loss}
     for name, (method, norm, options) in VARIANTS.items():
         found[name] = run_distillation(plan_of(method, folder, norm, options), dataset, runtime, NullProgress()).images
+    for name, words in INGREDIENTS.items():
+        chosen = plan_of("dm", folder, experts=str(folder / "networks.h5"), **words)
+        found[name] = run_distillation(chosen, dataset, runtime, NullProgress()).images
     if runtime.processes.is_main:
         np.savez(
             folder / "found.npz", **found, sent=runtime.processes.bytes_reduced, count=runtime.processes.world_size

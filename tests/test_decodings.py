@@ -90,7 +90,7 @@ def test_frequency_keeps_the_coefficients_that_vary_most(toy: BiasedDataset) -> 
     kept = set(codec.tables["positions"].tolist())
     assert len(kept) == 3 * 8 * 8 // 4
     assert min(variance[list(kept)]) >= max(variance[list(set(range(192)) - kept)]) - 1e-4
-    assert codec.decoding.per_class(10, toy.shape, codec.tables) == 40
+    assert codec.decoding.per_class(10, toy.shape) == 40
 
 
 def test_group_maps_find_the_colours_that_the_groups_have(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_plain_images_take_the_room_of_themselves_and_smaller_ones_less(tmp_path
     counts = {}
     for text in SPECIFICATIONS:
         codec = codec_for(dataset, text)
-        counts[text] = codec.decoding.per_class(10, dataset.shape, codec.tables)
+        counts[text] = codec.decoding.per_class(10, dataset.shape)
         assert counts[text] * math.prod(codec.stored_shape) <= 10 * math.prod(dataset.shape)
     assert counts == {"tiles": 10, "frequency:share=0.5": 20, "group-maps": 10, "group-maps:channels=1": 30}
 

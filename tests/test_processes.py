@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import write_toy
-from shared_job import MOVING, VARIANTS, main
+from shared_job import INGREDIENTS, MOVING, VARIANTS, main
 from tiny import TINY
 from torch import Tensor
 
@@ -64,7 +64,7 @@ def test_two_processes_do_what_one_does_for_every_method(folder: Path) -> None:
         assert two["count"] == 2
         assert two["sent"] > 0
         assert alone["sent"] == 0
-        for name in (*TINY, *VARIANTS, *(f"{method} loss" for method in MOVING)):
+        for name in (*TINY, *VARIANTS, *INGREDIENTS, *(f"{method} loss" for method in MOVING)):
             np.testing.assert_allclose(two[name], alone[name], rtol=1e-4, atol=1e-4, err_msg=name)
 
 
@@ -74,7 +74,7 @@ def test_more_processes_than_classes_share_a_class(folder: Path) -> None:
     main(str(folder / "pair.h5"), folder / "pair-alone")
     finished(together(4, folder, TESTS / "shared_job.py", "pair.h5", folder / "pair-four"))
     with np.load(folder / "pair-alone" / "found.npz") as alone, np.load(folder / "pair-four" / "found.npz") as four:
-        for name in (*TINY, *VARIANTS, *(f"{method} loss" for method in MOVING)):
+        for name in (*TINY, *VARIANTS, *INGREDIENTS, *(f"{method} loss" for method in MOVING)):
             np.testing.assert_allclose(four[name], alone[name], rtol=1e-4, atol=1e-4, err_msg=name)
 
 

@@ -48,7 +48,7 @@ class DecodingBase(ABC):
         return True
 
     @abstractmethod
-    def stored_shape(self, shape: Shape, tables: Tables) -> Shape:
+    def stored_shape(self, shape: Shape) -> Shape:
         """What a stored image of `shape` (C, H, W) looks like, without multi-formation."""
 
     @abstractmethod
@@ -67,9 +67,9 @@ class DecodingBase(ABC):
         """The bases [n, C', H, W] nearest to `images` of `groups` int64 [n], where the decoding is `by_group`."""
         return images
 
-    def per_class(self, ipc: int, shape: Shape, tables: Tables) -> int:
+    def per_class(self, ipc: int, shape: Shape) -> int:
         """Stored images of a class in the room of `ipc` plain ones."""
-        return max(1, ipc * int(np.prod(shape)) // int(np.prod(self.stored_shape(shape, tables))))
+        return max(1, ipc * int(np.prod(shape)) // int(np.prod(self.stored_shape(shape))))
 
 
 def sample_of_cells(split: Split, per_cell: int, streams: Streams) -> list[np.ndarray]:

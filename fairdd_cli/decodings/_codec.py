@@ -38,7 +38,7 @@ class Codec:
     @property
     def stored_shape(self) -> Shape:
         """The shape of a stored image."""
-        return self.decoding.stored_shape(self.shape, self.tables)
+        return self.decoding.stored_shape(self.shape)
 
     @property
     def num_groups(self) -> int:

@@ -45,21 +45,25 @@ class Decoding(DecodingBase):
                 square += coefficients.square().mean(dim=0)
                 cells += 1
         variance = square / cells - (total / cells).square()
-        keep = max(1, math.floor(self.share * len(variance)))
-        return {"positions": variance.topk(keep).indices.sort().values}
+        _, channels, height, width = store.shape
+        return {"positions": variance.topk(self.kept((channels, height, width))).indices.sort().values}
+
+    def kept(self, shape: Shape) -> int:
+        """How many coefficients of an image are stored."""
+        return max(1, math.floor(self.share * math.prod(shape)))
 
     def table_forms(self, shape: Shape) -> Mapping[str, tuple[torch.dtype, tuple[int, ...]]]:
         """The positions."""
-        return {"positions": (torch.int64, (-1,))}
+        return {"positions": (torch.int64, (self.kept(shape),))}
 
     def tables_are_sound(self, tables: Tables, shape: Shape) -> bool:
         """Positions rise and lie within an image."""
         positions = tables["positions"]
         return bool(positions[0] >= 0 and positions[-1] < int(np.prod(shape)) and (positions.diff() > 0).all())
 
-    def stored_shape(self, shape: Shape, tables: Tables) -> Shape:
+    def stored_shape(self, shape: Shape) -> Shape:
         """A row of coefficients."""
-        return 1, 1, len(tables["positions"])
+        return 1, 1, self.kept(shape)
 
     def expand(self, stored: Tensor, shape: Shape, tables: Tables) -> Tensor:
         """The inverse transform of the coefficients."""

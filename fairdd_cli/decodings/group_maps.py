@@ -84,7 +84,7 @@ class Decoding(DecodingBase):
         finite = all(bool(table.isfinite().all()) for table in tables.values())
         return finite and len(tables["matrix"]) == len(tables["offset"])
 
-    def stored_shape(self, shape: Shape, tables: Tables) -> Shape:
+    def stored_shape(self, shape: Shape) -> Shape:
         """A base."""
         return self.channels, shape[1], shape[2]
 

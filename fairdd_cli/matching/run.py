@@ -342,14 +342,15 @@ class Run:
 
     def _cross_entropy_gradient(self, network: Classifier, *key: int) -> Tensor:
         """The gradient of the mean cross-entropy of all augmented synthetic images under `network`."""
-        gradient, total = torch.zeros_like(self.synthetic.images), self.num_classes * self.synthetic.per_class
-        policy, size = self.allowed_augmentations(augment.FULL), self.real.shape[1:]
+        gradient, per_class = torch.zeros_like(self.synthetic.images), self.synthetic.per_class
+        policy, total = self.allowed_augmentations(augment.FULL), self.num_classes * per_class
+        generator = self.streams.torch("cross-entropy/augment", *key)
+        augmentation = augment.sample_per_image(policy, total, self.real.shape[1:], generator)
         for classes in self.class_chunks():
             images, labels = self.synthetic.training_images(classes, *key)
-            generator = self.streams.torch("cross-entropy/augment", classes.start, *key)
-            augmentation = augment.sample_per_image(policy, len(labels), size, generator)
+            positions = torch.arange(classes.start * per_class, classes.stop * per_class)
             with self.runtime.autocast():
-                logits = network(augmentation.apply(images, torch.arange(len(labels))))
+                logits = network(augmentation.apply(images, positions))
             loss = F.cross_entropy(logits.float(), self.runtime.to_device(labels), reduction="sum") / total
             if self._class_shard[1].is_main:  # of the ranks that share a class only one counts
                 gradient += torch.autograd.grad(loss, [self.synthetic.images])[0]
