@@ -147,7 +147,7 @@ def test_a_seed_that_no_file_can_hold_is_refused(seed: str) -> None:
 
 def test_list_tells_what_is_on_offer(fairdd: Fairdd) -> None:
     everything = json.loads(fairdd("list", "--format", "json").stdout)
-    assert set(everything) == {"methods", "strategies", "datasets", "networks", "metrics"}
+    assert set(everything) == {"methods", "strategies", "decodings", "datasets", "networks", "metrics"}
     assert all(title for entries in everything.values() for title in entries.values())
     gm = json.loads(fairdd("list", "methods", "dc", "-f", "json").stdout)
     assert (gm["name"], gm["aliases"]) == ("gm", ["dc"])
@@ -160,9 +160,15 @@ def test_list_tells_what_is_on_offer(fairdd: Fairdd) -> None:
 
 
 def test_a_checkpoint_is_told_apart_by_every_option_that_matters(toy: BiasedDataset) -> None:
-    config = resolve_config(DistillConfig(data="toy.h5", method="dc", ipc=1, fair=True))
+    newer = {"match": "cells", "decoding": "frequency", "trained_networks": 1, "cross_entropy": 0.1, "validate": 5}
+    config = resolve_config(DistillConfig(data="toy.h5", method="dc", ipc=1, fair=True, **newer))  # type: ignore[arg-type]
     fingerprint = run_fingerprint(config, toy, Runtime(torch.device("cpu")))
     matters = {name for name, entry in options(DistillConfig).items() if entry.affects != "nothing"}
     assert matters <= set(fingerprint)
     assert (fingerprint["method"], fingerprint["fairness"], fingerprint["sampling"]) == ("gm", "fairdd", "balanced")
     assert not {"data", "output", "quiet", "recipe"} & set(fingerprint)
+    # What version 0.1.0 does not know is left out where it is not used, so that its checkpoints can be continued.
+    plain = run_fingerprint(
+        resolve_config(DistillConfig(data="toy.h5", method="dc", ipc=1)), toy, Runtime(torch.device("cpu"))
+    )
+    assert not set(newer) & set(run_fingerprint(plain, toy, Runtime(torch.device("cpu"))))
