@@ -168,7 +168,5 @@ def test_a_checkpoint_is_told_apart_by_every_option_that_matters(toy: BiasedData
     assert (fingerprint["method"], fingerprint["fairness"], fingerprint["sampling"]) == ("gm", "fairdd", "balanced")
     assert not {"data", "output", "quiet", "recipe"} & set(fingerprint)
     # What version 0.1.0 does not know is left out where it is not used, so that its checkpoints can be continued.
-    plain = run_fingerprint(
-        resolve_config(DistillConfig(data="toy.h5", method="dc", ipc=1)), toy, Runtime(torch.device("cpu"))
-    )
+    plain = resolve_config(DistillConfig(data="toy.h5", method="dc", ipc=1))
     assert not set(newer) & set(run_fingerprint(plain, toy, Runtime(torch.device("cpu"))))
