@@ -5,8 +5,8 @@ In a notebook, `distill` is all of it; the command reads, locks and writes files
 
 import math
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,301 +15,35 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairdd_cli.artifacts import STREAM, BiasedDataset, History, Split, SyntheticSet, as_dataset, stem_of
-from fairdd_cli.config import DistillConfig, record
-from fairdd_cli.config.distill import VALIDATE_NETWORKS, VALIDATION
+from fairdd_cli.artifacts import STREAM, BiasedDataset, History, SyntheticSet, as_dataset
+from fairdd_cli.config import DistillConfig
+from fairdd_cli.config.distill import VALIDATE_NETWORKS
 from fairdd_cli.config.keywords import configure, documented
-from fairdd_cli.decodings import Codec, load_decoding, parse_decoding
-from fairdd_cli.errors import DivergedError, UsageError, unknown
-from fairdd_cli.fairness import Strategy, find_strategy
-from fairdd_cli.matching.experts import ExpertSpec, all_images, even_cells, expert_targets, load_or_train_experts
-from fairdd_cli.matching.groups import cluster_groups, corrupt_groups, parse_groups
-from fairdd_cli.matching.initialisation import INITS, initialise
-from fairdd_cli.matching.networks import Networks
-from fairdd_cli.matching.real import GROUPS_PER_STEP, RealData
-from fairdd_cli.matching.run import Run, allowed_augmentations
-from fairdd_cli.matching.sampling import SAMPLINGS
-from fairdd_cli.matching.synthetic import SyntheticImages
+from fairdd_cli.errors import DivergedError, UsageError
+from fairdd_cli.matching.run import Run
 from fairdd_cli.matching.validation import Validation
-from fairdd_cli.methods import METHODS
-from fairdd_cli.methods._base import MethodBase
 from fairdd_cli.methods._renamed import with_current_names
-from fairdd_cli.networks import NetworkSpec, fusible_values, parse_network
-from fairdd_cli.registry import Specification
-from fairdd_cli.runtime import (
-    Checkpoints,
-    ImageStore,
-    Progress,
-    Runtime,
-    State,
-    Stopwatch,
-    Streams,
-    open_runtime,
-    show_progress,
-)
-from fairdd_cli.training import FeatureExtractor, TrainingConfig
+from fairdd_cli.methods._resolved import ResolvedConfig, default_init, default_sampling, resolve_config
+from fairdd_cli.methods._start import check_config, start_run, use_experts
+from fairdd_cli.networks import fusible_values
+from fairdd_cli.runtime import Checkpoints, ImageStore, Progress, Runtime, State, Stopwatch, open_runtime, show_progress
+from fairdd_cli.training import TrainingConfig
 
-# Options that version 0.1.0 lacks: at these values they are not in the record, and its checkpoints are continued.
-NEW_DEFAULTS: Mapping[str, object] = {
-    "match": "class",
-    "decoding": "tiles",
-    "trained_networks": 0,
-    "cross_entropy": 0.0,
-}
+__all__ = [
+    "ResolvedConfig",
+    "check_config",
+    "current_fingerprint",
+    "default_init",
+    "default_sampling",
+    "distill",
+    "resolve_config",
+    "run_distillation",
+    "run_fingerprint",
+    "start_run",
+    "use_experts",
+]
+
 HISTORY_POINTS = 1000  # losses kept of a run, at most about twice as many
-
-
-@dataclass(frozen=True, kw_only=True)
-class ResolvedConfig(DistillConfig):
-    """What to distil, and how, with nothing left open. Made by `resolve_config`."""
-
-    fairness: str
-    sampling: str
-    init: str
-    factor: int
-    batch_real: int
-    iterations: int
-    network: NetworkSpec  # type: ignore[assignment]
-    decoding: Specification  # type: ignore[assignment]
-    hyper: MethodBase  # type: ignore[assignment]
-
-    def record(self) -> dict[str, object]:
-        """Every choice that the result depends on, for the file's record."""
-        chosen = {
-            **record(DistillConfig, self),
-            "network": str(self.network),
-            "decoding": str(self.decoding),
-            "hyper": asdict(self.hyper),
-        }
-        unused = {name for name, value in NEW_DEFAULTS.items() if chosen[name] == value}
-        unused |= set() if self.trained_networks else {"trained_epochs", "trained_sampling"}
-        unused |= set() if self.hyper.samples else {"batch_real"}
-        unused |= set(VALIDATION) if self.validate is None else set()
-        return {name: value for name, value in chosen.items() if name not in unused}
-
-    def expert_origin(self, dataset: BiasedDataset) -> dict[str, object]:
-        """What experts depend on beside their training."""
-        origin = {"dataset": dataset.name, "dataset_digest": dataset.digest, "network": str(self.network)}
-        if self.trained_networks and self.trained_sampling == "proportional":
-            return {**origin, "sampling": self.trained_sampling}
-        groups = {"groups": self.groups, "group_noise": self.group_noise}
-        drawn = self.group_noise or parse_groups(self.groups)  # by the seed, which other experts don't depend on
-        by = {"sampling": self.trained_sampling} if self.trained_networks else {"fairness": self.fairness}
-        return {**origin, **by, **groups, "groups_seed": self.seed if drawn else None}
-
-    @property
-    def needs_experts(self) -> bool:
-        """Whether networks have to be trained on the real images first."""
-        return bool(self.hyper.uses_experts or self.trained_networks)
-
-
-def default_sampling(method: type[MethodBase] | MethodBase, strategy: Strategy) -> str:
-    """Even over the groups with a strategy that uses them, unless it reweights the images by itself."""
-    even = strategy.uses_groups and not strategy.reweights_samples and method.samples
-    return "balanced" if even else "proportional"
-
-
-def default_init(method: type[MethodBase] | MethodBase, strategy: Strategy) -> str:
-    """The method's own start, or real images: of every group with a strategy that uses groups."""
-    return method.init or ("balanced" if strategy.uses_groups else "real")
-
-
-def resolve_config(config: DistillConfig) -> ResolvedConfig:
-    """`config` with the method's own values for what is None; raises UsageError for what is unknown or contradictory.
-
-    A strategy that uses groups starts from images of every group and samples the cells evenly; without groups both
-    follow the data.
-    """
-    fairness = config.strategy
-    name = METHODS.canonical(config.method)
-    hyper: MethodBase = METHODS.load(name).Method.for_ipc(config.ipc).with_options(dict(config.hyper))
-    strategy = find_strategy(fairness)
-    if fairness != "vanilla" and not (hyper.matches or (hyper.selects_by_cell and strategy.uses_groups)):
-        remedy = "use --init balanced for a sample that is even over the groups"
-        if hyper.selects_by_cell:
-            remedy = "choose a strategy that uses groups, such as fairdd"
-        raise UsageError(f"--fairness {fairness} has no effect with method {name}, which matches nothing; {remedy}")
-    sampling = config.sampling or default_sampling(hyper, strategy)
-    init = config.init or default_init(hyper, strategy)
-    if sampling not in SAMPLINGS:
-        raise unknown("sampling", sampling, SAMPLINGS)
-    if init not in INITS:
-        raise unknown("initialisation", init, INITS)
-    if sampling == "balanced" and strategy.reweights_samples:
-        raise UsageError(
-            f"--fairness {fairness} already reweights by inverse frequency, which --sampling balanced would undo; "
-            "use --sampling proportional, or --fairness barycenter"
-        )
-    if hyper.selects_by_cell and init != hyper.init:
-        raise UsageError(
-            f"--init {init} contradicts method {name}, which chooses its images itself; "
-            f"leave it out, or use --init {hyper.init} where a recipe sets it"
-        )
-    matches = hyper.matches and not hyper.uses_experts
-    if config.cross_entropy and not config.trained_networks:
-        raise UsageError(
-            "--cross-entropy has a meaning under trained networks only; give --trained-networks, such as 3"
-        )
-    if config.match == "cells" and not strategy.targets_are_groups:
-        raise UsageError(
-            f"--match cells needs a strategy with a target for each group, which {fairness} has not; use --fair"
-        )
-    for option, given, uses, lacking in (
-        ("--sampling balanced", sampling != "proportional", hyper.samples, "draws no real batches"),
-        ("--batch-real", config.batch_real, hyper.samples, "draws no real batches"),
-        ("--match cells", config.match == "cells", matches, "matches no part of a class"),
-        ("--trained-networks", config.trained_networks, matches, "matches in no networks of its own choice"),
-        ("--decoding", config.decoding != "tiles", not hyper.needs_pixels, "steps in pixels and stores images"),
-        ("--experts", config.experts, hyper.uses_experts or config.trained_networks, "uses no experts"),
-    ):
-        if given and not uses:
-            raise UsageError(f"{option} has no effect with method {name}, which {lacking}")
-    if (parse_groups(config.groups) or config.group_noise) and not (
-        strategy.uses_groups or "balanced" in (sampling, init)
-    ):
-        option = "--group-noise" if config.group_noise else "--groups"
-        raise UsageError(f"{option} has no effect: --fairness {fairness}, --sampling and --init use no groups")
-    # A method that optimises nothing ends at its start, whatever a grid's recipe says for all methods.
-    iterations = config.iterations if config.iterations is not None and hyper.iterations else hyper.iterations
-    decided = {
-        "method": name,
-        "hyper": hyper,
-        "fairness": fairness,
-        "sampling": sampling,
-        "init": init,
-        "factor": config.factor or hyper.factor,
-        "batch_real": config.batch_real or hyper.batch_real[sampling],
-        "iterations": iterations,
-        "network": parse_network(config.network),
-        "decoding": parse_decoding(config.decoding),
-    }
-    decided |= config.decide_validation(iterations, hyper.evaluation.epochs)
-    return ResolvedConfig(**{entry.name: getattr(config, entry.name) for entry in fields(config)} | decided)
-
-
-def check_config(config: ResolvedConfig, dataset: BiasedDataset, ranks: int = 1) -> None:
-    """Raises UsageError where `config` asks of `dataset` what it doesn't have, or has no work for that many `ranks`."""
-    smallest = int(dataset.train.count.sum(axis=1).min())
-    label = int(dataset.train.count.sum(axis=1).argmin())
-    decoding = load_decoding(config.decoding)
-    decoding.check_shape(dataset.shape, config.ipc)
-    images = decoding.per_class(config.ipc, dataset.shape) * config.factor**2
-    if images > smallest:
-        decoded = "" if config.decoding.name == "tiles" else f" and --decoding {config.decoding}"
-        raise UsageError(
-            f"--ipc {config.ipc} with --factor {config.factor}{decoded} needs {images} images of each class, but "
-            f"class '{dataset.class_names[label]}' of {dataset.where} has {smallest}; lower it"
-        )
-    if config.validate is not None:
-        dataset.validation()
-    if config.needs_experts and dataset.path in (STREAM, "") and not config.experts:
-        raise UsageError(f"give --experts FILE for the experts of {dataset.where}: it has no file to keep them beside")
-    if config.needs_experts and (spec := expert_spec(config, dataset)).exists():
-        spec.read()  # which refuses those of another run
-    if config.factor > min(dataset.shape[1:]) // 4:
-        raise UsageError(
-            f"--factor {config.factor} leaves tiles under 4 pixels of {dataset.shape[1]}x{dataset.shape[2]}"
-        )
-    network = config.network.build(dataset.shape, dataset.classes)  # which refuses images that it cannot take
-    if reason := config.hyper.unsupported_reason(network):
-        raise UsageError(f"method '{config.method}' cannot use network '{config.network}': {reason}")
-    if config.hyper.samples and ranks > dataset.classes:  # which share the images of a class: at least one for each
-        draw, streams = SAMPLINGS[config.sampling], Streams(config.seed)
-        labels = range(dataset.classes)
-        in_batch = [len(draw(dataset.train, each, config.batch_real, streams.numpy("real", each))) for each in labels]
-        most = min(in_batch[label] * dataset.classes + label for label in labels)
-        if ranks > most:
-            raise UsageError(
-                f"{ranks} ranks are too many for batches of {min(in_batch)} images of each of {dataset.classes} "
-                f"classes; start at most {most}, or raise --batch-real"
-            )
-
-
-def start_run(
-    config: ResolvedConfig,
-    dataset: BiasedDataset,
-    runtime: Runtime,
-    progress: Progress,
-    residency: str = "auto",
-    log: Callable[[str], None] = lambda line: None,
-) -> Run:
-    """All that a method needs to begin `config` on `dataset`, but for experts: see `use_experts`."""
-    streams, strategy = Streams(config.seed), find_strategy(config.fairness)
-    runtime.set_image_size(*dataset.shape[1:])
-
-    def with_features(split: Split, epochs: int = 1) -> tuple[ImageStore, FeatureExtractor]:
-        store = ImageStore(split.images, dataset.mean, dataset.std, runtime, residency)
-        # By each rank itself: clusters magnify the last bit in which all-reduced sums differ.
-        alone = runtime.without_group()
-        extractor = FeatureExtractor(alone, streams, split, store, config.network, dataset.classes, progress, epochs)
-        return store, extractor
-
-    split = dataset.train
-    if clusters := parse_groups(config.groups):
-        split = cluster_groups(split, clusters, with_features(split)[1], streams, runtime.broadcast)
-    if config.group_noise:
-        split = corrupt_groups(split, config.group_noise, streams)
-    store, features = with_features(split, config.hyper.feature_epochs)
-    log(f"{runtime.describe()}; images in {store.residency}; {config.record()}")
-    decoding = load_decoding(config.decoding)
-    fitted = decoding.fit(split, store, streams)
-    tables = {name: runtime.broadcast(runtime.to_device(table)) for name, table in fitted.items()}
-    codec = Codec(decoding, dataset.shape, config.factor, tables)
-    per_class = decoding.per_class(config.ipc, dataset.shape)
-    start = (config.init, split, store, dataset.classes, per_class, codec, streams)
-    images, stand_for = initialise(*start, features, by_cell=strategy.uses_groups)
-    images = runtime.broadcast(runtime.to_device(images))
-    sample_weights = runtime.broadcast(strategy.sample_weights(split, features))
-    sampling = SAMPLINGS[config.sampling]
-    real = RealData(split, store, strategy, sampling, config.batch_real, sample_weights, runtime, streams)
-    synthetic = SyntheticImages(images, stand_for, dataset.classes, codec, store, streams, runtime.processes)
-    networks = Networks(config.network, real, synthetic, runtime, streams, progress)
-    run = Run(runtime, streams, real, synthetic, networks, progress, dataset.mirror_keeps_class)
-    run.subtracts_noise = config.hyper.squared_distances and strategy.reduce == "sum" and real.noise_known
-    run.match_cells, run.cross_entropy = config.match == "cells", config.cross_entropy
-    if run.match_cells and codec.num_groups:
-        real.groups_per_step = GROUPS_PER_STEP
-    elif run.match_cells:
-        check_cells(split, stand_for, synthetic.per_class, dataset)
-    return run
-
-
-def check_cells(split: Split, stand_for: Tensor, per_class: int, dataset: BiasedDataset) -> None:
-    """Raises UsageError where no training image stands for a group that a class has."""
-    for label, groups in enumerate(stand_for.numpy().reshape(-1, per_class)):
-        missing = set(np.flatnonzero(split.count[label]).tolist()) - set(groups.tolist())
-        if missing:
-            group, present = dataset.protected_names[min(missing)], int((split.count[label] > 0).sum())
-            raise UsageError(
-                f"--match cells: none of the {per_class} training images of class '{dataset.class_names[label]}' "
-                f"stands for group '{group}'; it has {present} groups: raise --ipc or --factor, or use --init balanced"
-            )
-
-
-def expert_spec(config: ResolvedConfig, dataset: BiasedDataset) -> ExpertSpec:
-    """The experts, or trained networks, that `config` needs for `dataset`."""
-    origin, stem = config.expert_origin(dataset), stem_of(dataset.path)
-    if config.hyper.uses_experts:
-        path = config.experts or f"{stem}.experts-{config.fairness}.h5"
-        return ExpertSpec(path, origin, *config.hyper.expert_training(dataset), expert_targets)
-    path = config.experts or f"{stem}.networks-{config.trained_sampling}.h5"
-    training = TrainingConfig(
-        epochs=config.trained_epochs,
-        augmentation=allowed_augmentations(TrainingConfig().augmentation, dataset.mirror_keeps_class),
-        lr_milestones=(),
-    )
-    targets = even_cells if config.trained_sampling == "balanced" else all_images
-    return ExpertSpec(path, origin, config.trained_networks, training, targets)
-
-
-def use_experts(
-    run: Run, config: ResolvedConfig, dataset: BiasedDataset, checkpoints: Checkpoints | None = None
-) -> None:
-    """Gives `run` the experts or trained networks that it needs, if any: those in their file, or trained now."""
-    if config.needs_experts:
-        run.experts = load_or_train_experts(expert_spec(config, dataset), run, checkpoints)
-    if config.trained_networks:
-        run.networks.trained = run.experts
 
 
 @documented(DistillConfig)

@@ -182,7 +182,7 @@ def test_unrolled_training_never_waits_for_its_device(
     toy: BiasedDataset, fairness: str, elsewhere: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_of(toy, "mtt", fairness, open_runtime("cpu"), tmp_path)  # makes the experts
-    monkeypatch.setattr("fairdd_cli.distill.load_or_train_experts", lambda spec, *_: spec.read())
+    monkeypatch.setattr("fairdd_cli.methods._start.load_or_train_experts", lambda spec, *_: spec.read())
     hyper, run = run_of(toy, "mtt", fairness, elsewhere, tmp_path)
     with NoWaitingCopies():
         assert hyper.step(run, 0).device.type == "meta"
