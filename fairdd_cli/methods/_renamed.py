@@ -1,4 +1,4 @@
-"""The names that hyper-parameters had in version 0.1.0, by method. Nothing here imports torch.
+"""The names that hyper-parameters had in version 0.1.0, by method, and which it had not. Nothing here imports torch.
 
 Commands still take the old names, and options stored in files are read under the new ones.
 """
@@ -33,12 +33,13 @@ RENAMED: Mapping[str, Mapping[str, str]] = {
 # Names that stayed but changed their meaning: in the options of a method that also holds one of its old names, the
 # first is what the second is now.
 REUSED: Mapping[str, Mapping[str, str]] = {"mtt": {"expert_epochs": "train_epochs"}}
+# Hyper-parameters that are newer, at values that leave a run as it was.
+ADDED: Mapping[str, Mapping[str, object]] = {"dm": {"num_freqs": 4096}}
 
 
 def with_current_names(method: str, stored: Mapping[str, Any]) -> dict[str, Any]:
-    """The hyper-parameters `stored` in a file for `method`, under the names that they have now."""
+    """The hyper-parameters `stored` in a file for `method`, under the names of today, with those added since."""
     renamed = RENAMED.get(method, {})
-    if not any(name in stored for name in renamed):
-        return dict(stored)
-    current = {**renamed, **REUSED.get(method, {})}
-    return {current.get(name, name): value for name, value in stored.items()}
+    old = any(name in stored for name in renamed)
+    current = {**renamed, **REUSED.get(method, {})} if old else {}
+    return {**ADDED.get(method, {}), **{current.get(name, name): value for name, value in stored.items()}}
