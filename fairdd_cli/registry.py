@@ -5,6 +5,8 @@ shared helpers. Another package adds its own through the Python entry-point grou
 names imports nothing, so that `--help` and shell completion stay quick.
 """
 
+import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -82,6 +84,24 @@ class Specification:
         return f"{self.name}:{listed}" if listed else self.name
 
 
+WHOLE = re.compile(r"[+-]?[0-9]+")
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+LARGEST = 2**63 - 1  # what a file can hold
+
+
+def parse_number(text: str, of_type: type) -> Any:
+    """The int or float that `text` is, in digits as a person types them; raises ValueError for anything else.
+
+    Python's own reading takes more: `1_0` for 10, digits of other scripts, `infinity` and `nan`.
+    """
+    if not (WHOLE if of_type is int else NUMBER).fullmatch(text):
+        raise ValueError(text)
+    number = of_type(text)
+    if not (abs(number) <= LARGEST if of_type is int else math.isfinite(number)):
+        raise ValueError(text)
+    return number
+
+
 def parse_options(kind: str, name: str, text: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
     """The options in `text` (key=value,key=value) that differ from the `defaults`, each of its default's type.
 
@@ -98,7 +118,7 @@ def parse_options(kind: str, name: str, text: str, defaults: Mapping[str, Any]) 
         try:
             if not value:
                 raise ValueError(item)
-            options[key] = of_type(value)
+            options[key] = value if of_type is str else parse_number(value, of_type)
         except ValueError as error:
             form = "WORD" if of_type is str else "NUMBER"
             raise UsageError(f"{kind} '{name}': '{item}' should read {key}={form}") from error

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,82 @@ def test_what_is_wrong_in_a_recipe_is_said_with_its_line(text: str | bytes, expe
         read_recipe(recipe(tmp_path, text), "distill")
     assert expected in str(caught.value)
     assert len(str(caught.value)) < 600
+
+
+NO_WHOLE_NUMBERS = (
+    "1_0",
+    "1:30",
+    "0x10",
+    "0o10",
+    "0b1",
+    "1e3",
+    "1.0",
+    ".5",
+    "\uff11\uff10",
+    "+-1",
+    ".inf",
+    "true",
+    "1 0",
+)
+NO_NUMBERS = (
+    "0_0.1",
+    "1:30",
+    "0x1p-1",
+    ".inf",
+    "-.inf",
+    "Infinity",
+    "inf",
+    ".nan",
+    "NaN",
+    "nan",
+    "1e999",
+    "\u0660.\u0665",
+    "yes",
+)
+
+
+@pytest.mark.parametrize(("option", "values"), [("ipc", NO_WHOLE_NUMBERS), ("group-noise", NO_NUMBERS)])
+def test_what_only_yaml_or_python_take_for_a_number_is_refused_with_its_line(
+    option: str, values: tuple[str, ...], tmp_path: Path
+) -> None:
+    kind = "a whole number" if option == "ipc" else "a number"
+    for value in values:
+        with pytest.raises(UsageError) as caught:
+            read_recipe(recipe(tmp_path, f"distill:\n  fair: on\n  {option}: {value}\n"), "distill")
+        assert f"recipe.yaml', line 3: --{option}: expected {kind}, found '{value}'" in str(caught.value)
+
+
+def test_numbers_of_a_recipe_are_those_that_stand_there(tmp_path: Path) -> None:
+    for value, whole in (("010", 10), ("+7", 7), ("'12'", 12)):
+        assert read_recipe(recipe(tmp_path, f"distill: {{ipc: {value}}}"), "distill") == {"ipc": whole}
+    for value, number in ((".5", 0.5), ("1e-1", 0.1), ("5.e-1", 0.5), ("0", 0.0), ("1", 1.0)):
+        assert read_recipe(recipe(tmp_path, f"distill: {{group-noise: {value}}}"), "distill") == {"group_noise": number}
+    for value, limit in (("ipc: 0", "at least 1"), ("ipc: -3", "at least 1"), ("group-noise: 1.5", "at most 1")):
+        with pytest.raises(UsageError, match=f"line 1: --.*: expected {limit}, found"):
+            read_recipe(recipe(tmp_path, f"distill: {{{value}}}"), "distill")
+    for digits in (str(2**63), "9" * 5000):
+        with pytest.raises(UsageError, match="line 1: --ipc: expected a whole number of at most 63 bits"):
+            read_recipe(recipe(tmp_path, f"distill: {{ipc: {digits}}}"), "distill")
+
+
+def test_the_command_line_and_its_specifications_read_numbers_by_the_same_rule(fairdd: Fairdd) -> None:
+    words = ("distill", "none.h5", "--method", "dm")
+    cases = [
+        (("--ipc", "1_0"), "--ipc: expected a whole number, found '1_0'"),
+        (("--ipc", "0"), "--ipc: expected at least 1, found '0'"),
+        (("--ipc", "1", "--group-noise", "nan"), "--group-noise: expected a number, found 'nan'"),
+    ]
+    for more, expected in cases:
+        done = fairdd(*words, *more, check=False)
+        assert (done.returncode, expected in done.stderr, done.stderr.count("\n")) == (2, True, 1)
+    config = DistillConfig(data="none.h5", method="dm", ipc=1)
+    for name, value in (
+        ("hyper", {"momentum": "0_1"}),
+        ("hyper", {"momentum": "nan"}),
+        ("network", "convnet:width=1_6"),
+    ):
+        with pytest.raises(UsageError, match=r"0_1|nan|1_6"):
+            resolve_config(replace(config, **{name: value}))
 
 
 def test_aliases_of_a_recipe_cannot_make_it_large(tmp_path: Path) -> None:

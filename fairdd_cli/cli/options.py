@@ -28,12 +28,13 @@ def as_command(config: type[Config], run: Callable[[Config], None]) -> Callable[
 
 def _parameter(entry: Option) -> inspect.Parameter:
     """The parameter of a function that Typer makes the option `entry` of."""
-    kind: Any = list[entry.entry_type] if entry.repeatable else str if entry.names or entry.parse else entry.base_type  # type: ignore[name-defined]
-    common: dict[str, Any] = {"help": entry.description, "min": entry.minimum, "max": entry.maximum}
-    common["metavar"] = entry.metavar or (f"[{'|'.join(entry.names)}]" if entry.names else None)
+    has_rules = bool(entry.names or entry.parse or entry.is_number)
+    kind: Any = list[entry.entry_type] if entry.repeatable else str if has_rules else entry.base_type  # type: ignore[name-defined]
+    metavar = f"[{'|'.join(entry.names)}]" if entry.names else "NUMBER" if entry.is_number else None
+    common: dict[str, Any] = {"help": entry.description, "metavar": entry.metavar or metavar}
     if entry.names:
         common["autocompletion"] = lambda incomplete: [each for each in entry.names if each.startswith(incomplete)]
-    if entry.names or entry.parse:
+    if has_rules:
         common["parser"] = lambda text: entry.read(str(text))
     common["show_default"] = not entry.required and not entry.shown_default
     if entry.name == "recipe":

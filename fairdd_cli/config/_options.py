@@ -11,6 +11,7 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 from fairdd_cli.errors import UsageError, unknown
+from fairdd_cli.registry import LARGEST, WHOLE, parse_number
 
 METADATA = "option"
 TRUE, FALSE = ("true", "yes", "on", "y", "t", "1"), ("false", "no", "off", "n", "f", "0")
@@ -65,6 +66,11 @@ class Option:
         return get_args(self.type)[0] if self.base_type is tuple else str
 
     @property
+    def is_number(self) -> bool:
+        """Whether it is a number without rules of its own."""
+        return self.base_type in (int, float) and not self.names and not self.parse
+
+    @property
     def repeatable(self) -> bool:
         """Whether it may be given several times."""
         return self.base_type in REPEATABLE
@@ -91,10 +97,13 @@ class Option:
 
     @property
     def description(self) -> str:
-        """The help with the names to choose from, where the command line shows them nowhere else, and the default."""
+        """The help with the values that the command line shows nowhere else, and the default."""
         names = f" One of {', '.join(self.names)}." if self.is_argument and self.names else ""
+        limits = f" At least {self.minimum:g}." if self.minimum else ""
+        if self.maximum is not None:
+            limits = f" From {self.minimum or 0:g} to {self.maximum:g}."
         default = f" (default: {self.shown_default})" if self.shown_default else ""
-        return f"{self.help}{names}{default}"
+        return f"{self.help}{names}{limits}{default}"
 
     def read(self, text: str) -> Any:
         """The value that `text` stands for, of the type of one entry; raises UsageError for a wrong one."""
@@ -109,13 +118,26 @@ class Option:
             if text.lower() not in TRUE + FALSE:
                 raise UsageError(f"{self.flag}: expected true or false, found '{text}'")
             return text.lower() in TRUE
-        if self.base_type in (int, float):
+        if self.is_number:
             try:
-                return self.base_type(text)
+                number = parse_number(text.strip(), self.base_type)
             except ValueError as error:
                 kind = "a whole number" if self.base_type is int else "a number"
+                if self.base_type is int and WHOLE.fullmatch(text.strip()):
+                    kind += f" of at most {LARGEST.bit_length()} bits"
                 raise UsageError(f"{self.flag}: expected {kind}, found '{text}'") from error
+            if limit := self.exceeded(number):
+                raise UsageError(f"{self.flag}: expected {limit}, found '{text}'")
+            return number
         return text
+
+    def exceeded(self, number: float) -> str:
+        """Which limit `number` is beyond, in words; nothing where it is within them."""
+        if self.minimum is not None and not number >= self.minimum:
+            return f"at least {self.minimum:g}"
+        if self.maximum is not None and not number <= self.maximum:
+            return f"at most {self.maximum:g}"
+        return ""
 
 
 def option(

@@ -4,11 +4,12 @@ from typing import Any
 
 from fairdd_cli.config._options import option
 from fairdd_cli.errors import UsageError
+from fairdd_cli.registry import LARGEST
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 RESIDENCIES = ("auto", "device", "memory", "disk")
 COMPILES = ("auto", "on", "off")
-LARGEST_SEED = 2**63 - 1  # what a file can hold
+LARGEST_SEED = LARGEST
 
 
 def read_seed(text: str) -> int:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fairdd_cli.config import _shared as shared
 from fairdd_cli.config._options import argument, option
 from fairdd_cli.errors import UsageError
-from fairdd_cli.registry import METHODS
+from fairdd_cli.registry import METHODS, parse_number
 
 VALUES = ("auto", "normalised", "unit", "levels")
 
@@ -13,7 +13,7 @@ VALUES = ("auto", "normalised", "unit", "levels")
 def read_channels(text: str) -> tuple[float, ...]:
     """The numbers, one for each channel, that `text` lists; raises UsageError for anything else."""
     try:
-        return tuple(float(number) for number in text.split(","))
+        return tuple(parse_number(number.strip(), float) for number in text.split(","))
     except ValueError as error:
         raise UsageError(f"expected a number for each channel, such as 0.49,0.48,0.45, found '{text}'") from error
 

@@ -5,6 +5,7 @@ the command's configuration, but for what only a file or a terminal needs.
 """
 
 import inspect
+import math
 import os
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
@@ -130,10 +131,10 @@ def _number(entry: Option, value: Any) -> int | float:
     if not isinstance(value, Integral if whole else Real) or isinstance(value, bool):
         raise _wrong(entry, "a whole number" if whole else "a number", value)
     number: int | float = entry.base_type(value)
-    if entry.minimum is not None and not number >= entry.minimum:
-        raise _wrong(entry, f"at least {entry.minimum:g}", value)
-    if entry.maximum is not None and not number <= entry.maximum:
-        raise _wrong(entry, f"at most {entry.maximum:g}", value)
+    if not whole and not math.isfinite(number):
+        raise _wrong(entry, "a number", value)
+    if limit := entry.exceeded(number):
+        raise _wrong(entry, limit, value)
     return number
 
 

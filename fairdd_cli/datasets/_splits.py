@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fairdd_cli.errors import UsageError
+from fairdd_cli.registry import parse_number
 
 TRAIN, TEST, VAL = 0, 1, 2
 SPLIT_CODES = {
@@ -133,7 +134,7 @@ def check_no_leak(units: np.ndarray, part: np.ndarray, unit_names: Sequence[str]
 def per_cell_of(text: str, smallest: int, option: str) -> int:
     """How many samples of each cell a SHARE of the `smallest` cell or a number says; UsageError for anything else."""
     try:
-        number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        number = parse_number(text.removesuffix("%"), float) / (100 if text.endswith("%") else 1)
     except ValueError:
         number = -1.0
     if 0 < number < 1:

@@ -21,6 +21,7 @@ from fairdd_cli.datasets.tables.paths import ConfinedFolder, find_files, path_co
 from fairdd_cli.datasets.tables.table import Join, Row, RowErrors, Table, open_table
 from fairdd_cli.datasets.tables.values import Categories, categorise, control_character, fold, remarks
 from fairdd_cli.errors import UsageError
+from fairdd_cli.registry import parse_number
 
 OPTIONS = (FILE_OPTIONS - {"download"}) | {
     "csv",
@@ -93,7 +94,7 @@ def _parse_options(request: Request, header: Sequence[str]) -> _Choice:
     split, share = None, None
     if request.split is not None:
         try:
-            number = float(request.split.removesuffix("%"))
+            number = parse_number(request.split.removesuffix("%"), float)
         except ValueError:
             number = None
         if number is not None and request.split not in header:

@@ -14,6 +14,7 @@ from fairdd_cli.errors import UsageError, unknown
 from fairdd_cli.matching.run import Run
 from fairdd_cli.matching.sampling import BATCH_REAL
 from fairdd_cli.networks import Classifier
+from fairdd_cli.registry import parse_number
 from fairdd_cli.training import TrainingConfig
 from fairdd_cli.training import augmentation as augment
 
@@ -102,7 +103,7 @@ class MethodBase(ABC):
                 raise unknown("option -O of this method", given, known)
             kind = type(known[name])
             try:
-                values[name] = kind(text)
+                values[name] = text if kind is str else parse_number(text, kind)
             except ValueError as error:
                 raise UsageError(f"-O {given}={text}: expected {kind.__name__}, for example {known[name]}") from error
             if text not in self.choices.get(name, (text,)):
