@@ -1,6 +1,7 @@
 """The loop: every method under every strategy and sampling falls in loss, stays finite, and is what it says."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -138,6 +139,38 @@ def test_ranks_without_an_image_are_refused_before_the_work(toy: BiasedDataset) 
     with pytest.raises(UsageError, match=rf"{most + 1} ranks are too many .*; start at most {most}"):
         check_config(chosen, toy, most + 1)
     check_config(plan("random"), toy, 1000)  # which draws no batches
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"groups": "pseudo:4"},
+        {"groups": "pseudo:9", "group_noise": 0.5},
+        {"group_noise": 0.9},
+        {"match": "cells", "decoding": "group-maps", "batch_real": 5},
+        {},
+    ],
+    ids=str,
+)
+def test_no_run_that_passes_the_check_of_ranks_has_a_rank_without_an_image(
+    options: dict[str, Any], toy: BiasedDataset
+) -> None:
+    chosen = plan("dm", fairness="fairdd", sampling="balanced", **{"batch_real": 7, **options})
+    most = next(ranks - 1 for ranks in range(toy.classes + 1, 1000) if refused(chosen, toy, ranks))
+    run = start_run(chosen, toy, open_runtime("cpu"), NullProgress())
+    drawn = [len(run.real.sample_indices(label, step)) for label in range(toy.classes) for step in range(20)]
+    assert most // toy.classes <= min(drawn)
+    if not options:
+        assert most // toy.classes == min(drawn)  # what is known is not guessed
+
+
+def refused(chosen: ResolvedConfig, dataset: BiasedDataset, ranks: int) -> bool:
+    """Whether so many ranks are too many."""
+    try:
+        check_config(chosen, dataset, ranks)
+    except UsageError:
+        return True
+    return False
 
 
 def test_fewer_large_images_pass_at_a_time() -> None:

@@ -1,12 +1,31 @@
 """Bootstrap intervals: they have the spread that theory gives, and stay honest where cells are small."""
 
+import csv
+import io
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from evaluations import confusion, pair, write
 
 from fairdd_cli.metrics import METRICS, Confusion
-from fairdd_cli.reporting import Row, build_rows, intervals, read, with_intervals
+from fairdd_cli.reporting import (
+    Row,
+    arrange,
+    as_csv,
+    build_rows,
+    intervals,
+    latex,
+    markdown,
+    plain,
+    read,
+    sheets,
+    with_intervals,
+)
 from fairdd_cli.reporting.intervals import interval, replicates, standard_errors
+from fairdd_cli.reporting.labels import interval_ends
+from fairdd_cli.reporting.page import page
 from fairdd_cli.runtime.streams import Streams
 
 NAMES = list(METRICS)
@@ -135,6 +154,33 @@ def test_no_interval_has_no_width_where_all_seeds_agree(images: int, worst: floa
     if worst == 0.0:
         assert row.mean("worst_group_accuracy") == 0
         assert 0.1 < row.intervals["worst_group_accuracy"][1] < 350 / images  # "rule of three": 300 / images
+
+
+@pytest.mark.parametrize("recall", [0.0, 1.0])
+def test_an_interval_narrower_than_a_tenth_is_shown_with_the_digits_that_tell_its_ends_apart(
+    recall: float, tmp_path: Path
+) -> None:
+    table = confusion(np.full((10, 2), recall), seeds=2, images=1000)
+    rows = with_intervals(rows_of(table, tmp_path), 200, Streams(0).numpy, names=["accuracy"])
+    low, high = rows[0].intervals["accuracy"]
+    assert 0 < high - low < 0.05
+    shown = interval_ends((low, high))
+    assert shown[0] != shown[1]
+    assert float(shown[0]) == pytest.approx(low, abs=0.01)
+    assert float(shown[1]) == pytest.approx(high, abs=0.01)
+    sections = arrange(rows, (), ())
+    texts = [make(sheets(sections, ["accuracy"])) for make in (plain, markdown, latex)]
+    assert all(re.search(rf"{shown[0]}(…|\\ldots{{}}){shown[1]}", text) for text in texts)
+    assert f"{shown[0]} to {shown[1]}" in page(sections, ["accuracy"])
+    (line,) = csv.DictReader(io.StringIO(as_csv(sections)))
+    assert (float(line["accuracy_low"]), float(line["accuracy_high"])) == (low, high)
+
+
+def test_ends_of_an_interval_have_one_decimal_where_that_is_enough() -> None:
+    assert interval_ends((0.0, 0.06)) == ("0.0", "0.1")
+    assert interval_ends((12.34, 56.78)) == ("12.3", "56.8")
+    assert interval_ends((99.9612, 99.9688)) == ("99.96", "99.97")
+    assert interval_ends((50.0, 50.0)) == ("50.0", "50.0")  # certain, as far as the counts say
 
 
 @pytest.mark.parametrize("images", [1, 3, 20, 100])

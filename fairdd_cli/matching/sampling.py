@@ -34,6 +34,17 @@ def balanced(split: Split, label: int, size: int, generator: np.random.Generator
     return np.concatenate(drawn)
 
 
+def fewest_drawn(sampling: str, available: int, size: int, groups: range) -> int:
+    """The fewest images that `sampling` draws of a class of `available` ones where as many of its groups as in `groups`
+    have images, for a batch `size`.
+
+    Pseudo groups and corrupted ones are not known before the work begins, only how many there may be.
+    """
+    if sampling == "proportional":
+        return min(size, available)
+    return min(max(1, size // present) * present for present in groups)
+
+
 SAMPLINGS: Mapping[str, Sampling] = {"proportional": proportional, "balanced": balanced}
 
 # Images of a class in a real batch where neither the method nor the user says otherwise: the paper's number, and that

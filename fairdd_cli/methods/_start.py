@@ -15,7 +15,7 @@ from fairdd_cli.matching.initialisation import initialise
 from fairdd_cli.matching.networks import Networks
 from fairdd_cli.matching.real import GROUPS_PER_STEP, RealData
 from fairdd_cli.matching.run import Run, allowed_augmentations
-from fairdd_cli.matching.sampling import SAMPLINGS
+from fairdd_cli.matching.sampling import SAMPLINGS, fewest_drawn
 from fairdd_cli.matching.synthetic import SyntheticImages
 from fairdd_cli.methods._resolved import ResolvedConfig
 from fairdd_cli.runtime import Checkpoints, ImageStore, Progress, Runtime, Streams
@@ -49,15 +49,27 @@ def check_config(config: ResolvedConfig, dataset: BiasedDataset, ranks: int = 1)
     if reason := config.hyper.unsupported_reason(network):
         raise UsageError(f"method '{config.method}' cannot use network '{config.network}': {reason}")
     if config.hyper.samples and ranks > dataset.classes:  # which share the images of a class: at least one for each
-        draw, streams = SAMPLINGS[config.sampling], Streams(config.seed)
-        labels = range(dataset.classes)
-        in_batch = [len(draw(dataset.train, each, config.batch_real, streams.numpy("real", each))) for each in labels]
-        most = min(in_batch[label] * dataset.classes + label for label in labels)
+        in_batch = [
+            fewest_drawn(config.sampling, int(count.sum()), config.batch_real, _groups_in_batch(config, count))
+            for count in dataset.train.count
+        ]
+        most = min(drawn * dataset.classes + label for label, drawn in enumerate(in_batch))
         if ranks > most:
             raise UsageError(
                 f"{ranks} ranks are too many for batches of {min(in_batch)} images of each of {dataset.classes} "
                 f"classes; start at most {most}, or raise --batch-real"
             )
+
+
+def _groups_in_batch(config: ResolvedConfig, count: np.ndarray) -> range:
+    """How many groups a balanced batch of a class with `count` images int64 [groups] may have, as far as is known."""
+    present, clusters = np.count_nonzero(count), parse_groups(config.groups)
+    fewest, most = (1, min(clusters, count.sum())) if clusters else (present, present)
+    if config.group_noise:
+        fewest, most = 1, clusters or len(count)
+    if config.match == "cells" and load_decoding(config.decoding).by_group:
+        fewest, most = min(fewest, GROUPS_PER_STEP), min(most, GROUPS_PER_STEP)
+    return range(int(fewest), int(most) + 1)
 
 
 def start_run(

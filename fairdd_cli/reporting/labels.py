@@ -9,6 +9,7 @@ SHOWN = ("accuracy", "deo_max", "deo_mean", "worst_group_accuracy")  # metrics o
 COLUMNS = ("dataset", "method", "fairness", "sampling", "ipc", "network", "variant", "seeds")
 ALWAYS = ("method", "fairness")  # columns of every table, whatever the rows have in common
 HEADINGS = {"ipc": "IPC"}
+MOST_DECIMALS = 6  # of the ends of an interval
 
 
 def labels(row: Row) -> dict[str, str]:
@@ -43,6 +44,12 @@ def value_of(row: Row, metric: str) -> str:
     """The row's metric as tables show it; the deviation where there are several seeds."""
     values = row.metrics.get(metric, {"mean": None, "std": None})
     return mean_std(values["mean"], values["std"] if row.seeds > 1 else None)
+
+
+def interval_ends(ends: tuple[float, float]) -> tuple[str, str]:
+    """The ends of an interval in percent, with as many decimals as tell them apart: none is shown as a single point."""
+    shown = [(f"{ends[0]:.{decimals}f}", f"{ends[1]:.{decimals}f}") for decimals in range(1, MOST_DECIMALS + 1)]
+    return next((each for each in shown if each[0] != each[1]), shown[0])
 
 
 def caption(seeds: int) -> str:

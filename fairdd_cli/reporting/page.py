@@ -19,6 +19,7 @@ from fairdd_cli.reporting.figures import inline_svg, label_of
 from fairdd_cli.reporting.labels import (
     caption,
     column_title,
+    interval_ends,
     labels,
     mean_std,
     metric_title,
@@ -165,8 +166,7 @@ def _remarks(row: Row, name: str) -> Iterator[tuple[str, str]]:
         verdict = delta.verdict if delta.better is not None else ""
         yield verdict, f"{signed(delta.points)} vs vanilla{f', {verdict}' if verdict else ''}"
     if name in row.intervals:
-        low, high = row.intervals[name]
-        yield "", f"{low:.1f} to {high:.1f}"
+        yield "", " to ".join(interval_ends(row.intervals[name]))
     if floor is not None:
         yield "", f"fair floor {floor.expected:.1f}"
         yield "", f"excess {signed(floor.excess)}, p = {p_value(floor.p_value)}"

@@ -8,6 +8,7 @@ from fairdd_cli.reporting.labels import (
     SHOWN,
     caption,
     column_title,
+    interval_ends,
     labels,
     mean_std,
     metric_title,
@@ -85,7 +86,7 @@ def _sheet(section: Section, metrics: Sequence[str], fold: bool) -> Sheet:
 def _remarks(row: Row, metrics: Sequence[str], footnotes: list[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Label of each remark on a row and an entry for each metric; sources are appended to the footnotes."""
     intervals = [row.intervals.get(name) for name in metrics]
-    yield "interval", tuple(f"{ends[0]:.1f}…{ends[1]:.1f}" if ends else "" for ends in intervals)
+    yield "interval", tuple("…".join(interval_ends(ends)) if ends else "" for ends in intervals)
     floors = [row.fair_floors.get(name) for name in metrics]
     yield "fair floor", tuple(f"{floor.expected:.1f}" if floor else "" for floor in floors)
     yield "excess", tuple(signed(floor.excess) if floor else "" for floor in floors)
