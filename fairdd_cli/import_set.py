@@ -70,6 +70,7 @@ def run_import(config: ImportConfig, dataset: BiasedDataset) -> Imported:
     notes = [f"'{path}': {foreign.layout}, {len(foreign.images)} images"]
     class_labels = _labels(path, foreign, dataset, notes)
     images = _normalised(path, foreign, dataset, config.values, mean, std, notes)
+    groups = _groups(foreign, dataset, factor, notes)
     order = np.argsort(class_labels, kind="stable")
     count = np.bincount(class_labels, minlength=dataset.classes)
     if len(set(count)) > 1:
@@ -90,6 +91,8 @@ def run_import(config: ImportConfig, dataset: BiasedDataset) -> Imported:
         mean=dataset.mean,
         std=dataset.std,
         class_names=dataset.class_names,
+        groups=None if groups is None else groups[order],
+        protected_names=() if groups is None else dataset.protected_names,
         evaluation=training.to_json(),
         dataset=dataset.name,
         dataset_path=str(Path(dataset.path).absolute()) if dataset.path else "",
@@ -140,6 +143,21 @@ def _labels(path: str, foreign: ForeignSet, dataset: BiasedDataset, notes: list[
     if len(missing):
         raise UsageError(f"'{path}' has no image of class '{dataset.class_names[missing[0]]}'")
     return labels
+
+
+def _groups(foreign: ForeignSet, dataset: BiasedDataset, factor: int, notes: list[str]) -> np.ndarray | None:
+    """The group int64 [M] that each image stands for, where the file tells it and the groups are those of `dataset`."""
+    if foreign.groups is None:
+        return None
+    if foreign.group_names != dataset.protected_names:
+        theirs, ours = (", ".join(names)[:120] for names in (foreign.group_names, dataset.protected_names))
+        notes.append(f"its groups are {theirs}, those of the data set {ours}: left out")
+        return None
+    if factor > 1:
+        notes.append(f"its groups are of whole images, not of the {factor}x{factor} inside each: left out")
+        return None
+    notes.append("each image's group is kept")
+    return foreign.groups
 
 
 def _folder_labels(path: str, folders: Sequence[str], class_names: tuple[str, ...]) -> list[int]:

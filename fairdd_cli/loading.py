@@ -107,7 +107,7 @@ def shown_images(synthetic: SyntheticSet) -> np.ndarray:
 
 def as_export(synthetic: SyntheticSet) -> Export:
     """The training images of `synthetic` for other programs, and where they come from."""
-    images, labels, _ = training_images(synthetic)
+    images, labels, groups = training_images(synthetic)
     names = ("dataset", "method", "fairness", "ipc", "factor", "digest")
     return Export(
         images=images.contiguous().numpy(),
@@ -116,4 +116,6 @@ def as_export(synthetic: SyntheticSet) -> Export:
         std=synthetic.std,
         class_names=synthetic.class_names,
         origin={**{name: getattr(synthetic, name) for name in names}, **synthetic.provenance},
+        groups=groups,
+        group_names=synthetic.protected_names if groups is not None else (),
     )

@@ -25,9 +25,10 @@ from fairdd_cli.artifacts import (
 )
 from fairdd_cli.config import ImportConfig
 from fairdd_cli.config.keywords import configure
+from fairdd_cli.distill import distill
 from fairdd_cli.errors import UsageError
 from fairdd_cli.import_set import Imported, run_import
-from fairdd_cli.loading import as_export
+from fairdd_cli.loading import as_export, load, training_images
 
 IPC = 4
 MEAN, STD = np.full((3, 1, 1), 0.5), np.full((3, 1, 1), 0.25)
@@ -103,6 +104,100 @@ def test_it_is_the_inverse_of_an_export(dataset: BiasedDataset, made: SyntheticS
     found = imported(path, dataset).synthetic
     assert found.images.tobytes() == made.images.tobytes()
     assert found.labels.tobytes() == made.labels.tobytes()
+
+
+@pytest.mark.parametrize("name", ["out.npz", "out.safetensors", "out"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"factor": 2, "match": "cells"},
+        {"decoding": "frequency:share=0.5", "match": "cells"},
+        {"decoding": "group-maps"},
+    ],
+    ids=str,
+)
+def test_what_is_exported_decoded_comes_back_with_its_groups(
+    options: dict[str, Any], name: str, dataset: BiasedDataset, tmp_path: Path
+) -> None:
+    made = distill(
+        dataset,
+        method="dm",
+        fairness="fairdd",
+        ipc=1,
+        iterations=0,
+        network="mlp",
+        init="balanced",
+        quiet=True,
+        **options,
+    )
+    path = str(tmp_path / name)
+    write_export(path, as_export(made))
+    found = imported(path, dataset)
+    (images, labels, groups), again = training_images(made), training_images(found.synthetic)
+    assert groups is not None
+    assert len(set(groups.tolist())) > 1
+    assert again[2] is not None
+    assert again[0].numpy().tobytes() == images.contiguous().numpy().tobytes()
+    assert (again[1].tolist(), again[2].tolist()) == (labels.tolist(), groups.tolist())
+    assert found.synthetic.protected_names == dataset.protected_names
+    assert "each image's group is kept" in found.notes
+    write_synthetic(str(tmp_path / "s.h5"), found.synthetic)
+    assert load(str(tmp_path / "s.h5")).protected.tolist() == groups.tolist()
+
+
+def test_groups_go_with_their_images_into_the_order_of_classes(
+    dataset: BiasedDataset, made: SyntheticSet, tmp_path: Path
+) -> None:
+    order = np.random.default_rng(0).permutation(len(made.images))
+    groups = np.arange(len(order)) % 2
+    export = replace(as_export(made), groups=groups, group_names=dataset.protected_names)
+    mixed = replace(export, images=export.images[order], labels=export.labels[order], groups=groups[order])
+    for name in ("out", "out.npz", "out.safetensors"):
+        write_export(str(tmp_path / name), mixed)
+        found = imported(str(tmp_path / name), dataset).synthetic
+        assert found.groups is not None
+        known = {image.tobytes(): int(group) for image, group in zip(made.images, groups, strict=True)}
+        assert [known[image.tobytes()] for image in found.images] == found.groups.tolist()
+    first = next(iter(sorted((tmp_path / "out").glob("*/*.png"))))
+    first.unlink()  # the others keep theirs
+    fewer = imported(str(tmp_path / "out"), dataset).synthetic
+    assert fewer.groups is not None
+    assert len(fewer.groups) == len(made.images) - 1
+    first.with_name("added.png").write_bytes(next(iter(sorted((tmp_path / "out").glob("*/*.png")))).read_bytes())
+    assert imported(str(tmp_path / "out"), dataset).synthetic.groups is None  # of which nothing is known
+
+
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({"group_names": ("a", "b")}, "its groups are a, b, those of the data set"),
+        ({"groups": np.full(12, 2)}, ""),
+        ({"groups": np.full(12, -1)}, ""),
+        ({"groups": np.zeros(11, np.int64)}, ""),
+        ({"groups": np.zeros(12)}, ""),
+        ({"groups": np.zeros((12, 2), np.int64)}, ""),
+        ({"group_names": ()}, ""),
+    ],
+    ids=str,
+)
+def test_groups_that_mean_another_thing_are_left_out(
+    changes: dict[str, Any], note: str, dataset: BiasedDataset, made: SyntheticSet, tmp_path: Path
+) -> None:
+    groups = {"groups": np.arange(12) % 2, "group_names": dataset.protected_names, **changes}
+    write_export(str(tmp_path / "out.npz"), replace(as_export(made), **groups))
+    found = imported(str(tmp_path / "out.npz"), dataset)
+    assert (found.synthetic.groups, found.synthetic.protected_names) == (None, ())
+    assert note in "; ".join(found.notes)
+
+
+def test_groups_of_whole_images_are_left_out_with_a_factor(
+    dataset: BiasedDataset, made: SyntheticSet, tmp_path: Path
+) -> None:
+    export = replace(as_export(made), groups=np.arange(12) % 2, group_names=dataset.protected_names)
+    write_export(str(tmp_path / "out.npz"), export)
+    found = imported(str(tmp_path / "out.npz"), dataset, factor=2)
+    assert found.synthetic.groups is None
+    assert "not of the 2x2 inside each: left out" in "; ".join(found.notes)
 
 
 def test_a_folder_comes_back_as_its_pixels(dataset: BiasedDataset, made: SyntheticSet, tmp_path: Path) -> None:

@@ -7,6 +7,8 @@
 | `.safetensors` | the same four tensors; `class_names` and the origin as JSON in the metadata |
 | `.pt` | the tuple (`images`, `labels`) of tensors, as `torch.save` writes it |
 
+Where images stand for groups, all but the `.pt` hold `groups` int64 [M] and the `group_names` that they index; in
+`fairdd.json`, `groups` has a list for each class's folder, in the order of its files.
 `exact.npz` is what the `.npz` would be: PNG rounds to 8 bits and cuts off what is beyond black and white.
 """
 
@@ -46,6 +48,7 @@ ALIGNED = 8  # bytes to whose multiple the head of a .safetensors is filled up, 
 class Export:
     """Training images float32 [M, C, H, W] in normalised units with their labels int64 [M], and what they mean.
 
+    `groups` (int64 [M]) index `group_names`; they are None where images stand for none.
     `origin` says where they come from, for the formats that have a place for it.
     """
 
@@ -55,11 +58,19 @@ class Export:
     std: tuple[float, ...]
     class_names: tuple[str, ...]
     origin: Mapping[str, object] = field(default_factory=dict)
+    groups: np.ndarray | None = None
+    group_names: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> dict[str, tuple[str, ...]]:
+        """What labels and groups are called."""
+        return {"class_names": self.class_names, **({} if self.groups is None else {"group_names": self.group_names})}
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Everything that is numbers, by name."""
         mean, std = (np.array(values, np.float32) for values in (self.mean, self.std))
-        return {"images": self.images, "labels": self.labels, "mean": mean, "std": std}
+        groups = {} if self.groups is None else {"groups": self.groups}
+        return {"images": self.images, "labels": self.labels, **groups, "mean": mean, "std": std}
 
 
 def pixels(images: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray:
@@ -71,20 +82,21 @@ def pixels(images: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) 
 
 def _npz(export: Export) -> bytes:
     buffer = io.BytesIO()
-    names = np.array(export.class_names, dtype=np.str_)  # not of objects, which only unpickling would read
-    arrays: dict[str, Any] = {**export.tensors(), "class_names": names}
+    # The names are no objects, which only unpickling would read.
+    arrays: dict[str, Any] = dict(export.tensors())
+    arrays |= {name: np.array(names, dtype=np.str_) for name, names in export.names.items()}
     np.savez(buffer, **arrays)
     return buffer.getvalue()
 
 
 def _safetensors(export: Export) -> bytes:
     """Length of the head (8 bytes, little endian), head (JSON: where each tensor lies), tensors."""
-    origin = {"class_names": list(export.class_names), **export.origin}
+    origin = {**export.names, **export.origin}
     head: dict[str, object] = {"__metadata__": {name: json.dumps(value) for name, value in origin.items()}}
     parts: list[bytes] = []
     end = 0
-    for name, dtype in (("labels", "I64"), ("images", "F32"), ("mean", "F32"), ("std", "F32")):  # widest first
-        array = export.tensors()[name]
+    for name, array in sorted(export.tensors().items(), key=lambda entry: -entry[1].itemsize):  # widest first
+        dtype = {"i": "I", "f": "F"}[array.dtype.kind] + str(8 * array.itemsize)
         parts.append(array.astype(array.dtype.newbyteorder("<")).tobytes())
         start, end = end, end + len(parts[-1])
         head[name] = {"dtype": dtype, "shape": array.shape, "data_offsets": (start, end)}
@@ -176,11 +188,18 @@ def _folder_files(export: Export) -> dict[str, bytes]:
     if channels not in (1, 3):
         raise UsageError(f"PNG holds images of 1 or 3 channels, and these have {channels}; export them as .npz")
     sheet = pixels(export.images, export.mean, export.std).transpose(0, 2, 3, 1)
-    metadata = {"class_names": export.class_names, "mean": export.mean, "std": export.std, **export.origin}
-    files = {METADATA: (json.dumps(metadata, indent=1, ensure_ascii=False) + "\n").encode(errors="backslashreplace")}
+    folders = class_folders(export.class_names)
+    metadata = {**export.names, "mean": export.mean, "std": export.std, **export.origin}
     order = np.argsort(export.labels, kind="stable")
-    files[EXACT] = _npz(replace(export, images=export.images[order], labels=export.labels[order]))
-    for label, name in enumerate(class_folders(export.class_names)):
+    sorted_by_class = replace(export, images=export.images[order], labels=export.labels[order])
+    if export.groups is not None:
+        sorted_by_class = replace(sorted_by_class, groups=export.groups[order])
+        metadata["groups"] = {
+            name: export.groups[export.labels == label].tolist() for label, name in enumerate(folders)
+        }
+    files = {METADATA: (json.dumps(metadata, indent=1, ensure_ascii=False) + "\n").encode(errors="backslashreplace")}
+    files[EXACT] = _npz(sorted_by_class)
+    for label, name in enumerate(folders):
         for number, image in enumerate(sheet[export.labels == label]):
             buffer = io.BytesIO()
             Image.fromarray(image[..., 0] if channels == 1 else image).save(buffer, "PNG")

@@ -5,16 +5,17 @@
 | `.pt` of DC, DSA, DM and FairDD | a dict whose `data` lists [images, labels] for each repetition |
 | `.pt` of DD-Ranking, IDC and `inspect --export` | images and labels, as a tuple or list |
 | `.pt` of MTT and its successors | images alone; labels in `labels_NAME.pt` beside `images_NAME.pt`, if there are any |
-| `.npz`, `.safetensors` | `images`, `labels` and, where they are known, `mean`, `std`, `class_names` |
+| `.npz`, `.safetensors` | `images`, `labels` and, where known, `mean`, `std`, `class_names`, `groups`, `group_names` |
 | a folder | a folder for each class with its images as PNG; `inspect --export` puts their exact values beside them |
 """
 
 import io
 import math
 import pickle
+import re
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from fairdd_cli.errors import UsageError, first_line
 FILE_LIMIT = 2**30  # bytes of a file, and of the arrays that it holds
 IMAGE_LIMIT = 100_000  # images in a folder
 DESCRIPTION_LIMIT = 2**22  # bytes of what describes the arrays: a pickle, a head of JSON
+NAMES = ("class_names", "group_names")
+NUMBER = re.compile("[0-9]{1,9}")
 IMAGE_KEYS = ("images", "image_syn", "images_train", "x")
 LABEL_KEYS = ("labels", "label_syn", "labels_train", "y", "targets")
 # What a damaged archive makes zipfile raise.
@@ -41,7 +44,8 @@ class ForeignSet:
     """Images [M, C, H, W] (or [M, H, W]) as a file holds them, and what it says of them.
 
     `labels` (int64 [M]) are None where the file has none, `mean` and `std` (of the normalisation) and `class_names`
-    likewise. For a folder, `labels` index `folders`. `origin` is what a file of `inspect --export` says besides.
+    likewise; so are `groups` (int64 [M]) unless they are sound and have `group_names`. For a folder, `labels` index
+    `folders`. `origin` is what a file of `inspect --export` says besides.
     """
 
     layout: str
@@ -52,6 +56,8 @@ class ForeignSet:
     class_names: tuple[str, ...] | None = None
     folders: tuple[str, ...] = ()
     origin: Mapping[str, Any] = field(default_factory=dict)
+    groups: np.ndarray | None = None
+    group_names: tuple[str, ...] = ()
 
 
 def read_foreign(path: str, repetition: int = 1, labels: str | None = None) -> ForeignSet:
@@ -76,6 +82,7 @@ def read_foreign(path: str, repetition: int = 1, labels: str | None = None) -> F
         raise UsageError(f"'{path}': its images are {found.images.dtype}; expected numbers")
     if not np.isfinite(found.images).all():
         raise UsageError(f"'{path}': an image holds a value that is not finite")
+    found = _with_sound_groups(found)
     if found.labels is None:
         return found
     if found.labels.ndim == 2 and found.labels.shape[1] > 1:
@@ -88,6 +95,18 @@ def read_foreign(path: str, repetition: int = 1, labels: str | None = None) -> F
     if len(hard) != len(found.images) or hard.dtype.kind not in "fiu" or (hard != np.round(hard)).any():
         raise UsageError(f"'{path}' has {len(found.images)} images, but its labels are not as many class numbers")
     return replace(found, labels=hard.astype(np.int64))
+
+
+def _with_sound_groups(found: ForeignSet) -> ForeignSet:
+    """`found` without its groups where they are anything but a name for each image: files of others may mean another
+    thing by the word."""
+    groups, names = found.groups, found.group_names
+    if groups is None:
+        return found
+    sound = groups.shape == found.images.shape[:1] and groups.dtype.kind in "iu" and bool(names)
+    if not sound or groups.min() < 0 or groups.max() >= len(names):
+        return replace(found, groups=None, group_names=())
+    return replace(found, groups=groups.astype(np.int64))
 
 
 def _shape(array: np.ndarray) -> str:
@@ -217,13 +236,12 @@ def _read_npz(path: str, repetition: int) -> ForeignSet:
             arrays = {name.removesuffix(".npy"): _npy(archive.read(name), path) for name in archive.namelist()}
     except ZIP_ERRORS as error:
         raise UsageError(f"'{path}' is truncated or damaged: {first_line(error)}") from error
-    names = arrays.get("class_names")
-    class_names = tuple(map(str, names)) if names is not None and names.ndim == 1 else None
-    return _from_arrays(path, arrays, class_names, {})
+    names = {key: arrays[key].tolist() for key in NAMES if key in arrays and arrays[key].ndim == 1}
+    return _from_arrays(path, arrays, names, {})
 
 
 def _from_arrays(
-    path: str, arrays: dict[str, np.ndarray], class_names: tuple[str, ...] | None, origin: Mapping[str, Any]
+    path: str, arrays: dict[str, np.ndarray], names: Mapping[str, Any], origin: Mapping[str, Any]
 ) -> ForeignSet:
     images, labels = (next((arrays[key] for key in keys if key in arrays), None) for keys in (IMAGE_KEYS, LABEL_KEYS))
     if images is None:
@@ -231,7 +249,21 @@ def _from_arrays(
     mean, std = (
         tuple(map(float, arrays[key])) if key in arrays and arrays[key].ndim == 1 else None for key in ("mean", "std")
     )
-    return ForeignSet("named arrays", images, labels, mean, std, class_names, origin=origin)
+    class_names, group_names = (
+        tuple(map(str, names[key])) if isinstance(names.get(key), list) else None for key in NAMES
+    )
+    groups = arrays.get("groups")
+    return ForeignSet(
+        "named arrays",
+        images,
+        labels,
+        mean,
+        std,
+        class_names,
+        origin=origin,
+        groups=groups,
+        group_names=group_names or (),
+    )
 
 
 def _read_safetensors(path: str, repetition: int) -> ForeignSet:
@@ -246,9 +278,7 @@ def _read_safetensors(path: str, repetition: int) -> ForeignSet:
         origin = {name: strict_loads(text) for name, text in described.items()} if "class_names" in described else {}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UsageError(f"'{path}' is not a sound .safetensors: {first_line(error)}") from error
-    names = origin.get("class_names")
-    class_names = tuple(map(str, names)) if isinstance(names, list) else None
-    return _from_arrays(path, arrays, class_names, origin)
+    return _from_arrays(path, arrays, origin, origin)
 
 
 def _tensor(entry: Mapping[str, Any], data: memoryview) -> np.ndarray:
@@ -291,11 +321,30 @@ def _read_folder(folder: Path) -> ForeignSet:
         images.append(image[None] if image.ndim == 2 else image.transpose(2, 0, 1))
     labels = np.array([label for label, _ in files])
     names, origin = _metadata(folder / METADATA)
-    folder_names = tuple(entry.name for entry in folders)
+    group_names = origin.get("group_names")
     found = ForeignSet(
-        "a folder of PNG", np.stack(images), labels, class_names=names, folders=folder_names, origin=origin
+        "a folder of PNG",
+        np.stack(images),
+        labels,
+        class_names=names,
+        folders=tuple(entry.name for entry in folders),
+        origin=origin,
+        groups=_groups_of_files([file for _, file in files], origin.get("groups")),
+        group_names=tuple(map(str, group_names)) if isinstance(group_names, list) else (),
     )
     return _with_exact_values(found, folder / EXACT) if (folder / EXACT).is_file() else found
+
+
+def _groups_of_files(files: Sequence[Path], said: object) -> np.ndarray | None:
+    """The group of each of the `files` by what an exported folder has `said`: a list for each folder, by number."""
+    lists = said if isinstance(said, dict) else {}
+    found = []
+    for file in files:
+        groups, number = lists.get(file.parent.name), file.stem
+        if not isinstance(groups, list) or not NUMBER.fullmatch(number) or int(number) >= len(groups):
+            return None
+        found.append(groups[int(number)])
+    return np.array(found) if all(type(group) is int and 0 <= group < 2**31 for group in found) else None
 
 
 def _with_exact_values(found: ForeignSet, path: Path) -> ForeignSet:
