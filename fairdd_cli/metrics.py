@@ -41,6 +41,11 @@ class Confusion:
         correct = np.diagonal(table, axis1=-3, axis2=-1).swapaxes(-1, -2).astype(kind)
         return cls(correct, table.sum(axis=-1, dtype=kind), table, empty_cells)
 
+    @classmethod
+    def of_cells(cls, correct: np.ndarray, total: np.ndarray) -> "Confusion":
+        """The confusion of `correct` counts [..., classes, groups] of the test images `total` [classes, groups]."""
+        return cls(correct, np.broadcast_to(total, correct.shape))
+
     @cached_property
     def recall(self) -> np.ndarray:
         """R[y, a] = P(prediction = y | label y, protected a), float64 [..., classes, groups]."""
@@ -341,6 +346,13 @@ def summarise(confusion: np.ndarray, empty_cells: str = "skip") -> dict[str, dic
     Returns `{metric: {"mean", "std", "per_seed"}}` in percent; a value that does not exist is None.
     """
     return {name: summary(values) for name, values in per_seed(Confusion.of(confusion, empty_cells)).items()}
+
+
+def in_words(correct: np.ndarray, total: np.ndarray) -> str:
+    """Mean accuracy, DEO_M and DEO_A in percent of some networks' `correct` counts [networks, classes, groups]."""
+    names = {"accuracy": "accuracy", "deo_max": "DEO_M", "deo_mean": "DEO_A"}
+    means = [(label, METRICS[name](Confusion.of_cells(correct, total)).mean()) for name, label in names.items()]
+    return ", ".join(f"{label} {100 * mean:.1f}" for label, mean in means if not np.isnan(mean))
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray, empty: float = np.nan) -> np.ndarray:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -20,6 +21,7 @@ from fairdd_cli.distill import check_config, run_distillation
 from fairdd_cli.errors import UsageError
 from fairdd_cli.evaluate import synthetic_data
 from fairdd_cli.loading import load, shown_images, training_images
+from fairdd_cli.matching.sampling import sample_of_cells
 from fairdd_cli.matching.synthetic import SyntheticImages
 from fairdd_cli.runtime import ImageStore, NullProgress, Processes, Runtime, Streams, open_runtime
 from fairdd_cli.training import Subset
@@ -51,7 +53,8 @@ def store_of(dataset: BiasedDataset) -> ImageStore:
 
 def codec_for(dataset: BiasedDataset, text: str, factor: int = 1) -> Codec:
     decoding = load_decoding(parse_decoding(text))
-    return Codec(decoding, dataset.shape, factor, decoding.fit(dataset.train, store_of(dataset), Streams(0)))
+    sample = partial(sample_of_cells, dataset.train, store_of(dataset), Streams(0))
+    return Codec(decoding, dataset.shape, factor, decoding.fit(dataset.shape, dataset.train.count, sample))
 
 
 def direct_cosines(image: np.ndarray) -> np.ndarray:

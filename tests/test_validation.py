@@ -26,6 +26,7 @@ from fairdd_cli.distill import ResolvedConfig, run_distillation, run_fingerprint
 from fairdd_cli.errors import UsageError
 from fairdd_cli.evaluate import synthetic_data
 from fairdd_cli.methods import METHODS
+from fairdd_cli.metrics import METRICS, Confusion, in_words
 from fairdd_cli.networks import parse_network
 from fairdd_cli.reporting.synthetic_figures import loss_curves
 from fairdd_cli.runtime import Checkpoints, ImageStore, NullProgress, Streams, open_runtime
@@ -111,7 +112,9 @@ def test_the_score_rises_with_accuracy_and_falls_with_unfairness() -> None:
     total = np.full((3, 2), 10)
     made = ValidationHistory(np.arange(6), generator.integers(0, 11, (6, 2, 3, 2)), total)
     best_group = (made.correct / 10).max(axis=-1).mean(axis=(1, 2))
-    np.testing.assert_allclose(made.score, best_group - made.metric("deo_mean").mean(axis=1))
+    np.testing.assert_allclose(
+        made.score, best_group - METRICS["deo_mean"](Confusion.of_cells(made.correct, total)).mean(axis=1)
+    )
     accurate, unfair, failing = np.full((3, 2), 8), np.array([[10, 4]] * 3), np.array([[10, 10], [0, 0], [0, 0]])
     order = ValidationHistory(np.arange(3), np.stack([unfair, accurate, failing])[:, None], total)
     assert order.best == 1
@@ -186,9 +189,9 @@ def test_the_command_says_writes_and_draws_it(fairdd: Fairdd, held_out: BiasedDa
     with h5py.File(tmp_path / "s.h5") as file:
         assert file["history/validation/correct"].shape == (3, 2, 3, 4)
         assert file.attrs["kept_iteration"] == made.kept_iteration
-    assert made.history.validation.summary(made.history.validation.best) in fairdd(
-        "inspect", "s.h5", env={**os.environ, "COLUMNS": "300"}
-    ).stdout.replace("\n", " ")
+    assert in_words(
+        made.history.validation.correct[made.history.validation.best], made.history.validation.total
+    ) in fairdd("inspect", "s.h5", env={**os.environ, "COLUMNS": "300"}).stdout.replace("\n", " ")
     fairdd("evaluate", "s.h5", "--epochs", 1, "--seeds", 1, "-o", "e.json")
     fairdd("report", "e.json", "--synthetic", "s.h5", "--picture", "loss", "--plot", "loss.svg")
     assert "validation (%)" in (tmp_path / "loss.svg").read_text()
@@ -277,6 +280,7 @@ def test_the_figure_shows_which_images_were_kept(held_out: BiasedDataset) -> Non
     assert [each.get_ylabel() for each in axes[1:]] == ["validation (%)"]
     assert made.history.validation is not None
     kept = [line for line in axes[1].lines if line.get_marker() == "o"]
-    expected = [100 * made.history.validation.metric(n)[-1].mean() for n in ("accuracy", "deo_max", "deo_mean")]
+    confusion = Confusion.of_cells(made.history.validation.correct[-1], made.history.validation.total)
+    expected = [100 * METRICS[name](confusion).mean() for name in ("accuracy", "deo_max", "deo_mean")]
     np.testing.assert_allclose([line.get_ydata()[0] for line in kept], expected)
     assert {line.get_xdata()[0] for line in kept} == {5}

@@ -14,7 +14,6 @@ from fairdd_cli.artifacts._hdf5 import ANY, NEWEST, Attributes, Schema, array_en
 from fairdd_cli.artifacts._lock import check_target
 from fairdd_cli.artifacts._shown import ShowsItself
 from fairdd_cli.artifacts._writer import write
-from fairdd_cli.metrics import METRICS, Confusion
 
 DECODED_LIMIT = 2**30  # bytes
 MOST_PIXELS = 2**16  # along a side
@@ -71,16 +70,12 @@ SCHEMA = Schema(
 class ValidationHistory:
     """What networks scored on validation images that were trained on the set after some iterations.
 
-    `correct` and `total` count the images of each cell, from which `metrics` follow.
+    `correct` and `total` count the images of each cell, from which metrics follow (`Confusion.of_cells`).
     """
 
     iteration: np.ndarray  # int64 [V], how many were done
     correct: np.ndarray  # int64 [V, networks, classes, groups]
     total: np.ndarray  # int64 [classes, groups]
-
-    def metric(self, name: str) -> np.ndarray:
-        """The metric called `name` of each network, float64 [V, networks]; NaN where it does not exist."""
-        return METRICS[name](Confusion(self.correct, np.broadcast_to(self.total, self.correct.shape)))
 
     @property
     def score(self) -> np.ndarray:
@@ -104,12 +99,6 @@ class ValidationHistory:
         """The position of the validation after `iteration` iterations; the last where there is none."""
         found = np.flatnonzero(self.iteration == iteration)
         return int(found[0]) if len(found) else len(self.iteration) - 1
-
-    def summary(self, position: int) -> str:
-        """The mean scores at `position` in words."""
-        names = {"accuracy": "accuracy", "deo_max": "DEO_M", "deo_mean": "DEO_A"}
-        means = [(label, self.metric(name)[position].mean()) for name, label in names.items()]
-        return ", ".join(f"{label} {100 * mean:.1f}" for label, mean in means if not np.isnan(mean))
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ def distill(config: DistillConfig) -> None:
         run_distillation,
         run_fingerprint,
     )
+    from fairdd_cli.metrics import in_words
     from fairdd_cli.runtime import Checkpoints, open_runtime
 
     resolved = resolve_config(config)
@@ -68,9 +69,10 @@ def distill(config: DistillConfig) -> None:
             terminal.say(f"{synthetic.history.what} {words}")
         if (validation := synthetic.history.validation) is not None:
             position = validation.position(synthetic.kept_iteration)
+            first_scores, kept_scores = (in_words(validation.correct[n], validation.total) for n in (0, position))
             terminal.say(
-                f"validation: {validation.summary(0)} at the start; "
-                f"{validation.summary(position)} after {counted(synthetic.kept_iteration or 0, 'iteration')}, kept"
+                f"validation: {first_scores} at the start; "
+                f"{kept_scores} after {counted(synthetic.kept_iteration or 0, 'iteration')}, kept"
             )
     if first:
         print_path(target)

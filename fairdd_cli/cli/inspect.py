@@ -165,6 +165,7 @@ def _per_class(synthetic: "SyntheticSet") -> str:
 
 def _described(artifact: "Artifact") -> dict[str, Any]:
     from fairdd_cli.artifacts import BiasedDataset, Experts, SyntheticSet
+    from fairdd_cli.metrics import in_words
 
     if isinstance(artifact, Experts):
         _, epochs, parameters = artifact.shape
@@ -202,10 +203,10 @@ def _described(artifact: "Artifact") -> dict[str, Any]:
             facts["time"] = f"{artifact.history.seconds[-1]:.1f} s"
         if (validation := artifact.history.validation) is not None:
             position = validation.position(artifact.kept_iteration)
+            kept, best = (in_words(validation.correct[n], validation.total) for n in (position, validation.best))
             facts["validation"] = (
-                f"{validation.summary(position)} after {validation.iteration[position]:,} iterations, kept; best of "
-                f"{len(validation.iteration)}: {validation.summary(validation.best)} after "
-                f"{validation.iteration[validation.best]:,}"
+                f"{kept} after {validation.iteration[position]:,} iterations, kept; best of "
+                f"{len(validation.iteration)}: {best} after {validation.iteration[validation.best]:,}"
             )
         origin = artifact.provenance
     else:

@@ -1,7 +1,7 @@
 """What a decoding must say of itself, and multi-formation, which goes with every one of them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairdd_cli.artifacts import Split
-from fairdd_cli.runtime import ImageStore, Streams
-
 Tables = Mapping[str, Tensor]  # what all stored images share, by name; every number of it counts as stored
 Shape = tuple[int, int, int]  # (C, H, W)
+# Called with a number: for each cell that has images, in order, its label, its group and at most so many of its real
+# images, float32 [n, C, H, W] in normalised units, drawn at random.
+SampleOfCells = Callable[[int], Iterator[tuple[int, int, Tensor]]]
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class DecodingBase(ABC):
         """Raises UsageError where images of `shape` or so few of them cannot be stored so."""
         return
 
-    def fit(self, split: Split, store: ImageStore, streams: Streams) -> Tables:
-        """The tables for the real images of `split`."""
+    def fit(self, shape: Shape, count: np.ndarray, sample: SampleOfCells) -> Tables:
+        """The tables for real images of `shape`, of which each cell has as many as `count` [classes, groups] says."""
         return {}
 
     def table_forms(self, shape: Shape) -> Mapping[str, tuple[torch.dtype, tuple[int, ...]]]:
@@ -70,12 +70,3 @@ class DecodingBase(ABC):
     def per_class(self, ipc: int, shape: Shape) -> int:
         """Stored images of a class in the room of `ipc` plain ones."""
         return max(1, ipc * int(np.prod(shape)) // int(np.prod(self.stored_shape(shape))))
-
-
-def sample_of_cells(split: Split, per_cell: int, streams: Streams) -> list[np.ndarray]:
-    """Indices int64 of at most `per_cell` images of each cell [classes * groups], drawn at random; some are empty."""
-    cells = zip(split.start.ravel(), split.count.ravel(), strict=True)
-    return [
-        start + np.sort(streams.numpy("decoding", cell).choice(count, min(per_cell, count), replace=False))
-        for cell, (start, count) in enumerate(cells)
-    ]

@@ -8,10 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairdd_cli.artifacts import Split
-from fairdd_cli.decodings._base import DecodingBase, Shape, Tables, sample_of_cells
+from fairdd_cli.decodings._base import DecodingBase, SampleOfCells, Shape, Tables
 from fairdd_cli.errors import UsageError
-from fairdd_cli.runtime import ImageStore, Streams
 
 PER_CELL = 64  # real images of each cell whose coefficients are compared: thousands in all
 
@@ -34,19 +32,17 @@ class Decoding(DecodingBase):
         if not 0 < self.share <= 1:
             raise UsageError(f"decoding 'frequency': share={self.share:g} should be above 0 and at most 1")
 
-    def fit(self, split: Split, store: ImageStore, streams: Streams) -> Tables:
+    def fit(self, shape: Shape, count: np.ndarray, sample: SampleOfCells) -> Tables:
         """The `positions` int64 [K] of the coefficients to keep among all C * H * W of them."""
-        total = torch.zeros(int(np.prod(store.shape[1:])), device=store.low.device)
-        square, cells = total.clone(), 0
-        for indices in sample_of_cells(split, PER_CELL, streams):
-            if len(indices):
-                coefficients = cosine_transform(store.take(indices)).flatten(1)
-                total += coefficients.mean(dim=0)
-                square += coefficients.square().mean(dim=0)
-                cells += 1
+        total = square = torch.zeros(())
+        cells = 0
+        for _, _, images in sample(PER_CELL):
+            coefficients = cosine_transform(images).flatten(1)
+            total = total + coefficients.mean(dim=0)
+            square = square + coefficients.square().mean(dim=0)
+            cells += 1
         variance = square / cells - (total / cells).square()
-        _, channels, height, width = store.shape
-        return {"positions": variance.topk(self.kept((channels, height, width))).indices.sort().values}
+        return {"positions": variance.topk(self.kept(shape)).indices.sort().values}
 
     def kept(self, shape: Shape) -> int:
         """How many coefficients of an image are stored."""

@@ -7,10 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairdd_cli.artifacts import Split
-from fairdd_cli.decodings._base import DecodingBase, Shape, Tables, sample_of_cells
+from fairdd_cli.decodings._base import DecodingBase, SampleOfCells, Shape, Tables
 from fairdd_cli.errors import UsageError
-from fairdd_cli.runtime import ImageStore, Streams
 
 SMALLEST = 1e-3  # of the largest singular value of a map: what a group shows so faintly is not in its images
 PER_CELL = 256  # real images of a cell that its mean is taken of
@@ -49,19 +47,17 @@ class Decoding(DecodingBase):
                 f"decoding 'group-maps': channels={self.channels} is more than the {shape[0]} of the images"
             )
 
-    def fit(self, split: Split, store: ImageStore, streams: Streams) -> Tables:
+    def fit(self, shape: Shape, count: np.ndarray, sample: SampleOfCells) -> Tables:
         """The `matrix` [groups, C, channels] and the `offset` [groups, C] of each group's map.
 
         Bases have the deviation 1 in each channel over the mean images. A cell without images counts as the mean of
         the class's other cells.
         """
-        classes, groups = split.count.shape
-        channels, height, width = store.shape[1:]
-        means = torch.zeros(classes, groups, channels, height, width)
-        for cell, indices in enumerate(sample_of_cells(split, PER_CELL, streams)):
-            if len(indices):
-                means[divmod(cell, groups)] = store.take(indices).mean(dim=0).cpu()
-        present = torch.from_numpy(split.count > 0)[:, :, None, None, None]
+        channels, groups = shape[0], count.shape[1]
+        means = torch.zeros(*count.shape, *shape)
+        for label, group, images in sample(PER_CELL):
+            means[label, group] = images.mean(dim=0).cpu()
+        present = torch.from_numpy(count > 0)[:, :, None, None, None]
         of_class = means.sum(dim=1, keepdim=True) / present.sum(dim=1, keepdim=True).clamp(min=1)
         columns = torch.where(present, means, of_class).permute(0, 3, 4, 1, 2).reshape(-1, groups * channels).double()
         offset = columns.mean(dim=0)

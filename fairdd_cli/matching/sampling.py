@@ -1,10 +1,12 @@
-"""How a real mini-batch is drawn from the cells of a class. The cost does not depend on the size of the data set."""
+"""How real images are drawn from the cells of a class. The cost does not depend on the size of the data set."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
+from torch import Tensor
 
 from fairdd_cli.artifacts import Split
+from fairdd_cli.runtime import ImageStore, Streams
 
 Sampling = Callable[[Split, int, int, np.random.Generator], np.ndarray]
 
@@ -43,6 +45,16 @@ def fewest_drawn(sampling: str, available: int, size: int, groups: range) -> int
     if sampling == "proportional":
         return min(size, available)
     return min(max(1, size // present) * present for present in groups)
+
+
+def sample_of_cells(
+    split: Split, store: ImageStore, streams: Streams, per_cell: int
+) -> Iterator[tuple[int, int, Tensor]]:
+    """Label, group and at most `per_cell` images [n, C, H, W] of each cell that has any, drawn at random."""
+    for cell, (label, group) in enumerate(np.ndindex(*split.count.shape)):
+        if count := int(split.count[label, group]):
+            chosen = streams.numpy("decoding", cell).choice(count, min(per_cell, count), replace=False)
+            yield label, group, store.take(split.start[label, group] + np.sort(chosen))
 
 
 SAMPLINGS: Mapping[str, Sampling] = {"proportional": proportional, "balanced": balanced}

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fairdd_cli.artifacts import Split, ValidationHistory
 from fairdd_cli.matching.run import Run
+from fairdd_cli.metrics import in_words
 from fairdd_cli.runtime import ImageStore
 from fairdd_cli.training import TrainingConfig, Trials, decoded_images
 
@@ -71,7 +72,7 @@ class Validation:
         self.correct = torch.cat([self.correct, counts[None]])
         if self.keeps_best and self.history.best == len(self.correct) - 1:
             self.best = self._state()
-        return self.history.summary(len(self.correct) - 1)
+        return in_words(counts.numpy(), self.split.count)
 
     def keep(self) -> int:
         """Brings the run to the state to write, and returns after how many iterations that was."""

@@ -1,6 +1,7 @@
 """What comes before the first iteration of a run: whether it can be, its data, images and networks, and its experts."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from torch import Tensor
@@ -15,7 +16,7 @@ from fairdd_cli.matching.initialisation import initialise
 from fairdd_cli.matching.networks import Networks
 from fairdd_cli.matching.real import GROUPS_PER_STEP, RealData
 from fairdd_cli.matching.run import Run, allowed_augmentations
-from fairdd_cli.matching.sampling import SAMPLINGS, fewest_drawn
+from fairdd_cli.matching.sampling import SAMPLINGS, fewest_drawn, sample_of_cells
 from fairdd_cli.matching.synthetic import SyntheticImages
 from fairdd_cli.methods._resolved import ResolvedConfig
 from fairdd_cli.runtime import Checkpoints, ImageStore, Progress, Runtime, Streams
@@ -99,7 +100,7 @@ def start_run(
     store, features = with_features(split, config.hyper.feature_epochs)
     log(f"{runtime.describe()}; images in {store.residency}; {config.record()}")
     decoding = load_decoding(config.decoding)
-    fitted = decoding.fit(split, store, streams)
+    fitted = decoding.fit(dataset.shape, split.count, partial(sample_of_cells, split, store, streams))
     tables = {name: runtime.broadcast(runtime.to_device(table)) for name, table in fitted.items()}
     codec = Codec(decoding, dataset.shape, config.factor, tables)
     per_class = decoding.per_class(config.ipc, dataset.shape)

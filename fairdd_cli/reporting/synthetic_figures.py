@@ -8,7 +8,7 @@ import numpy as np
 from fairdd_cli.artifacts import SyntheticSet
 from fairdd_cli.errors import UsageError
 from fairdd_cli.loading import shown_images
-from fairdd_cli.metrics import METRICS
+from fairdd_cli.metrics import METRICS, Confusion
 from fairdd_cli.reporting.figures import COLOURS, INK, label_of, new_figure, styled, text_size, wrapped
 from fairdd_cli.reporting.labels import metric_title, value_of
 from fairdd_cli.reporting.outside_text import bounded
@@ -157,8 +157,9 @@ def _draw_validations(axes: "Axes", sets: Sequence[SyntheticSet]) -> None:
         if (validation := synthetic.history.validation) is None:
             continue
         kept = validation.position(synthetic.kept_iteration)
+        confusion = Confusion.of_cells(validation.correct, validation.total)
         for name, line in VALIDATED.items():
-            values = 100 * validation.metric(name).mean(axis=1)
+            values = 100 * METRICS[name](confusion).mean(axis=1)
             axes.plot(validation.iteration, values, line, color=COLOURS[index % len(COLOURS)], linewidth=1.4)
             axes.plot(validation.iteration[kept], values[kept], "o", color=COLOURS[index % len(COLOURS)], markersize=4)
     for name, line in VALIDATED.items():
