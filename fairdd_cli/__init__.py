@@ -4,7 +4,7 @@ import os
 from typing import TYPE_CHECKING
 
 from fairdd_cli.registry import Display, register_display
-from fairdd_cli.version import __version__
+from fairdd_cli.system import __version__
 
 if TYPE_CHECKING:
     from fairdd_cli.loading import LabelledImages, Loadable

@@ -1,4 +1,4 @@
-"""What concerns a process before torch is loaded: cores, how threads wait, torchrun, its end with its parent.
+"""The version, and what concerns a process before torch is loaded: cores, threads, torchrun, its end with its parent.
 
 Imports no torch.
 """
@@ -8,6 +8,8 @@ import os
 import platform
 from collections.abc import MutableMapping
 from pathlib import Path
+
+__version__ = "0.1.0"  # pyproject.toml reads it here
 
 # OpenMP's threads wait for each other by spinning. On a quiet machine that is quickest. When another program wants the
 # cores, a thread spins away the time slice that the one it waits for needs. A short spin before sleeping serves both

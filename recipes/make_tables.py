@@ -16,7 +16,7 @@ from typing import Any
 from make_defaults import own
 
 from fairdd_cli.artifacts import dataset, evaluation, experts, synthetic
-from fairdd_cli.catalogue import default_words, describe
+from fairdd_cli.cli.entries import default_words, describe
 from fairdd_cli.config import COMMANDS, option_table
 from fairdd_cli.metrics import METRICS
 from fairdd_cli.registry import DECODINGS, METHODS, NETWORKS, STRATEGIES

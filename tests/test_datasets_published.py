@@ -11,7 +11,7 @@ import pytest
 from image_trees import flat, levels, made, table
 
 from fairdd_cli.artifacts import BiasedDataset
-from fairdd_cli.catalogue import describe, titles
+from fairdd_cli.cli.entries import describe, titles
 from fairdd_cli.datasets import DATASETS
 from fairdd_cli.datasets._source import Request
 from fairdd_cli.errors import UsageError

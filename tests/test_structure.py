@@ -15,16 +15,17 @@ FILES = sorted(ROOT.rglob("*.py"))
 # below the package, or a folder of it.
 ROWS = [
     {"cli", "__main__"},
-    {"distill", "evaluate", "verify", "make_dataset", "import_set", "catalogue", "reporting"},
+    {"distill", "evaluate", "verify", "make_dataset", "import_set", "reporting"},
     {"loading", "extension"},
     {"methods"},
     {"matching"},
     {"training"},
-    {"decodings", "fairness", "networks", "datasets"},
+    {"datasets"},
     {"runtime"},
-    {"artifacts", "metrics"},
-    {"config"},
-    {"registry", "errors", "system", "version", ""},
+    {"decodings", "fairness"},
+    {"metrics", "networks", "config"},
+    {"artifacts"},
+    {"registry", "errors", "system", ""},
 ]
 
 
@@ -84,6 +85,21 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
         free = {module for module, others in pending.items() if not others & set(pending)}
         assert free, f"in a circle: {sorted(pending)}"
         pending = {module: others for module, others in pending.items() if module not in free}
+
+
+def test_the_package_is_taken_in_at_a_glance() -> None:
+    """At most 25 files and folders, and at most 10 floors: each stands above all that it imports."""
+    rooms: dict[str, set[str]] = {}
+    for module in MODULES:
+        words = {(each.split(".") + [""])[1] for each in imported(module)}
+        room = (module.split(".") + [""])[1]
+        rooms.setdefault(room, set()).update(words - {room})
+
+    def floor(room: str) -> int:
+        return 1 + max((floor(below) for below in rooms[room]), default=0)
+
+    assert len(rooms) <= 25
+    assert max(map(floor, rooms)) <= 10
 
 
 TESTS = Path(__file__).parent

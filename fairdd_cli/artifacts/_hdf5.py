@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fairdd_cli.version import __version__
+from fairdd_cli.system import __version__
 
 VERSION = 1  # that files are written in where nothing in them needs a newer one
 NEWEST = 2  # 2: synthetic sets with a decoding

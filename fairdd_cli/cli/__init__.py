@@ -23,8 +23,7 @@ from fairdd_cli.cli.report import report
 from fairdd_cli.cli.verify import verify
 from fairdd_cli.config import COMMANDS
 from fairdd_cli.errors import FairddError, Interrupted, UsageError, one_line
-from fairdd_cli.system import launched_by_torchrun
-from fairdd_cli.version import __version__
+from fairdd_cli.system import __version__, launched_by_torchrun
 
 app = typer.Typer(
     name="fairdd",

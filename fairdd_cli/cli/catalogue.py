@@ -16,7 +16,7 @@ def list_entries(config: ListConfig) -> None:
 
     Examples: fairdd list; fairdd list methods; fairdd list methods dm; fairdd list networks convnet
     """
-    from fairdd_cli.catalogue import describe, titles
+    from fairdd_cli.cli.entries import describe, titles
 
     if config.kind is not None and config.name is not None:
         entry = describe(config.kind, config.name)
@@ -73,7 +73,7 @@ def _words(value: object) -> str:
 
 def _parameter(facts: dict[str, Any]) -> str:
     """A hyper-parameter in words: its meaning, its default with unit and source, other names."""
-    from fairdd_cli.catalogue import default_words
+    from fairdd_cli.cli.entries import default_words
 
     parts = [f"{facts['meaning']}; default {default_words(facts)} ({facts['source']})"]
     if facts["choices"]:

@@ -37,7 +37,7 @@ from fairdd_cli.reporting.rows import Row, pairs
 from fairdd_cli.reporting.scatter import describe_scatter, scatter
 from fairdd_cli.reporting.sections import Section
 from fairdd_cli.reporting.synthetic_figures import image_grid, loss_curves
-from fairdd_cli.version import __version__
+from fairdd_cli.system import __version__
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

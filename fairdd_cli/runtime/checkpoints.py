@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fairdd_cli.artifacts import STREAM, Checkpoint, checkpoint_of, read_checkpoint, remove, write_checkpoint
 from fairdd_cli.errors import DivergedError, FairddError, UsageError, one_line
-from fairdd_cli.version import __version__
+from fairdd_cli.system import __version__
 
 INTERVAL = 60.0  # seconds between two checkpoints
 LISTED = 4  # differences that an error names

@@ -15,8 +15,7 @@ from fairdd_cli.runtime.compilation import COMPILE_THRESHOLD, COMPILES, Fusible,
 from fairdd_cli.runtime.memory import Divisible, even_slices, out_of_memory
 from fairdd_cli.runtime.precision import allow_tf32, check_precision, use_deterministic_algorithms
 from fairdd_cli.runtime.processes import Processes, init_process_group
-from fairdd_cli.system import cpu_model, launched_by_torchrun
-from fairdd_cli.version import __version__
+from fairdd_cli.system import __version__, cpu_model, launched_by_torchrun
 
 Result = TypeVar("Result")
 Values = TypeVar("Values", np.ndarray, torch.Tensor)

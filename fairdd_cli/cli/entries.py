@@ -55,7 +55,7 @@ def describe(kind: str, name: str) -> dict[str, Any]:
 
 
 def _method(name: str) -> dict[str, Any]:
-    from fairdd_cli.methods._description import describe as describe_method  # noqa: PLC0415  # imports torch
+    from fairdd_cli.methods._description import describe as describe_method  # imports torch
 
     known = asdict(describe_method(name))
     parameters = known.pop("hyper_parameters")
@@ -105,7 +105,7 @@ def _network(name: str) -> dict[str, Any]:
 
 
 def _torchvision(name: str) -> dict[str, Any]:
-    from fairdd_cli.networks import parse_network, torchvision_networks  # noqa: PLC0415  # import torch
+    from fairdd_cli.networks import parse_network, torchvision_networks  # import torch
 
     ((placeholder, title),) = TORCHVISION_NETWORKS.items()
     if name in ("torchvision", placeholder):
