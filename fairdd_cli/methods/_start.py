@@ -15,8 +15,9 @@ from fairdd_cli.matching.groups import cluster_groups, corrupt_groups, parse_gro
 from fairdd_cli.matching.initialisation import initialise
 from fairdd_cli.matching.networks import Networks
 from fairdd_cli.matching.real import GROUPS_PER_STEP, RealData
-from fairdd_cli.matching.run import Run, allowed_augmentations
+from fairdd_cli.matching.run import Run
 from fairdd_cli.matching.sampling import SAMPLINGS, fewest_drawn, sample_of_cells
+from fairdd_cli.matching.state import allowed_augmentations
 from fairdd_cli.matching.synthetic import SyntheticImages
 from fairdd_cli.methods._resolved import ResolvedConfig
 from fairdd_cli.runtime import Checkpoints, ImageStore, Progress, Runtime, Streams

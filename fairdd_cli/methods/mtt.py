@@ -11,7 +11,8 @@ from torch import Tensor
 
 from fairdd_cli.artifacts import BiasedDataset
 from fairdd_cli.errors import UsageError
-from fairdd_cli.matching.run import Run, allowed_augmentations
+from fairdd_cli.matching.run import Run
+from fairdd_cli.matching.state import allowed_augmentations
 from fairdd_cli.methods._base import MethodBase
 from fairdd_cli.methods._hyper import hyper
 from fairdd_cli.methods._renamed import RENAMED
