@@ -13,7 +13,8 @@ import tempfile
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from bench import PIECES, Setting, started
+from _pieces import PIECES, Setting
+from bench import started
 
 AXES = {
     "groups": (1, 2, 4, 8, 10, 16, 32),
