@@ -358,6 +358,39 @@ def test_trees_without_a_table(tmp_path: Path, name: str) -> None:
         assert (reds // 2 % 2 == 0).all()
 
 
+@pytest.mark.parametrize("test_folders", [True, False])
+def test_one_percentage_of_a_tree_of_lff(tmp_path: Path, test_folders: bool) -> None:
+    """cmnist and cifar10c: class and attribute in the file's name, the validation images inside each percentage."""
+    root, number = tmp_path / "cmnist", 0
+    for label in range(3):
+        for attribute in range(3):
+            kind = "align" if label == attribute else "conflict"
+            name = f"{{}}_{label}_{attribute}.png"
+            test = f"test/{label}/" if test_folders else "test/"
+            places = [f"{per}/{part}/" for per in ("0.5pct", "1pct") for part in (f"{kind}/{label}", "valid")]
+            for place in [*places, test] * 2:
+                flat(root / f"{place}{name.format(number)}", 80 * label + 20 * attribute, (8, 8))
+                number += 1
+    (classes, groups) = (",".join(f"{n}:*_{n}{end}" for n in range(3)) for end in ("_?.png", ".png"))
+    asked = Request(
+        root=root,
+        size=8,
+        target=f"path:name={classes}",
+        protected=(f"path:name={groups}",),
+        split="path:all=train:0.5pct/align/*+0.5pct/conflict/*,val:0.5pct/valid/*,test:test/*",
+        holdout="val",
+    )
+    dataset = made("folder", tmp_path / "data.h5", asked)
+    assert (dataset.name, dataset.class_names, dataset.protected_names) == ("cmnist", ("0", "1", "2"), ("0", "1", "2"))
+    assert {name: len(split) for name, split in dataset.splits().items()} == {"train": 18, "val": 18, "test": 18}
+    for name in dataset.splits():
+        split = getattr(dataset, name)
+        reds = np.round(levels(dataset, name) / 20).astype(int)
+        assert np.array_equal(reds // 4, split.labels)
+        assert np.array_equal(reds % 4, split.protected)
+    assert sum(dataset.options["left_out"].values()) == 36  # the other percentage
+
+
 def test_a_tree_that_is_too_shallow(tmp_path: Path) -> None:
     draw(tmp_path / "tree", ["a/x/1.png", "b/y/2.png", "3.png"])
     asked = Request(root=tmp_path / "tree", target="path:1", protected=("path:2",))

@@ -10,7 +10,8 @@ A target or protected attribute is a column, followed by conditions where its va
     sex!=unknown,""             rows with these values are left out and counted; "" is an empty cell
     age<20,<40                  numbers in bins: below 20, from 20 to below 40, 40 and above
     findings~Effusion           a list such as "Effusion|Mass": whether it contains the value
-    path:1  path:-1  path:name  instead of a column: the first or last folder of the image's path, or the file's name
+    path:1  path:-1             instead of a column: the first or last folder of the image's path
+    path:name  path:all         the file's name; its whole path below the root, such as 0.5pct/align/0/7_0_3.png
 
 Conditions are separated by commas; an operator holds until the next one: `age<20,<40,!=-1`. A value that is written
 differently by accident only (case, spaces, Unicode form, 1 and 1.0) counts as the one that is listed. Text that
@@ -25,7 +26,7 @@ from dataclasses import dataclass
 from fairdd_cli.errors import UsageError, unknown
 
 OPERATORS = ("!=", "=", "<", "~")
-PATH_PART = re.compile(r"path:(-?[1-9]\d?|name)")
+PATH_PART = re.compile(r"path:(-?[1-9]\d?|name|all)")
 SPECIAL = re.compile(r'[,+:=!<~*?"]|^\s|\s$|^$')
 
 

@@ -252,10 +252,12 @@ def path_column(table: Table, folder: ConfinedFolder, others: Container[str]) ->
 
 
 def path_part(part: str, file: str) -> str | None:
-    """The `part` of the path of a `file` (relative to the root): path:1, path:-1, path:name; None if it has none."""
+    """The `part` of the path of a `file` (relative to the root): path:1, path:-1, path:name, path:all; None if none."""
     *folders, name = file.split("/")
     which = part.removeprefix("path:")
     if which == "name":
         return name
+    if which == "all":
+        return file
     number = int(which)
     return folders[number - (number > 0)] if -len(folders) <= number <= len(folders) else None
