@@ -126,6 +126,21 @@ def test_the_commands_make_judge_and_explain_a_coreset(fairdd: Fairdd, tmp_path:
 
 
 @pytest.mark.parametrize("method", ["herding", "kcenter"])
+def test_more_images_than_a_class_has_are_refused_in_a_line(method: str, fairdd: Fairdd, tmp_path: Path) -> None:
+    write_toy(tmp_path / "toy.h5", CELLS)
+    smallest = int(CELLS.sum(axis=1).min())
+    label = int(CELLS.sum(axis=1).argmin())
+    for ipc in (smallest + 1, 700):
+        done = fairdd("distill", "toy.h5", "--method", method, "--ipc", ipc, check=False)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == (
+            f"fairdd: --ipc {ipc} with --factor 1 needs {ipc} images of each class, but class 'class {label}' of "
+            f"'toy.h5' has {smallest}; lower it\n"
+        )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["toy.h5"]
+
+
+@pytest.mark.parametrize("method", ["herding", "kcenter"])
 def test_the_embedding_is_trained_as_long_as_asked_and_nothing_is_optimised(method: str, tmp_path: Path) -> None:
     data = write_toy(tmp_path / "toy.h5", np.full((2, 2), 40))
     found = []

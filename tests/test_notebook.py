@@ -144,8 +144,10 @@ def test_a_set_in_memory_is_refused_where_it_does_not_belong(small: BiasedDatase
         evaluate(small, data)
     with pytest.raises(UsageError, match="the data set toy has no validation split"):
         evaluate(synthetic, small, split="val", seeds=1)
-    with pytest.raises(UsageError, match="give --experts FILE for the experts of the data set toy"):
+    with pytest.raises(UsageError, match=r"give experts='FILE.h5' for the experts of the data set toy"):
         distill(small, method="mtt", ipc=1, network=NETWORK)
+    with pytest.raises(UsageError, match=r"give experts='FILE.h5' for the trained networks of the data set toy"):
+        distill(small, method="dm", ipc=1, network=NETWORK, trained_networks=1)
     with pytest.raises(UsageError, match="class 'class 2' of the data set toy has 7; lower it"):
         distill(small, method="random", ipc=12, network=NETWORK)
     for wrong in (synthetic, 3, None):

@@ -174,6 +174,22 @@ def test_stopping_at_any_word_of_progress_changes_nothing(folder: Path, method: 
     assert names(folder) == {"toy.h5"}
 
 
+@pytest.mark.parametrize("method", ["herding", "kcenter"])
+def test_a_coreset_that_is_stopped_while_its_network_is_trained_is_chosen_the_same(folder: Path, method: str) -> None:
+    dataset, runtime = read_dataset(str(folder / "toy.h5")), open_runtime("cpu")
+    plan = plan_of(method, embedding_epochs="5")
+    whole = run_distillation(plan, dataset, runtime, counting := StopAt(0))
+    assert counting.heard > 3
+    output = str(folder / "s.h5")
+    for after in (1, counting.heard // 2, counting.heard):
+        with pytest.raises(Stop), Checkpoints(output, run_fingerprint(plan, dataset, runtime), 3) as checkpoints:
+            run_distillation(plan, dataset, runtime, StopAt(after), checkpoints=checkpoints)
+        with Checkpoints(output, run_fingerprint(plan, dataset, runtime), 3) as checkpoints:
+            found = run_distillation(plan, dataset, runtime, NullProgress(), checkpoints=checkpoints)
+        assert np.array_equal(found.images, whole.images)
+    assert names(folder) == {"toy.h5"}
+
+
 def test_stopping_an_evaluation_at_any_word_of_progress_changes_nothing(folder: Path) -> None:
     dataset, runtime = read_dataset(str(folder / "toy.h5")), open_runtime("cpu")
     data = replace(whole_data(dataset, runtime), training=TrainingConfig(epochs=3))

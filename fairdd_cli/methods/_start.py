@@ -40,7 +40,9 @@ def check_config(config: ResolvedConfig, dataset: BiasedDataset, ranks: int = 1)
     if config.validate is not None:
         dataset.validation()
     if config.needs_experts and dataset.path in (STREAM, "") and not config.experts:
-        raise UsageError(f"give --experts FILE for the experts of {dataset.where}: it has no file to keep them beside")
+        words = "--experts FILE" if dataset.path else "experts='FILE.h5'"  # as a command or a notebook takes it
+        what = "experts" if config.hyper.uses_experts else "trained networks"
+        raise UsageError(f"give {words} for the {what} of {dataset.where}: it has no file to keep them beside")
     if config.needs_experts and (spec := expert_spec(config, dataset)).exists():
         spec.read()  # which refuses those of another run
     if config.factor > min(dataset.shape[1:]) // 4:
