@@ -327,6 +327,22 @@ def npz(path: Path, **arrays: Any) -> str:
 
 IMAGES = torch.zeros(6, 3, 8, 8)
 LABELS = torch.arange(3).repeat_interleave(2)
+
+
+def growing(path: Path) -> str:
+    """An archive of some 80 kB that becomes 77 MB of images, and several times that in floating point."""
+    np.savez_compressed(path, images=np.zeros((400_000, 3, 8, 8), np.uint8), labels=np.arange(400_000) % 3)
+    return str(path)
+
+
+def pictures(folder: Path) -> str:
+    """Three black pictures of some kilobytes that become 81 MB."""
+    for label in range(3):
+        (folder / str(label)).mkdir(parents=True)
+        Image.new("RGB", (3000, 3000)).save(folder / str(label) / "0.png")
+    return str(folder)
+
+
 REFUSED: dict[str, tuple[Callable[[Path], str], str]] = {
     "soft labels": (lambda path: save((IMAGES, torch.rand(6, 3)), path / "a.pt"), "its labels are soft .6x3."),
     "other size": (lambda path: save((torch.zeros(6, 3, 9, 9), LABELS), path / "a.pt"), "images of 3x9x9, but"),
@@ -345,6 +361,12 @@ REFUSED: dict[str, tuple[Callable[[Path], str], str]] = {
         lambda path: save((torch.zeros(1).expand(2**40), LABELS), path / "a.pt"),
         "is more than is read here",
     ),
+    "a tensor that repeats its images": (
+        lambda path: save((torch.zeros(1, 3, 8, 8).expand(100_000, -1, -1, -1), LABELS), path / "a.pt"),
+        "is more than is read here",
+    ),
+    "pictures that grow": (lambda path: pictures(path / "a"), "3 images of its size, .3000, 3000., are more than is"),
+    "an archive that grows": (lambda path: growing(path / "a.npz"), "grows to more than 20 times its size"),
     "bomb": (lambda path: bomb(path / "a.npz"), "holds more than the"),
     "objects": (lambda path: npz(path / "a.npz", images=np.array([Harmful()])), "damaged or not of numbers"),
     "no images": (lambda path: npz(path / "a.npz", z=np.zeros(3)), "no array named 'images'; it holds z"),

@@ -187,7 +187,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "not a choice": ({"method": "dn"}, "unknown method 'dn': did you mean 'dm'?"),
     "too small": ({"ipc": 0}, "ipc: expected at least 1, found '0'"),
     "too large": ({"group_noise": 1.5}, "group_noise: expected at most 1, found '1.5'"),
-    "not a number": ({"group_noise": float("nan")}, "group_noise: expected at least 0, found 'nan'"),
+    "not a number": ({"group_noise": float("nan")}, "group_noise: expected a number, found 'nan'"),
     "not whole": ({"ipc": 2.5}, "ipc: expected a whole number, found '2.5'"),
     "a truth": ({"ipc": True}, "ipc: expected a whole number, found 'True'"),
     "no truth": ({"fair": 1}, "fair: expected True or False, found '1'"),

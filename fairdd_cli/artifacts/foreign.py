@@ -28,6 +28,8 @@ from fairdd_cli.artifacts.export import EXACT, METADATA, pixels
 from fairdd_cli.errors import UsageError, first_line
 
 FILE_LIMIT = 2**30  # bytes of a file, and of the arrays that it holds
+# What a file may grow to: more than images ever do, and little enough that a small one takes no gigabytes.
+ROOM, EXPANSION = 2**26, 20  # bytes that any file may; its own size times so much
 IMAGE_LIMIT = 100_000  # images in a folder
 DESCRIPTION_LIMIT = 2**22  # bytes of what describes the arrays: a pickle, a head of JSON
 NAMES = ("class_names", "group_names")
@@ -123,6 +125,10 @@ def _checked_zip(path: str) -> bytes:
         raise UsageError(f"'{path}' is truncated or damaged: {first_line(error)}") from error
     if len(members) > 10_000 or sum(member.file_size for member in members) > FILE_LIMIT:
         raise UsageError(f"'{path}' holds more than the {FILE_LIMIT:,} bytes that are read here")
+    if sum(member.file_size for member in members) > max(ROOM, EXPANSION * len(content)):
+        raise UsageError(
+            f"'{path}' grows to more than {EXPANSION} times its size, which images do not; save it without compression"
+        )
     if any(member.file_size > DESCRIPTION_LIMIT for member in members if member.filename.endswith(".pkl")):
         raise UsageError(f"'{path}' holds a pickle of more than {DESCRIPTION_LIMIT:,} bytes, which is not read")
     return content
@@ -167,7 +173,8 @@ def _array(value: Any, path: str) -> np.ndarray:
         return np.array(value)
     if not isinstance(value, torch.Tensor) or value.layout != torch.strided or value.is_quantized:
         raise UsageError(f"'{path}': expected a tensor, found {type(value).__name__}")
-    if value.numel() * 8 > FILE_LIMIT:  # a tensor of a few bytes may repeat them without end
+    # A tensor of a few bytes may repeat them without end.
+    if value.numel() * value.itemsize > min(FILE_LIMIT, max(ROOM, value.untyped_storage().nbytes())):
         raise UsageError(f"'{path}': a tensor of {value.numel():,} numbers is more than is read here")
     value = value.detach()
     return np.asarray((value.float() if value.dtype in (torch.bfloat16, torch.float16) else value).contiguous().numpy())
@@ -305,6 +312,7 @@ def _read_folder(folder: Path) -> ForeignSet:
     ]
     if not files or len(files) > IMAGE_LIMIT:
         raise UsageError(f"'{folder}' has {len(files):,} PNG in folders of their class; expected 1 to {IMAGE_LIMIT:,}")
+    most = min(FILE_LIMIT, max(ROOM, EXPANSION * sum(file.stat().st_size for _, file in files)))
     images: list[np.ndarray] = []
     size: tuple[object, ...] = ()
     for _, file in files:
@@ -313,7 +321,9 @@ def _read_folder(folder: Path) -> ForeignSet:
                 if picture.mode not in ("L", "RGB"):
                     raise ValueError(f"its mode is {picture.mode}; expected grey or RGB, 8 bits a channel")
                 size = size or (picture.size, picture.mode)
-                if (picture.size, picture.mode) != size or math.prod(picture.size) * len(files) * 3 > FILE_LIMIT:
+                if math.prod(picture.size) * len(files) * 3 > most:
+                    raise ValueError(f"{len(files):,} images of its size, {picture.size}, are more than is read here")
+                if (picture.size, picture.mode) != size:
                     raise ValueError(f"its size is {picture.size}, mode {picture.mode}; the first has another")
                 image = np.asarray(picture)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
