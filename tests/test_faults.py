@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import write_toy
+from faults import error_lines
 from writers import WRITERS, Interposed, contents, failing
 
 from fairdd_cli.artifacts import (
@@ -277,6 +278,14 @@ def test_damaged_files_are_refused_or_read_and_nothing_else(tmp_path: Path, word
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     assert " 0 findings" in done.stdout
+
+
+def test_the_campaign_counts_the_lines_of_an_error_and_not_those_of_the_work() -> None:
+    work = "mtt fairdd: 2 images of toy\n4 experts: about 5 s on this machine\nmtt fairdd, 12 iterations: about 38 s\n"
+    error = "fairdd: cannot write 'a\nb.h5.checkpoint': No space left on device\nThe state is kept in 'a\nb.h5'.\n"
+    assert len(error_lines(work + error, "a\nb")) == 2
+    assert len(error_lines(f"{work}{error}another line\n", "a\nb")) == 3
+    assert len(error_lines("a\nTraceback\nb\nc\n", "x")) == 4
 
 
 @pytest.mark.slow
