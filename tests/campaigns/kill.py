@@ -100,6 +100,8 @@ def killed_life(words: list[object], output: Path, seconds: float, kills: int, g
                 raise RuntimeError((folder / "said").read_text())
             return met
         met += 1
+        if output.exists() and not list(folder.glob(f"*{output.name}*lock")):
+            return met  # it had done all and was on its way out: given again, it would find the output of another run
     whole_life([*words, output.name], folder)
     return met
 
