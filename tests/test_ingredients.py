@@ -251,3 +251,14 @@ def test_the_command_runs_every_ingredient(fairdd: Fairdd, even: BiasedDataset, 
     again = fairdd("distill", "even.h5", *common, *words, "-o", "again.h5")
     assert again.stdout.strip() == "again.h5"
     np.testing.assert_array_equal(read_synthetic(str(tmp_path / "again.h5")).images, made.images)
+
+
+def test_the_best_recipe_runs_by_its_name(fairdd: Fairdd, toy: BiasedDataset, tmp_path: Path) -> None:
+    short = ["--iterations", 1, "--trained-networks", 1, "--network", NETWORK, "-o", "best.h5"]
+    fairdd("distill", toy.path, "--recipe", "best", "--ipc", 1, *short)
+    made = read_synthetic(str(tmp_path / "best.h5"))
+    assert (made.method, made.fairness, made.factor, made.options["match"]) == ("dm", "fairdd", 2, "cells")
+    assert made.options["cross_entropy"] == 0.3
+    coloured = Path(__file__).parent.parent / "recipes" / "best" / "coloured.yaml"
+    fairdd("distill", toy.path, "--recipe", coloured, "--ipc", 1, *short, "--force")
+    assert read_synthetic(str(tmp_path / "best.h5")).decoding == "group-maps:channels=1"
