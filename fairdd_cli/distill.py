@@ -51,7 +51,7 @@ def distill(data: BiasedDataset | str | os.PathLike[str], **options: Any) -> Syn
     """Distils `data`, a data set or the path of its file, into a few images per class.
 
     The images are those of `fairdd distill` with the same options, on the same machine and number of threads, and no
-    file is written, but for the experts of mtt and trained networks, which a data set without a file keeps in
+    file is written, but for experts and trained networks, which a data set without a file keeps in
     `experts="FILE.h5"`. Raises `UsageError` for an option that is unknown or does not fit,
     `WorkError` where it diverges or memory runs out.
 

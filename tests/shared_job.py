@@ -49,7 +49,7 @@ def plan_of(
         iterations=2,
         network=parse_network(f"convnet:width=8,depth=2,norm={norm}"),
         options=dict(TINY[method] if options is None else options),
-        **{"experts": str(folder / "experts.h5") if method == "mtt" else "", **words},
+        **{"experts": str(folder / f"{method}.h5") if METHODS.load(method).Method.uses_experts else "", **words},
     )
 
 

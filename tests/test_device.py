@@ -91,7 +91,7 @@ def plan_of(
         iterations=1,
         network=parse_network(network),
         options=dict(TINY[method] if options is None else options),
-        experts=str(folder / "experts.h5") if method == "mtt" else "",
+        experts=str(folder / f"{method}.h5") if METHODS.load(method).Method.uses_experts else "",
     )
 
 

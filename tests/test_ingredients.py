@@ -23,10 +23,13 @@ NETWORK = "convnet:width=4,depth=2"
 RUNTIME = Runtime(torch.device("cpu"), micro_batch=5)
 TRAINED = {"trained_networks": 2, "trained_epochs": 2}
 MATCHING = [
-    name for name in METHODS.names() if METHODS.load(name).Method.matches and not METHODS.load(name).Method.uses_experts
+    name
+    for name in METHODS.names()
+    if (method := METHODS.load(name).Method).matches and (method.draws_experts or not method.uses_experts)
 ]
 SHORT = {
     "dm": {},
+    "dance": {"num_experts": "2", "train_epochs": "2"},
     "cafe": {"outer_loop": "1"},
     "gm": {"outer_loop": "2", "inner_loop": "1"},
     "dsa": {"outer_loop": "2", "inner_loop": "1"},
@@ -113,7 +116,8 @@ def test_every_method_takes_every_ingredient(even: BiasedDataset, method: str, d
         with pytest.raises(UsageError, match="steps in pixels"):
             plan(method, decoding=decoding)
         return
-    words = {**TRAINED, "decoding": decoding, "match": "cells", "cross_entropy": 0.3, "init": "balanced"}
+    trained = {} if METHODS.load(method).Method.draws_experts else TRAINED
+    words = {**trained, "decoding": decoding, "match": "cells", "cross_entropy": 0.3, "init": "balanced"}
     chosen = plan(method, **words)
     check_config(chosen, even)
     made = run_distillation(chosen, even, RUNTIME, NullProgress())
@@ -136,7 +140,7 @@ def test_networks_lie_between_the_start_and_the_end_of_a_trained_one(even: Biase
     run = begun(plan(**TRAINED), even)
     assert run.networks.trained is not None
     trajectories = [
-        [torch.from_numpy(run.networks.trained.parameters(0, each, epoch)) for epoch in (0, 2)] for each in (0, 1)
+        [torch.from_numpy(run.networks.trained.parameters(0, each, epoch)) for epoch in (0, -1)] for each in (0, 1)
     ]
     shares, seen = [], set()
     for key in range(12):
@@ -170,7 +174,7 @@ def test_trained_networks_are_made_once_and_only_used_where_they_fit(even: Biase
     run_distillation(plan(**TRAINED), even, RUNTIME, NullProgress())
     path = tmp_path / "even.networks-balanced.h5"
     made = read_experts(str(path))
-    assert (made.experts, made.shape[1]) == (2, 3)
+    assert (made.experts, made.shape[1]) == (2, 2)  # before and after training
     before = path.read_bytes()
     run_distillation(plan(**TRAINED, match="cells", init="balanced"), even, RUNTIME, NullProgress())
     assert path.read_bytes() == before
@@ -229,6 +233,7 @@ def test_a_run_with_every_ingredient_goes_on_from_a_snapshot(even: BiasedDataset
         ),
         (["--fair", "--method", "mtt", "--match", "cells"], "mtt, which matches no part of a class"),
         (["--method", "random", "--trained-networks", "2"], "random, which matches in no networks"),
+        (["--method", "dance", "--trained-networks", "2"], "dance, which trains its own: -O num_experts"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_a_line(

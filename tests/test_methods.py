@@ -112,7 +112,7 @@ def test_the_loss_falls_and_the_file_says_what_was_run(
     assert not np.array_equal(before.images, after.images)
     assert judged(chosen, small, after.images) < judged(chosen, small, before.images)
     assert (after.method, after.fairness, after.sampling) == (method, fairness, sampling)
-    assert after.factor == (2 if method in ("idc", "dream") else 1)
+    assert after.factor == METHODS.load(method).Method.factor
     assert (after.learning_rate > 0) == (method == "mtt")
     assert after.options["hyper"] == dataclasses.asdict(chosen.hyper.for_data(small, 2))
 

@@ -1,14 +1,14 @@
 """What methods beside DM and GM compute, as a textbook writes it in plain loops.
 
-IDC's multi-formation and class-by-class loop, MTT's unrolled training, CAFE's features of all layers, and the
-distances between distributions.
+IDC's multi-formation and class-by-class loop, DANCE's two steps, MTT's unrolled training, CAFE's features of all
+layers, and the distances between distributions.
 """
 
 import math
 
 import torch
 import torch.nn.functional as F
-from textbook import group_members
+from textbook import dm_loss, group_members
 from torch import Tensor, nn
 
 
@@ -80,6 +80,47 @@ def idc_steps(
             loss.backward()
             optimizer.step()
             losses[-1] += loss.item()
+    return losses, seen
+
+
+def dance_steps(
+    networks: list[tuple[nn.Module, nn.Module]],
+    pixels: Tensor,
+    normalise: tuple[Tensor, Tensor],
+    real: list[list[tuple[Tensor, Tensor]]],
+    options: dict[str, float],
+    factor: int,
+    fairness: str,
+) -> tuple[list[float], list[list[Tensor]]]:
+    """The published loop on `pixels` [classes, ipc, C, H, W] in [0, 1]: class by class, one momentum for all of them.
+
+    `networks` holds a middle encoder and its expert for each iteration, `real` images and protected values for each
+    iteration and class. Returns the matching loss of each iteration, and each class's pixels when its turn came.
+    """
+    pixels = pixels.clone().requires_grad_()
+    optimizer = torch.optim.SGD([pixels], lr=options["learning_rate"], momentum=options["momentum"])
+
+    def shown(label: int) -> Tensor:
+        return decode((pixels[label] - normalise[0]) / normalise[1], factor)
+
+    def move(loss: Tensor) -> None:
+        optimizer.zero_grad(set_to_none=False)
+        loss.backward()
+        optimizer.step()
+
+    losses, seen = [], []
+    for (middle, expert), batches in zip(networks, real, strict=True):
+        losses.append(0.0)
+        seen.append([])
+        for label, (images, protected) in enumerate(batches):
+            seen[-1].append(pixels[label].detach().clone())
+            loss = dm_loss(middle, [images], [protected], [shown(label)], fairness)
+            losses[-1] += loss.item()
+            move(loss)
+        for _ in range(int(options["iter_calib"])):
+            for label in range(len(batches)):
+                own = shown(label)
+                move(F.cross_entropy(expert(own), torch.full((len(own),), label)))
     return losses, seen
 
 

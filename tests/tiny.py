@@ -10,6 +10,7 @@ TINY: Mapping[str, Mapping[str, str]] = {
     "herding": {},
     "kcenter": {},
     "dm": {},
+    "dance": {"num_experts": "2", "train_epochs": "2"},
     "cafe": {"outer_loop": "2", "inner_loop": "2"},
     "gm": {"outer_loop": "2", "inner_loop": "2"},
     "dsa": {"outer_loop": "2", "inner_loop": "2"},

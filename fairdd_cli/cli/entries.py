@@ -64,7 +64,8 @@ def _method(name: str) -> dict[str, Any]:
 
 def default_words(parameter: Mapping[str, Any]) -> str:
     """The default of a hyper-parameter as `describe` gives it, with its unit; by images per class where it depends."""
-    default = parameter["automatic"] or str(parameter["default"]) or "none"
+    left_open = parameter["default"] in (0, "")
+    default = (parameter["automatic"] if left_open else "") or str(parameter["default"]) or "none"
     if parameter["by_ipc"]:
         entries = list(parameter["by_ipc"].items())
         changes = [entries[0], *(after for before, after in pairwise(entries) if after[1] != before[1])]

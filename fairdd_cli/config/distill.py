@@ -109,10 +109,11 @@ class DistillConfig:
         minimum=1,
         affects="result",
     )
-    trained_sampling: str = option(
-        "Which images the trained networks are trained on: as the groups occur, or evenly over them.",
-        default="balanced",
+    trained_sampling: str | None = option(
+        "Which images the trained networks, dance's too, are trained on: as the groups occur, or evenly over them.",
+        default=None,
         choices=SAMPLINGS,
+        default_text="that of --sampling",
         affects="result",
     )
     cross_entropy: float = option(
@@ -195,7 +196,7 @@ class DistillConfig:
         "Expert trajectories of mtt, or the trained networks; made on first use.",
         default=None,
         metavar="FILE",
-        default_text="DATA.experts-FAIRNESS.h5, DATA.networks-SAMPLING.h5",
+        default_text="DATA.experts-FAIRNESS.h5, DATA.networks-SAMPLING.h5, DATA.networks-dance-SAMPLING.h5",
     )
     hyper: Mapping[str, str] = option(
         "Set a hyper-parameter of the method; repeatable. See 'fairdd list methods NAME'.",

@@ -26,6 +26,7 @@ class DecodingBase(ABC):
     title: ClassVar[str] = ""  # what it does, in a line
     paper: ClassVar[str] = ""
     by_group: ClassVar[bool] = False  # whether every stored image can be shown in every group
+    stores_pixels: ClassVar[bool] = False  # whether what is stored has the values of pixels, so that it has limits
 
     def check_options(self) -> None:
         """Raises UsageError for options out of range."""

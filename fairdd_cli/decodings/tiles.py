@@ -13,6 +13,7 @@ class Decoding(DecodingBase):
 
     title = "images as they are, cut into factor x factor enlarged tiles"
     paper = "Kim et al., Dataset Condensation via Efficient Synthetic-Data Parameterization, ICML 2022"
+    stores_pixels = True
 
     def stored_shape(self, shape: Shape) -> Shape:
         """That of an image."""

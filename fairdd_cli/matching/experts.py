@@ -28,6 +28,7 @@ class ExpertSpec:
     """Which experts a run needs: `number` of each target, trained by `training`, in the file `path`.
 
     `origin` says from which data and by which options they must be made, `targets` on which images each is trained.
+    With `ends_only` the file holds their parameters before and after training, not those after each epoch.
     """
 
     path: str
@@ -35,6 +36,7 @@ class ExpertSpec:
     number: int
     training: TrainingConfig
     targets: Callable[[RealData], list[Weighted]]
+    ends_only: bool = False
 
     @property
     def required(self) -> dict[str, Any]:
@@ -68,14 +70,15 @@ def load_or_train_experts(spec: ExpertSpec, run: Run, checkpoints: Checkpoints |
     if processes.all_reduce(missing):
         targets = spec.targets(run.real)
         parameters = len(parameter_vector(run.networks.fresh()))
-        shape = (len(targets) * spec.number, spec.training.epochs + 1, parameters)
+        kept = 2 if spec.ends_only else spec.training.epochs + 1
+        shape = (len(targets) * spec.number, kept, parameters)
         keys = [(target, expert) for target in range(len(targets)) for expert in range(spec.number)]
         child = (checkpoints or Checkpoints()).child
         with lock_output(spec.path) if processes.is_main else nullcontext():
             parts = [
                 (key, child(f"{spec.path}.{key[0]}-{key[1]}", {**spec.required, "part": list(key)})) for key in keys
             ]
-            trajectories = train_trajectories(targets, parts, spec.training, run)
+            trajectories = train_trajectories(targets, parts, spec.training, run, spec.ends_only)
             if processes.is_main:
                 write_experts(spec.path, spec.required, run.streams.seed, len(targets), shape, trajectories)
             else:
@@ -139,9 +142,9 @@ def systematic_resample(weights: np.ndarray, generator: np.random.Generator) -> 
 
 
 def train_trajectories(
-    targets: list[Weighted], parts: Sequence[Part], training: TrainingConfig, run: Run
+    targets: list[Weighted], parts: Sequence[Part], training: TrainingConfig, run: Run, ends_only: bool = False
 ) -> Iterator[np.ndarray]:
-    """The trajectory float32 [1, epochs + 1, parameters] of each of `parts`."""
+    """The trajectory float32 [1, epochs + 1, parameters] of each of `parts`, or its two ends [1, 2, parameters]."""
     sizes = [len(targets[target][0]) for (target, _), _ in parts]
     done = [checkpoints.state.done if checkpoints.state else 0 for _, checkpoints in parts]
     values = training.epochs * sum(sizes) * fusible_values(run.networks.fresh(), run.real.store.shape[1:])
@@ -150,12 +153,13 @@ def train_trajectories(
     per_rank = left / run.runtime.processes.world_size
     run.progress.start(f"{len(parts)} experts of {training.epochs} epochs", per_rank)
     processes, device = run.runtime.processes, run.runtime.device
+    kept = [0, training.epochs] if ends_only else list(range(training.epochs + 1))
     for start in range(0, len(parts), processes.world_size):
         one_a_rank = parts[start : start + processes.world_size]
-        trajectory = torch.zeros(training.epochs + 1, len(parameter_vector(run.networks.fresh())), device=device)
+        trajectory = torch.zeros(len(kept), len(parameter_vector(run.networks.fresh())), device=device)
         if processes.rank < len(one_a_rank):
             key, checkpoints = one_a_rank[processes.rank]
-            trajectory = _trajectory(*targets[key[0]], key, training, run, checkpoints)
+            trajectory = _trajectory(*targets[key[0]], key, training, run, checkpoints)[kept]
         for owner in range(len(one_a_rank)):
             own = trajectory.clone() if processes.rank == owner else torch.zeros_like(trajectory)
             yield processes.all_reduce(own).cpu().numpy()[None]
@@ -173,7 +177,7 @@ def _trajectory(
 
     Momentum, where there is any, begins anew with each epoch.
     """
-    epoch_training, alone = replace(training, epochs=1), run.runtime.without_group()
+    alone = run.runtime.without_group()
     network = run.networks.fresh(key[1])
     points = [parameter_vector(network)]
     if checkpoints.state:
@@ -186,7 +190,8 @@ def _trajectory(
             sampled = indices[systematic_resample(weights, run.streams.numpy("experts", *key, epoch))]
             labels = alone.to_device(run.real.split.labels[sampled])
             images = Subset(run.real.store, sampled)
-            fit(network, images, labels, epoch_training, alone, run.streams, (*key, epoch), run.progress)
+            this_epoch = replace(training, epochs=1, learning_rate=training.learning_rate_at(epoch), lr_milestones=())
+            fit(network, images, labels, this_epoch, alone, run.streams, (*key, epoch), run.progress)
             points.append(parameter_vector(network))
             checkpoints.update(State(epoch + 1, 0.0, {"points": torch.stack(points)}))
     finally:

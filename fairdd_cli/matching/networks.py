@@ -24,15 +24,16 @@ class Networks:
     progress: Progress
     trained: Experts | None = None  # networks trained on real images; set before the first iteration
 
-    def draw(self, *key: int) -> Classifier:
+    def draw(self, *key: int, at_end: bool = False) -> Classifier:
         """The network of a matching step: a fresh one, or one between the start and the end of a trained one.
 
-        Its parameters are (1 - u) θ_start + u θ_end with u ~ U(0, 1), as DANCE and others take them.
+        Its parameters are (1 - u) θ_start + u θ_end with u ~ U(0, 1), as DANCE and others take them, or θ_end of the
+        same trained one `at_end`.
         """
         network = self.fresh(*key)
         if self.trained is not None:
             generator = self.streams.numpy("network/trained", *key)
-            which, share = int(generator.integers(self.trained.experts)), generator.random()
+            which, share = int(generator.integers(self.trained.experts)), 1.0 if at_end else generator.random()
             start, end = (self.runtime.to_device(self.trained.parameters(0, which, epoch)) for epoch in (0, -1))
             set_parameters(network, torch.lerp(start, end, share))
             self.calibrate_batch_norm(network, *key)

@@ -64,6 +64,19 @@ class Run(RunSignals):
         self.synthetic.accumulate_gradient(gradient)
         return loss.detach() / processes.world_size, of_learned
 
+    def synthetic_cross_entropy(
+        self, network: Classifier, classes: slice, augmentation: augment.AugmentationParams, *key: int
+    ) -> Tensor:
+        """The mean cross-entropy of the synthetic images of each of `classes` under `network`, summed over these."""
+        images, labels = self.synthetic.training_images(classes, *key)
+        return self._cross_entropy_sum(network, augmentation.apply(images, labels), labels) / self.synthetic.per_class
+
+    def _cross_entropy_sum(self, network: Classifier, images: Tensor, labels: Tensor) -> Tensor:
+        with self.runtime.autocast():
+            logits = network(images)
+        self.progress.advance(len(labels))
+        return F.cross_entropy(logits.float(), self.runtime.to_device(labels), reduction="sum")
+
     def update_images(self, network: Classifier, *key: int, lr_factor: float = 1.0) -> None:
         """Moves the synthetic images along their gradient and, where it has a weight, that of the cross-entropy."""
         auxiliary = self._cross_entropy_gradient(network, *key) if self.cross_entropy else None
@@ -83,12 +96,9 @@ class Run(RunSignals):
         for classes in self.class_chunks():
             images, labels = self.synthetic.training_images(classes, *key)
             positions = torch.arange(classes.start * per_class, classes.stop * per_class)
-            with self.runtime.autocast():
-                logits = network(augmentation.apply(images, positions))
-            loss = F.cross_entropy(logits.float(), self.runtime.to_device(labels), reduction="sum") / total
+            loss = self._cross_entropy_sum(network, augmentation.apply(images, positions), labels) / total
             if self._class_shard[1].is_main:  # of the ranks that share a class only one counts
                 gradient += torch.autograd.grad(loss, [self.synthetic.images])[0]
-            self.progress.advance(len(labels))
         return self.runtime.processes.all_reduce(gradient)
 
     # Trajectories

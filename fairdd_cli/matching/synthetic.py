@@ -103,10 +103,25 @@ class SyntheticImages:
         return np.asarray(groups)[order % len(groups)]
 
     def configure_optimizer(self, learning_rate: float, momentum: float, unit_pixels: bool = False) -> None:
-        """SGD with `momentum`; with `unit_pixels` its `learning_rate` is that of pixels in [0, 1], not normalised."""
+        """SGD with `momentum`; with `unit_pixels` its `learning_rate` is that of pixels in [0, 1], not normalised.
+
+        What is not stored as pixels has no channel of its own, and steps by the mean over the channels.
+        """
         for group in self.optimizer.param_groups:
             group["lr"], group["momentum"] = learning_rate, momentum
-        self._gradient_scale = self._store.inv_std_squared if unit_pixels else None
+        scale = self._store.inv_std_squared
+        scale = scale if self.codec.decoding.stores_pixels else scale.mean()
+        self._gradient_scale = scale if unit_pixels else None
+
+    def configure_class_steps(self, learning_rate: float, momentum: float) -> None:
+        """SGD on pixels in [0, 1] whose joint steps amount to those of a code that steps class after class.
+
+        Such a code has one momentum m for all classes. A gradient that is followed by steps without one moves
+        1 + m + m² + … times the learning rate until its class's turn comes again, and m to the number of classes of its
+        momentum is left by then.
+        """
+        moved = sum(momentum**turn for turn in range(self.classes))
+        self.configure_optimizer(learning_rate * moved, momentum**self.classes, unit_pixels=True)
 
     def accumulate_gradient(self, gradient: Tensor) -> None:
         """Adds `gradient` to that of the images."""
@@ -133,9 +148,10 @@ class SyntheticImages:
         self.optimizer.zero_grad(set_to_none=True)
 
     def clamp(self) -> None:
-        """Moves what has left the range between black and white back to its limits."""
-        with torch.no_grad():
-            self.images.clamp_(self._store.low, self._store.high)
+        """Moves pixels that have left the range between black and white back to its limits."""
+        if self.codec.decoding.stores_pixels:
+            with torch.no_grad():
+                self.images.clamp_(self._store.low, self._store.high)
 
     def snapshot(self) -> dict[str, Tensor]:
         """Copies of the images and of their momentum, where there is any."""

@@ -36,6 +36,7 @@ class MethodBase(ABC):
     selects_by_cell: ClassVar[bool] = False  # whether its init chooses real images, within cells if groups are used
     needs_pixels: ClassVar[bool] = False  # whether what is stored must be images: its steps are in pixels
     uses_experts: ClassVar[bool] = False  # whether it needs networks trained on real images beforehand
+    draws_experts: ClassVar[bool] = False  # whether these are the networks that it matches in, the same for all targets
     choices: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({})  # the values of an option in words
     aliases: ClassVar[Mapping[str, str]] = MappingProxyType({"lr_img": "learning_rate"})  # other names of options
 
@@ -57,7 +58,10 @@ class MethodBase(ABC):
         return ""
 
     def expert_training(self, dataset: BiasedDataset) -> tuple[int, TrainingConfig]:
-        """How many experts of each target a method that `uses_experts` needs, and how they are trained."""
+        """How many experts a method that `uses_experts` needs, and how they are trained.
+
+        They are so many for each target, unless it `draws_experts`.
+        """
         return 0, TrainingConfig()
 
     @abstractmethod

@@ -31,6 +31,7 @@ class ResolvedConfig(DistillConfig):
 
     fairness: str
     sampling: str
+    trained_sampling: str
     init: str
     factor: int
     batch_real: int
@@ -48,7 +49,8 @@ class ResolvedConfig(DistillConfig):
             "hyper": asdict(self.hyper),
         }
         unused = {name for name, value in NEW_DEFAULTS.items() if chosen[name] == value}
-        unused |= set() if self.trained_networks else {"trained_epochs", "trained_sampling"}
+        unused |= set() if self.trained_networks else {"trained_epochs"}
+        unused |= set() if self.draws_experts else {"trained_sampling"}
         unused |= set() if self.hyper.samples else {"batch_real"}
         unused |= set(VALIDATION) if self.validate is None else set()
         return {name: value for name, value in chosen.items() if name not in unused}
@@ -56,17 +58,22 @@ class ResolvedConfig(DistillConfig):
     def expert_origin(self, dataset: BiasedDataset) -> dict[str, object]:
         """What experts depend on beside their training."""
         origin = {"dataset": dataset.name, "dataset_digest": dataset.digest, "network": str(self.network)}
-        if self.trained_networks and self.trained_sampling == "proportional":
+        if self.draws_experts and self.trained_sampling == "proportional":
             return {**origin, "sampling": self.trained_sampling}
         groups = {"groups": self.groups, "group_noise": self.group_noise}
         drawn = self.group_noise or parse_groups(self.groups)  # by the seed, which other experts don't depend on
-        by = {"sampling": self.trained_sampling} if self.trained_networks else {"fairness": self.fairness}
+        by = {"sampling": self.trained_sampling} if self.draws_experts else {"fairness": self.fairness}
         return {**origin, **by, **groups, "groups_seed": self.seed if drawn else None}
 
     @property
     def needs_experts(self) -> bool:
         """Whether networks have to be trained on the real images first."""
         return bool(self.hyper.uses_experts or self.trained_networks)
+
+    @property
+    def draws_experts(self) -> bool:
+        """Whether it matches in networks between the start and the end of trained ones."""
+        return bool(self.hyper.draws_experts or self.trained_networks)
 
 
 def default_sampling(method: type[MethodBase] | MethodBase, strategy: Strategy) -> str:
@@ -111,8 +118,11 @@ def resolve_config(config: DistillConfig) -> ResolvedConfig:
             f"--init {init} contradicts method {name}, which chooses its images itself; "
             f"leave it out, or use --init {hyper.init} where a recipe sets it"
         )
-    matches = hyper.matches and not hyper.uses_experts
-    if config.cross_entropy and not config.trained_networks:
+    trained_sampling = config.trained_sampling or sampling
+    matches = hyper.matches and (hyper.draws_experts or not hyper.uses_experts)
+    if config.trained_networks and hyper.draws_experts:
+        raise UsageError(f"--trained-networks has no effect with method {name}, which trains its own: -O num_experts=…")
+    if config.cross_entropy and not (config.trained_networks or hyper.draws_experts):
         raise UsageError(
             "--cross-entropy has a meaning under trained networks only; give --trained-networks, such as 3"
         )
@@ -131,7 +141,7 @@ def resolve_config(config: DistillConfig) -> ResolvedConfig:
         if given and not uses:
             raise UsageError(f"{option} has no effect with method {name}, which {lacking}")
     if (parse_groups(config.groups) or config.group_noise) and not (
-        strategy.uses_groups or "balanced" in (sampling, init)
+        strategy.uses_groups or "balanced" in (sampling, init, trained_sampling)
     ):
         option = "--group-noise" if config.group_noise else "--groups"
         raise UsageError(f"{option} has no effect: --fairness {fairness}, --sampling and --init use no groups")
@@ -142,6 +152,7 @@ def resolve_config(config: DistillConfig) -> ResolvedConfig:
         "hyper": hyper,
         "fairness": fairness,
         "sampling": sampling,
+        "trained_sampling": trained_sampling,
         "init": init,
         "factor": config.factor or hyper.factor,
         "batch_real": config.batch_real or hyper.batch_real[sampling],

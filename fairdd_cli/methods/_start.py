@@ -140,17 +140,19 @@ def check_cells(split: Split, stand_for: Tensor, per_class: int, dataset: Biased
 def expert_spec(config: ResolvedConfig, dataset: BiasedDataset) -> ExpertSpec:
     """The experts, or trained networks, that `config` needs for `dataset`."""
     origin, stem = config.expert_origin(dataset), stem_of(dataset.path)
-    if config.hyper.uses_experts:
+    if config.hyper.uses_experts and not config.hyper.draws_experts:
         path = config.experts or f"{stem}.experts-{config.fairness}.h5"
         return ExpertSpec(path, origin, *config.hyper.expert_training(dataset), expert_targets)
-    path = config.experts or f"{stem}.networks-{config.trained_sampling}.h5"
-    training = TrainingConfig(
-        epochs=config.trained_epochs,
-        augmentation=allowed_augmentations(TrainingConfig().augmentation, dataset.mirror_keeps_class),
-        lr_milestones=(),
-    )
+    if config.hyper.uses_experts:
+        number, training = config.hyper.expert_training(dataset)
+        name = f"networks-{config.method}"
+    else:
+        augmentation = allowed_augmentations(TrainingConfig().augmentation, dataset.mirror_keeps_class)
+        number, name = config.trained_networks, "networks"
+        training = TrainingConfig(epochs=config.trained_epochs, augmentation=augmentation, lr_milestones=())
+    path = config.experts or f"{stem}.{name}-{config.trained_sampling}.h5"
     targets = even_cells if config.trained_sampling == "balanced" else all_images
-    return ExpertSpec(path, origin, config.trained_networks, training, targets)
+    return ExpertSpec(path, origin, number, training, targets, ends_only=True)
 
 
 def use_experts(
@@ -159,5 +161,5 @@ def use_experts(
     """Gives `run` the experts or trained networks that it needs, if any: those in their file, or trained now."""
     if config.needs_experts:
         run.experts = load_or_train_experts(expert_spec(config, dataset), run, checkpoints)
-    if config.trained_networks:
+    if config.draws_experts:
         run.networks.trained = run.experts

@@ -1,6 +1,6 @@
 """DM: distribution matching (Zhao & Bilen, Dataset Condensation with Distribution Matching, WACV 2023)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import ClassVar, Self
@@ -14,6 +14,7 @@ from fairdd_cli.matching.real import RealBatch
 from fairdd_cli.matching.run import Run
 from fairdd_cli.matching.signals import characteristic
 from fairdd_cli.methods._base import MethodBase
+from fairdd_cli.methods._embeddings import DistanceToTargets, distance_of_means, match_embeddings
 from fairdd_cli.methods._hyper import hyper
 from fairdd_cli.methods._renamed import RENAMED
 from fairdd_cli.networks import Classifier
@@ -84,19 +85,14 @@ class Method(MethodBase):
             run.networks.train_on_synthetic(network, self.warmup(run), iteration)
         network.requires_grad_(False)
         augmentation = run.siamese_augmentation(self.augmentation, iteration)
-        distance_to_targets = self.distance_between(run, network, augmentation, iteration)
-        loss = run.scalar(0)
-        for classes in run.class_chunks():
-            real_batch = run.real.sample_batch(classes, iteration)
-            distance, noise = distance_to_targets(real_batch)  # [targets], []
-            loss += run.backward(run.reduce_loss(distance, real_batch.num_targets)) - noise
+        loss = match_embeddings(run, self.distance_between(run, network, augmentation, iteration), iteration)
         run.update_images(network, iteration)
         return loss
 
     def distance_between(
         self, run: Run, network: Classifier, augmentation: augment.AugmentationParams, iteration: int
-    ) -> Callable[[RealBatch], tuple[Tensor, Tensor]]:
-        """What gives the distance [targets] of the synthetic images to each target of a batch, and its noise."""
+    ) -> DistanceToTargets:
+        """What gives the distance of the synthetic images to each target of a batch, and its noise."""
 
         @cache
         def frequencies(size: int) -> Tensor:
@@ -105,11 +101,6 @@ class Method(MethodBase):
 
         def transform(embedded: Tensor) -> Tensor:
             return characteristic(embedded, frequencies(embedded.shape[1]))
-
-        def of_means(batch: RealBatch) -> tuple[Tensor, Tensor]:
-            target, noise = run.real_embeddings(network, batch, augmentation)  # [targets, D]
-            synthetic = run.synthetic_embeddings(network, batch, augmentation)  # [classes or cells, D]
-            return distances(self.distance, target, synthetic, batch.num_targets), noise
 
         def of_characteristic_functions(batch: RealBatch) -> tuple[Tensor, Tensor]:
             target = run.real_means(network, batch, augmentation, batch.weights, transform)  # [targets, 2F]
@@ -122,7 +113,9 @@ class Method(MethodBase):
             synthetic, own = run.each_synthetic_embedding(network, batch, augmentation)  # [images, D]
             return discrepancies(real, batch.weights, synthetic, own, batch.num_targets), run.scalar()
 
-        return {"m3d": of_samples, "ncfm": of_characteristic_functions}.get(self.distance, of_means)
+        if self.distance in ("l2", "l1"):
+            return distance_of_means(run, network, augmentation, self.distance)
+        return of_samples if self.distance == "m3d" else of_characteristic_functions
 
     def warmup(self, run: Run) -> TrainingConfig:
         """How the network is trained on the synthetic set before it is used."""

@@ -24,7 +24,7 @@ class Method(idc.Method):
     the sampling says how many images of a cell take part, k-means says which.
     """
 
-    interval: int = hyper(10, "matching steps that share their real images", automatic="all of an iteration")
+    interval: int = hyper(10, "matching steps that share their real images; 0: all", automatic="all of an iteration")
     pool: int = hyper(
         0, "most images of a cell, or of a class, that are clustered", unit="images", source="fairdd", automatic="all"
     )

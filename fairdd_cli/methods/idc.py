@@ -51,7 +51,7 @@ class Method(GradientMatching):
     )
     interval: int = hyper(
         1,
-        "matching steps that share their real images",
+        "matching steps that share their real images; 0: all",
         source="public code",
         automatic="all of an iteration",
     )
@@ -94,14 +94,8 @@ class Method(GradientMatching):
         return "" if has_convolutions else "it matches the gradients of convolutions, and the network has none; use gm"
 
     def prepare(self, run: Run) -> None:
-        """SGD on pixels in [0, 1] whose joint steps amount to the published ones, class after class.
-
-        With momentum m, a gradient that is followed by steps without one moves 1 + m + m² + … times the learning
-        rate until its class's turn comes again, and m to the number of classes of its momentum is left by then.
-        """
-        moved = sum(self.momentum**turn for turn in range(run.num_classes))
-        momentum = self.momentum**run.num_classes
-        run.synthetic.configure_optimizer(self.learning_rate * moved, momentum, unit_pixels=True)
+        """SGD on pixels in [0, 1] whose joint steps amount to the published ones, class after class."""
+        run.synthetic.configure_class_steps(self.learning_rate, self.momentum)
 
     def cost_per_iteration(self, run: Run) -> float:
         """Real and synthetic images (twice backward) of each matching step, and the training between them."""
