@@ -11,10 +11,11 @@ from conftest import Fairdd, resolved, write_toy
 from torch import Tensor
 
 from fairdd_cli.artifacts import BiasedDataset, read_experts
-from fairdd_cli.distill import ResolvedConfig, check_config, expert_spec, run_distillation, start_run, use_experts
+from fairdd_cli.distill import ResolvedConfig, check_config, run_distillation, start_run, use_experts
 from fairdd_cli.errors import UsageError
 from fairdd_cli.matching.run import Run
 from fairdd_cli.methods import dance
+from fairdd_cli.methods._start import expert_spec
 from fairdd_cli.runtime import NullProgress, Runtime, Streams
 from fairdd_cli.training import TrainingConfig, parameter_vector
 

@@ -119,10 +119,11 @@ def resolve_config(config: DistillConfig) -> ResolvedConfig:
             f"leave it out, or use --init {hyper.init} where a recipe sets it"
         )
     trained_sampling = config.trained_sampling or sampling
+    draws_experts = bool(config.trained_networks or hyper.draws_experts)
     matches = hyper.matches and (hyper.draws_experts or not hyper.uses_experts)
     if config.trained_networks and hyper.draws_experts:
         raise UsageError(f"--trained-networks has no effect with method {name}, which trains its own: -O num_experts=…")
-    if config.cross_entropy and not (config.trained_networks or hyper.draws_experts):
+    if config.cross_entropy and not draws_experts:
         raise UsageError(
             "--cross-entropy has a meaning under trained networks only; give --trained-networks, such as 3"
         )
@@ -141,7 +142,7 @@ def resolve_config(config: DistillConfig) -> ResolvedConfig:
         if given and not uses:
             raise UsageError(f"{option} has no effect with method {name}, which {lacking}")
     if (parse_groups(config.groups) or config.group_noise) and not (
-        strategy.uses_groups or "balanced" in (sampling, init, trained_sampling)
+        strategy.uses_groups or "balanced" in (sampling, init, trained_sampling if draws_experts else "")
     ):
         option = "--group-noise" if config.group_noise else "--groups"
         raise UsageError(f"{option} has no effect: --fairness {fairness}, --sampling and --init use no groups")
