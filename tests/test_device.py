@@ -119,7 +119,7 @@ def elsewhere() -> Runtime:
 
 
 @pytest.mark.parametrize("fairness", ["vanilla", "fairdd", "barycenter", "inverse", "groupdro"])
-@pytest.mark.parametrize("method", ["dm", "cafe", "gm", "dsa", "idc"])  # dream and kde look at images on the host
+@pytest.mark.parametrize("method", ["dm", "cafe", "dance", "gm", "dsa", "idc"])  # dream and kde look at images on the host
 def test_a_step_never_waits_for_its_device(
     toy: BiasedDataset, method: str, fairness: str, elsewhere: Runtime, tmp_path: Path
 ) -> None:

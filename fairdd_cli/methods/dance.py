@@ -50,7 +50,7 @@ class Method(MethodBase):
     iter_calib: int = hyper(
         1, "calibration steps after each matching step; 0: none", source="public code", automatic="none"
     )
-    num_experts: int = hyper(5, "experts", source="public code")
+    num_experts: int = hyper(5, "experts, the same for all targets", source="public code")
     train_epochs: int = hyper(
         0,
         "training of an expert",
