@@ -230,7 +230,7 @@ def test_list_tells_what_is_on_offer(fairdd: Fairdd) -> None:
     assert (gm["name"], gm["aliases"]) == ("gm", ["dc"])
     assert {entry["name"]: entry["by_ipc"] for entry in gm["hyper_parameters"]}["outer_loop"]["10"] == 10
     assert "width=128" in fairdd("list", "networks", "convnet").stdout
-    done = fairdd("list", "methods", "dn", check=False)
+    done = fairdd("list", "methods", "dmm", check=False)
     assert done.returncode == 2
     assert "did you mean 'dm'" in done.stderr
     assert "did you mean 'methods'" in fairdd("list", "method", check=False).stderr
