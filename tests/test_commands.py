@@ -333,7 +333,7 @@ def test_a_long_run_says_early_how_long_it_will_take(fairdd: Fairdd, data: Path)
 
 BAD = [
     (["distill", "absent.h5", "--method", "dm", "--ipc", 1], "does not exist"),
-    (["distill", "data.h5", "--method", "dn", "--ipc", 1], "did you mean 'dm'"),
+    (["distill", "data.h5", "--method", "dmm", "--ipc", 1], "did you mean 'dm'"),
     (["distill", "data.h5", "--method", "dm", "--ipc", 0], "ipc"),
     (["distill", "data.h5", "--method", "dm", "--ipc", 101], "needs 101 images"),
     (["distill", "data.h5", "--method", "dm", "--ipc", 1, "--fairness", "faird"], "did you mean 'fairdd'"),

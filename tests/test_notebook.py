@@ -184,7 +184,7 @@ def test_a_set_made_by_hand_is_evaluated_under_its_own_digest(small: BiasedDatas
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "unknown": ({"iteration": 1}, "unknown option of distill 'iteration': did you mean 'iterations'?"),
     "of a file": ({"output": "a.h5"}, "unknown option of distill 'output'"),
-    "not a choice": ({"method": "dn"}, "unknown method 'dn': did you mean 'dm'?"),
+    "not a choice": ({"method": "dmm"}, "unknown method 'dmm': did you mean 'dm'?"),
     "too small": ({"ipc": 0}, "ipc: expected at least 1, found '0'"),
     "too large": ({"group_noise": 1.5}, "group_noise: expected at most 1, found '1.5'"),
     "not a number": ({"group_noise": float("nan")}, "group_noise: expected a number, found 'nan'"),
