@@ -7,8 +7,9 @@ from typing import ClassVar, Self
 from torch import Tensor
 
 from fairdd_cli.artifacts import BiasedDataset
-from fairdd_cli.matching.run import Run, allowed_augmentations
+from fairdd_cli.matching.run import Run
 from fairdd_cli.matching.sampling import BATCH_REAL
+from fairdd_cli.matching.state import allowed_augmentations
 from fairdd_cli.methods import idc
 from fairdd_cli.methods._base import MethodBase
 from fairdd_cli.methods._embeddings import distance_of_means, match_embeddings
