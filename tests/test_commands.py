@@ -346,7 +346,7 @@ BAD = [
     (["distill", "data.h5", "--method", "dm", "--ipc", 1, "-O", "momentun=1"], "did you mean 'momentum'"),
     (["distill", "data.h5", "--method", "dm", "--ipc", 1, "-O", "momentum=x"], "expected float"),
     (["distill", "data.h5", "--method", "gm", "--ipc", 1, "-O", "outer=0"], "at least 1"),
-    (["distill", "data.h5", "--method", "gm", "--ipc", 1, "-O", "learning_rate=nan"], "at least 0"),
+    (["distill", "data.h5", "--method", "gm", "--ipc", 1, "-O", "learning_rate=nan"], "expected float"),
     (["distill", "data.h5", "--method", "dm", "--ipc", 1, "--device", "cuda:7"], "is not there"),
     (["distill", "data.h5", "--method", "dm", "--ipc", 1, "--device", "gpu"], "unknown device"),
     (["distill", "data.h5", "--method", "dm", "--ipc", 1, "--precision", "fp8"], "unknown precision"),

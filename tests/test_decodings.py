@@ -212,7 +212,7 @@ def test_sets_of_every_decoding_go_the_whole_way(
     assert "decoding" in json.loads(json.dumps(dict(made.options)))
     fairdd("evaluate", "s.h5", "--seeds", 1, "--epochs", 2, "-o", "e.json")
     said = fairdd("inspect", "s.h5").stdout
-    assert f"({text}), as many as {made.equivalent_ipc:.4g} images of each class" in " ".join(said.split())
+    assert f"({text}): IPC {made.equivalent_ipc:.4g} of plain images" in " ".join(said.split())
     assert fairdd("report", "e.json").returncode == 0
     fairdd("verify", "s.h5", "e.json")
     fairdd("inspect", "s.h5", "--export", "set.npz", "--images", "grid.png")

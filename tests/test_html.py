@@ -112,7 +112,8 @@ def test_commands_make_the_run_again(tmp_path: Path) -> None:
     distill, evaluate = commands(read([path])[0])
     assert distill == (
         "fairdd distill DATA --method dm --ipc 10 --fairness vanilla --sampling proportional --init real "
-        "--iterations 100 --network convnet:width=8 --groups pseudo:3 --group-noise 0.1 -O momentum=0.5"
+        "--iterations 100 --network convnet:width=8 --groups pseudo:3 --group-noise 0.1 -O num_freqs=4096 "
+        "-O momentum=0.5"
     )
     assert evaluate == (
         "fairdd evaluate SYN --network mlp --seeds 3 --epochs 300 --learning-rate 0.01 --batch 256 "

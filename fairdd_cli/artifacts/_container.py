@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fairdd_cli.artifacts._hdf5 import ANY, NEWEST, Attributes, Schema, content_digest
+from fairdd_cli.artifacts._hdf5 import ANY, Attributes, Schema, content_digest
 from fairdd_cli.artifacts._hdf5_reader import StoredArray, StructureError, read_structure
 from fairdd_cli.artifacts._input import Input, hint, is_hdf5, open_input, shown
 from fairdd_cli.artifacts._json import strict_loads
@@ -69,8 +69,9 @@ class Container:
             raise UsageError(f"'{shown(self.file.path)}' is {what}; a {self._schema.kind} file is needed here")
         if type(version) is not int or version < 1:
             raise self.fail("its format version is missing")
-        if version > NEWEST:
-            raise self.fail(f"format version {version} is newer than this fairdd reads ({NEWEST}); update fairdd")
+        newest = self._schema.newest
+        if version > newest:
+            raise self.fail(f"format version {version} is newer than this fairdd reads ({newest}); update fairdd")
         common = {"generated_by": str, "created": str, "options": str, "seed": int, "digest": str}
         required = {**common, **self._schema.attributes}
         for name, expected in {**required, **self._schema.optional_attributes}.items():

@@ -16,8 +16,7 @@ import numpy as np
 
 from fairdd_cli.system import __version__
 
-VERSION = 1  # that files are written in where nothing in them needs a newer one
-NEWEST = 2  # 2: synthetic sets with a decoding
+VERSION = 1  # of the format
 ANY = ("*", -1)  # stands for an array of numbers, whatever its dtype and dimensions
 
 # Facts about a run rather than about its content: two runs of one command differ in them, their digests don't.
@@ -41,6 +40,7 @@ class Schema:
     arrays: Mapping[str, tuple[str, int]]
     optional_attributes: Mapping[str, type] = field(default_factory=dict)
     optional_arrays: tuple[Mapping[str, tuple[str, int]], ...] = ()
+    newest: int = VERSION  # that is read; files are written in VERSION where nothing in them needs a newer one
 
 
 def content_digest(attributes: Mapping[str, Any], arrays: Mapping[str, tuple[str, tuple[int, ...], str]]) -> str:

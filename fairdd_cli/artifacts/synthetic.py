@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fairdd_cli.artifacts._container import Container, json_attribute, open_container
-from fairdd_cli.artifacts._hdf5 import ANY, NEWEST, Attributes, Schema, array_entry, identity, sealed
+from fairdd_cli.artifacts._hdf5 import ANY, Attributes, Schema, array_entry, identity, sealed
 from fairdd_cli.artifacts._lock import check_target
 from fairdd_cli.artifacts._shown import ShowsItself
 from fairdd_cli.artifacts._writer import write
@@ -63,6 +63,7 @@ SCHEMA = Schema(
             "history/validation/total": ("int64", 2),
         },
     ),
+    newest=2,  # sets with a decoding
 )
 
 
@@ -227,7 +228,7 @@ def _content(synthetic: SyntheticSet) -> tuple[Attributes, dict[str, np.ndarray]
         arrays["groups"] = synthetic.groups.astype(np.int64)
     if synthetic.decoding != PLAIN:
         shape = [int(size) for size in synthetic.shape]
-        attributes |= {"decoding": synthetic.decoding, "shape": shape, "format_version": NEWEST}
+        attributes |= {"decoding": synthetic.decoding, "shape": shape, "format_version": SCHEMA.newest}
         arrays |= {f"tables/{name}": table for name, table in synthetic.tables.items()}
     if "groups" in arrays or synthetic.decoding != PLAIN:
         attributes["protected_names"] = list(synthetic.protected_names)

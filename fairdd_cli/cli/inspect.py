@@ -188,8 +188,8 @@ def _described(artifact: "Artifact") -> dict[str, Any]:
         facts = {
             "kind": "synthetic set",
             "images": f"{len(artifact.images)}, {_per_class(artifact)} per class, factor {artifact.factor}, {shape}",
-            "stored": f"{artifact.stored_numbers:,} numbers ({artifact.decoding}), as many as "
-            f"{artifact.equivalent_ipc:.4g} images of each class",
+            "stored": f"{artifact.stored_numbers:,} numbers ({artifact.decoding}): "
+            f"IPC {artifact.equivalent_ipc:.4g} of plain images",
             "classes": ", ".join(artifact.class_names),
             "method": f"{artifact.method}, fairness {artifact.fairness}, {artifact.sampling} sampling",
             "network": artifact.network,

@@ -123,7 +123,8 @@ def campaign(name: str, folder: Path, kills: int) -> int:
         if read_any(str(output)).digest != read_any(str(undisturbed[0])).digest:
             raise RuntimeError(f"{name}: life {lives} ended in other content")
         output.unlink()
-        (folder / "toy.experts-fairdd.h5").unlink(missing_ok=True)  # so that each life makes its own
+        for made in (*folder.glob("toy.experts-*.h5"), *folder.glob("toy.networks-*.h5")):
+            made.unlink()  # so that each life makes its own
         left = {path.name for path in folder.iterdir()} - {"toy.h5", "said", *(path.name for path in undisturbed)}
         if left:
             raise RuntimeError(f"{name}: life {lives} left {sorted(left)}")
