@@ -1,10 +1,12 @@
 """How artifacts appear where somebody looks at them: in a notebook as tables and pictures, in a terminal as text."""
 
+from abc import ABC, abstractmethod
+
 from fairdd_cli.artifacts._input import shown
 from fairdd_cli.registry import display
 
 
-class ShowsItself:
+class ShowsItself(ABC):
     """An artifact that a notebook or an interactive Python shows by what is in it rather than by its fields."""
 
     path: str
@@ -20,5 +22,6 @@ class ShowsItself:
         """What messages call it: the file that it was read from, or what it is where it is in memory only."""
         return f"'{shown(self.path)}'" if self.path else f"the {self._in_memory()}"
 
+    @abstractmethod
     def _in_memory(self) -> str:
-        raise NotImplementedError
+        """What it is, in words, where it has no file."""
