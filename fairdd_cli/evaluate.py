@@ -38,7 +38,7 @@ from fairdd_cli.runtime import (
     open_runtime,
     show_progress,
 )
-from fairdd_cli.training import TrainingConfig, TrainingImages, Trials, decoded_images, parameter_vector
+from fairdd_cli.training import TrainingConfig, TrainingImages, Trials, decoded_images, even_shares, parameter_vector
 from fairdd_cli.training import augmentation as augment
 
 WHOLE = TrainingConfig(epochs=30)  # for a whole data set: as many image passes as 1,000 epochs of a set of 1,800
@@ -56,6 +56,7 @@ class EvaluationInput:
     options: Mapping[str, Any] = field(default_factory=dict)  # `distill`: how a synthetic set was made
     split: str = "test"  # of the data set, which networks are tested on: "val" to choose hyper-parameters
     protocol: str | None = None  # the method whose protocol was asked for
+    weights: np.ndarray | None = None  # float64 [N]: how often an image is drawn for an epoch; None: once
 
     def tested_on(self) -> dict[str, str]:
         """The split as a record, where it is not the test split."""
@@ -86,8 +87,10 @@ def synthetic_data(synthetic: SyntheticSet, runtime: Runtime) -> EvaluationInput
     )
 
 
-def whole_data(dataset: BiasedDataset, runtime: Runtime, residency: str = "auto") -> EvaluationInput:
-    """The training split itself: the baseline without distillation."""
+def whole_data(
+    dataset: BiasedDataset, runtime: Runtime, residency: str = "auto", sampling: str = "proportional"
+) -> EvaluationInput:
+    """The training split itself: the baseline without distillation, or the ceiling with balanced `sampling`."""
     left_out = () if dataset.mirror_keeps_class else ("flip",)
     return EvaluationInput(
         images=ImageStore(dataset.train.images, dataset.mean, dataset.std, runtime, residency),
@@ -97,11 +100,12 @@ def whole_data(dataset: BiasedDataset, runtime: Runtime, residency: str = "auto"
         provenance={
             "method": "whole",
             "fairness": "vanilla",
-            "sampling": "proportional",
+            "sampling": sampling,
             "ipc": 0,
             "iterations": 0,
             "synthetic_digest": "",
         },
+        weights=even_shares(dataset.train) if sampling == "balanced" else None,
     )
 
 
@@ -159,7 +163,12 @@ def prepare_input(
 ) -> EvaluationInput:
     """What networks are trained on, with the protocol and the split that `config` asks for."""
     if isinstance(trained_on, BiasedDataset):
-        data = whole_data(trained_on, runtime, config.residency)
+        data = whole_data(trained_on, runtime, config.residency, config.sampling)
+    elif config.sampling != "proportional":
+        raise UsageError(
+            f"--sampling {config.sampling} is for a whole data set; {trained_on.where} is a synthetic set, and every "
+            "epoch has all of its images"
+        )
     else:
         check_match(trained_on, dataset)
         data = synthetic_data(trained_on, runtime)
@@ -228,6 +237,7 @@ def run_evaluation(
         runtime,
         streams,
         progress,
+        data.weights,
     )
     checkpoints = checkpoints or Checkpoints()
     counts = torch.zeros(len(networks), seeds, dataset.classes, dataset.groups, dataset.classes, dtype=torch.int64)
@@ -291,6 +301,7 @@ def run_fingerprint(
         "command": "evaluate",
         "synthetic set": data.provenance["synthetic_digest"],
         "data set": dataset.digest,
+        **({} if data.weights is None else {"sampling": data.provenance["sampling"]}),
         "networks": [str(spec) for spec in networks],
         "seeds": seeds,
         "protocol": data.training.to_json(),

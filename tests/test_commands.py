@@ -143,6 +143,20 @@ def test_a_data_set_is_evaluated_as_the_whole_data_baseline(fairdd: Fairdd, tmp_
     assert (evaluation.method, evaluation.ipc, evaluation.synthetic_digest) == ("whole", 0, "")
 
 
+def test_a_whole_data_set_may_be_sampled_evenly_over_its_groups(fairdd: Fairdd, tmp_path: Path) -> None:
+    write_toy(tmp_path / "toy.h5", np.array([[36, 2], [2, 36]]), side=16)
+    small = ("--network", "convnet:width=8,depth=2", "--seeds", 2, "--epochs", 3, "--batch", 8, "--quiet")
+    for sampling in ("proportional", "balanced"):
+        fairdd("evaluate", "toy.h5", *small, "--sampling", sampling)
+    plain, even = (read_evaluation(str(tmp_path / "runs" / name)) for name in ("toy.json", "toy.balanced.json"))
+    assert (plain.sampling, even.sampling) == ("proportional", "balanced")
+    assert not np.array_equal(*(each.confusion["convnet:width=8,depth=2"] for each in (plain, even)))
+    fairdd("distill", "toy.h5", "--method", "random", "--ipc", 1, "-o", "s.h5", "--network", "convnet:width=8,depth=2")
+    refused = fairdd("evaluate", "s.h5", *small, "--sampling", "balanced", check=False)
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "--sampling balanced is for a whole data set" in refused.stderr
+
+
 def test_several_networks_are_evaluated_in_one_call(fairdd: Fairdd, data: Path, tmp_path: Path) -> None:
     fairdd("distill", "data.h5", "--method", "random", "--ipc", 1, "-o", "s.h5", *SMALL)
     fairdd(

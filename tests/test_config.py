@@ -12,8 +12,8 @@ from conftest import Fairdd
 
 from fairdd_cli.artifacts import BiasedDataset
 from fairdd_cli.config import COMMANDS, DistillConfig, EvaluateConfig, command_words, option_table, options, record
-from fairdd_cli.config._shared import COMPILES, LARGEST_SEED, PRECISIONS, RESIDENCIES
-from fairdd_cli.config.distill import INITS, SAMPLINGS
+from fairdd_cli.config._shared import COMPILES, LARGEST_SEED, PRECISIONS, RESIDENCIES, SAMPLINGS
+from fairdd_cli.config.distill import INITS
 from fairdd_cli.config.make_dataset import TEST_GROUPS
 from fairdd_cli.config.recipe import NODE_LIMIT, SIZE_LIMIT, read_recipe, recipe_names
 from fairdd_cli.config.report import EMPTY_CELLS

@@ -121,6 +121,8 @@ def test_commands_make_the_run_again(tmp_path: Path) -> None:
     )
     whole = write(tmp_path / "b.json", method="whole", ipc=0, synthetic_digest="")
     assert commands(read([whole])[0])[0].startswith("fairdd evaluate DATA ")
+    even = write(tmp_path / "c.json", method="whole", ipc=0, synthetic_digest="", sampling="balanced")
+    assert " --sampling balanced " in commands(read([even])[0])[0]
 
 
 @pytest.fixture

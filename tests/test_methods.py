@@ -21,14 +21,14 @@ from fairdd_cli.decodings import cut_tiles
 from fairdd_cli.distill import ResolvedConfig, check_config, run_distillation, start_run, use_experts
 from fairdd_cli.errors import UsageError
 from fairdd_cli.fairness import STRATEGIES, find_strategy
-from fairdd_cli.matching.experts import expert_targets, systematic_resample, train_trajectories
+from fairdd_cli.matching.experts import expert_targets, train_trajectories
 from fairdd_cli.matching.run import Run
 from fairdd_cli.matching.sampling import SAMPLINGS
 from fairdd_cli.matching.unrolling import unrolled_sgd
 from fairdd_cli.methods import METHODS, idc
 from fairdd_cli.networks import Classifier, freeze_batch_norm, parse_network
 from fairdd_cli.runtime import Checkpoints, ImageStore, NullProgress, Runtime, State, Streams
-from fairdd_cli.training import TrainingConfig, set_parameters
+from fairdd_cli.training import TrainingConfig, set_parameters, systematic_resample
 
 NETWORK = parse_network("convnet:width=4,depth=2")
 RUNTIME = Runtime(torch.device("cpu"), micro_batch=32)

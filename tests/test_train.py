@@ -12,7 +12,15 @@ from fairdd_cli.errors import DivergedError, UsageError
 from fairdd_cli.evaluate import run_evaluation, whole_data
 from fairdd_cli.networks import parse_network
 from fairdd_cli.runtime import ImageStore, NullProgress, Runtime, Streams, open_runtime
-from fairdd_cli.training import TensorImages, TrainingConfig, confusion, fit
+from fairdd_cli.training import (
+    TensorImages,
+    TrainingConfig,
+    confusion,
+    even_shares,
+    fit,
+    parameter_vector,
+    systematic_resample,
+)
 
 CPU = torch.device("cpu")
 
@@ -61,6 +69,32 @@ def test_batch_normalisation_sees_its_whole_batch_whatever_the_micro_batch() -> 
         )
         results.append(torch.cat([parameter.flatten() for parameter in network.parameters()]))
     torch.testing.assert_close(results[0], results[1])
+
+
+def test_images_are_drawn_for_an_epoch_as_often_as_they_weigh() -> None:
+    """An oracle without weights: the images that are drawn in each epoch, in a set of their own."""
+    images, labels = torch.randn(6, 3, 8, 8, generator=Streams(0).torch("images")), torch.arange(6) % 3
+    weights, training = np.array([1.0, 1.0, 4.0, 0.0, 4.0, 2.0]), TrainingConfig(epochs=1, augmentation="")
+    drawn = systematic_resample(weights, Streams(0).numpy("train/resample", 0, 0))
+    trained = []
+    for shown, targets, weighing in ((images, labels, weights), (images[drawn], labels[drawn], None)):
+        with Streams(0).fork_rng("network"):
+            network = parse_network("convnet:width=4,depth=2").build((3, 8, 8), 3)
+        given = (training, Runtime(CPU), Streams(0), (0,), NullProgress())
+        fit(network, TensorImages(shown), targets, *given, weights=weighing)
+        trained.append(parameter_vector(network))
+    torch.testing.assert_close(*trained)
+
+
+def test_even_shares_weigh_the_groups_of_a_class_alike(toy: BiasedDataset) -> None:
+    shares = even_shares(toy.train)
+    assert shares.sum() == pytest.approx(1)
+    for label, count in enumerate(toy.train.count.sum(axis=1)):
+        of_class = toy.train.labels == label
+        present = np.unique(toy.train.protected[of_class])
+        for group in present:
+            weight = shares[of_class & (toy.train.protected == group)].sum()
+            assert weight == pytest.approx(count / len(toy.train) / len(present))
 
 
 def test_the_learning_rate_drops_where_the_protocol_says() -> None:

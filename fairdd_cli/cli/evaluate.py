@@ -22,8 +22,8 @@ def evaluate(config: EvaluateConfig) -> None:
 
     from fairdd_cli.artifacts import is_stream, stem_of
 
-    split = "" if config.split == "test" else f".{config.split}"
-    default = str(Path("runs") / f"{Path(stem_of(config.synthetic)).name}{split}.json")
+    marks = [config.split] * (config.split != "test") + [config.sampling] * (config.sampling != "proportional")
+    default = str(Path("runs") / f"{'.'.join([Path(stem_of(config.synthetic)).name, *marks])}.json")
     target = default if config.output is None else config.output
     if not is_stream(target) and Path(target).suffix not in (".json", ".h5"):
         raise UsageError(f"-o {target}: an evaluation is written as .json or .h5")

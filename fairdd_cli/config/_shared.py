@@ -6,6 +6,7 @@ from fairdd_cli.config._options import option
 from fairdd_cli.errors import UsageError
 from fairdd_cli.registry import LARGEST
 
+SAMPLINGS = ("proportional", "balanced")
 PRECISIONS = ("fp32", "tf32", "bf16")
 RESIDENCIES = ("auto", "device", "memory", "disk")
 COMPILES = ("auto", "on", "off")

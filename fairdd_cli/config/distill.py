@@ -9,7 +9,6 @@ from fairdd_cli.config._options import argument, option
 from fairdd_cli.errors import UsageError
 from fairdd_cli.registry import METHODS, STRATEGIES
 
-SAMPLINGS = ("proportional", "balanced")
 MATCHES = ("class", "cells")
 KEEPS = ("last", "best")
 VALIDATION = ("validate", "validate_networks", "validate_epochs", "keep")  # which mean nothing without the first
@@ -60,7 +59,7 @@ class DistillConfig:
     sampling: str | None = option(
         "How real batches are drawn: as the groups occur, or evenly over them.",
         default=None,
-        choices=SAMPLINGS,
+        choices=shared.SAMPLINGS,
         default_text=_default_sampling,
         affects="result",
     )
@@ -112,7 +111,7 @@ class DistillConfig:
     trained_sampling: str | None = option(
         "Which images the trained networks, dance's too, are trained on: as the groups occur, or evenly over them.",
         default=None,
-        choices=SAMPLINGS,
+        choices=shared.SAMPLINGS,
         default_text="that of --sampling",
         affects="result",
     )

@@ -42,6 +42,13 @@ class EvaluateConfig:
         default_text="the one that SYN was distilled with",
         affects="result",
     )
+    sampling: str = option(
+        "How the images of a whole data set are drawn for an epoch: as the groups occur, or evenly over those of each "
+        "class.",
+        default="proportional",
+        choices=shared.SAMPLINGS,
+        affects="result",
+    )
     seeds: int = option(
         "Number of networks (seeds) per architecture.", default=10, metavar="N", minimum=1, affects="result"
     )

@@ -17,7 +17,15 @@ from fairdd_cli.matching.real import RealData
 from fairdd_cli.matching.run import Run
 from fairdd_cli.networks import fusible_values
 from fairdd_cli.runtime import Checkpoints, State
-from fairdd_cli.training import Subset, TrainingConfig, fit, parameter_vector, set_parameters
+from fairdd_cli.training import (
+    Subset,
+    TrainingConfig,
+    even_shares,
+    fit,
+    parameter_vector,
+    set_parameters,
+    systematic_resample,
+)
 
 Part = tuple[tuple[int, int], Checkpoints]  # (target, expert) and where it is kept while all of them are made
 Weighted = tuple[np.ndarray, np.ndarray]  # image indices int64 [n] and their weights [n], which sum to one
@@ -125,20 +133,7 @@ def all_images(real: RealData) -> list[Weighted]:
 
 def even_cells(real: RealData) -> list[Weighted]:
     """All training images, weighted so that the cells of a class count the same, and classes by their size."""
-    split = real.split
-    of_class, present = split.count.sum(axis=1), (split.count > 0).sum(axis=1)
-    share = of_class[:, None] / len(split) / present[:, None] / np.maximum(split.count, 1)
-    return [(np.arange(len(split)), share[split.labels, split.protected])]
-
-
-def systematic_resample(weights: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Positions int64 [n] in `weights` [n], each as often as its weight says, up to one: systematic resampling.
-
-    Equal weights give every position once, an ordinary epoch.
-    """
-    edges = np.cumsum(weights) / weights.sum()
-    points = (generator.random() + np.arange(len(weights))) / len(weights)
-    return np.searchsorted(edges, points, side="right").clip(max=len(weights) - 1)
+    return [(np.arange(len(real.split)), even_shares(real.split))]
 
 
 def train_trajectories(

@@ -21,7 +21,7 @@ def commands(run: Run) -> list[str]:
     whole = evaluation.method == "whole"
     trained = {"network": run.setting.network, "seeds": run.seeds, "seed": evaluation.seed}
     protocol = {name: value or "none" for name, value in evaluation.protocol.items() if name in PROTOCOL}
-    named = {"protocol": evaluation.options.get("protocol")}
+    named = {"protocol": evaluation.options.get("protocol"), **({"sampling": evaluation.sampling} if whole else {})}
     given = {"synthetic": "DATA" if whole else "SYN", **trained, **named, **protocol}
     evaluate = command_words("evaluate", EvaluateConfig, given)
     return [_quoted(evaluate)] if whole else [_quoted(first), _quoted(evaluate)]

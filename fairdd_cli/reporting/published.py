@@ -91,10 +91,10 @@ def _differs(row: Row, published: Published) -> tuple[str, ...]:
         words.append(f"{row.seeds} networks (published {SEEDS[family]})")
     if ":" in setting.network:
         words.append(f"network {setting.network} (published {setting.network.partition(':')[0]})")
+    if setting.sampling != SAMPLING and setting.method != "random":
+        words.append(f"sampling {setting.sampling} (published {SAMPLING})")
     if setting.method in ("random", "whole"):
         return _fewer_images(row, words)
-    if setting.sampling != SAMPLING:
-        words.append(f"sampling {setting.sampling} (published {SAMPLING})")
     distilled = row.details.get("network", DISTILLED_WITH)
     if distilled != DISTILLED_WITH:
         words.append(f"distilled with {distilled} (published {DISTILLED_WITH})")

@@ -10,6 +10,7 @@ from fairdd_cli.training.features import FeatureExtractor, embed
 from fairdd_cli.training.images import Subset, TensorImages, TrainingImages, decoded_images
 from fairdd_cli.training.loop import confusion, fit
 from fairdd_cli.training.parameters import functional_call, parameter_vector, set_parameters
+from fairdd_cli.training.resampling import even_shares, systematic_resample
 from fairdd_cli.training.trials import Trials
 
 __all__ = [
@@ -24,9 +25,11 @@ __all__ = [
     "confusion",
     "decoded_images",
     "embed",
+    "even_shares",
     "fit",
     "functional_call",
     "parameter_vector",
     "sample_cutmix",
     "set_parameters",
+    "systematic_resample",
 ]

@@ -11,6 +11,7 @@ from fairdd_cli.training import augmentation as augment
 from fairdd_cli.training.configuration import TrainingConfig
 from fairdd_cli.training.cutmix import sample_cutmix
 from fairdd_cli.training.images import TrainingImages
+from fairdd_cli.training.resampling import systematic_resample
 
 
 def fit(
@@ -23,11 +24,13 @@ def fit(
     key: tuple[int, ...],
     progress: Progress,
     optimizer: torch.optim.SGD | None = None,
+    weights: np.ndarray | None = None,
 ) -> None:
     """Trains `network` in place on `images` with `labels` (int64 [N], on the device).
 
-    The order of the images and the augmentation are drawn from `streams` at `key` and the epoch. An `optimizer`
-    that is given keeps its momentum from one call to the next. The images of a batch are sharded over the ranks.
+    The order of the images and the augmentation are drawn from `streams` at `key` and the epoch; with `weights` (a
+    number for each image) so are the N images of an epoch, each as often as its weight says. An `optimizer` that is
+    given keeps its momentum from one call to the next. The images of a batch are sharded over the ranks.
     """
     optimizer = optimizer or training.optimizer(network)
     # Batch normalisation needs its whole batch; any other network may take micro-batches, with the same gradient.
@@ -40,6 +43,8 @@ def fit(
         for group in optimizer.param_groups:
             group["lr"] = training.learning_rate_at(epoch)
         order = streams.numpy("train/order", *key, epoch).permutation(len(labels))
+        if weights is not None:
+            order = systematic_resample(weights, streams.numpy("train/resample", *key, epoch))[order]
         taken = order
         if images.views > 1:
             taken = order * images.views + streams.numpy("train/view", *key, epoch).integers(

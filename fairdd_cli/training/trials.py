@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,7 +20,7 @@ class Trials:
     """What networks are trained on, with `labels` (int64 [N], on the device), and the `held_out` images of a test.
 
     A rank trains and tests a network by itself. Initialisation, order and augmentation are drawn from `streams` by the
-    number of the network.
+    number of the network; with `weights` so are the images of an epoch.
     """
 
     images: TrainingImages
@@ -30,6 +31,7 @@ class Trials:
     runtime: Runtime
     streams: Streams
     progress: Progress
+    weights: np.ndarray | None = None  # float64 [N]: how often an image is drawn
 
     @property
     def cost(self) -> float:
@@ -50,8 +52,17 @@ class Trials:
             with self.streams.fork_rng("evaluate/network", number):
                 network = spec.build((channels, height, width), classes)
             self.alone.prepare_module(network)
-            images, labels = self.images, self.labels
-            fit(network, images, labels, self.training, self.alone, self.streams, (number,), self.progress)
+            fit(
+                network,
+                self.images,
+                self.labels,
+                self.training,
+                self.alone,
+                self.streams,
+                (number,),
+                self.progress,
+                weights=self.weights,
+            )
             return network
 
         return self.alone.retry_on_oom(self.training.batch_size, train, lambda: None)
