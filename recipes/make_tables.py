@@ -172,30 +172,33 @@ TABLES: Mapping[str, Callable[[], str]] = {
 }
 
 
-def filled(text: str) -> str:
-    """`text` with its tables made anew; KeyError for one that has no entry in TABLES."""
+def filled(text: str, tables: Mapping[str, Callable[[], str]]) -> str:
+    """`text` with its tables made anew; KeyError for one that has no entry in `tables`."""
 
     def made(found: re.Match[str]) -> str:
-        lines: Any = TABLES[found[2]]()
-        return f"{found[1]}\n{lines}\n{found[3]}"
+        return f"{found[1]}\n{tables[found[2]]()}\n{found[3]}"
 
     return TABLE.sub(made, text)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="name the pages that differ, and change nothing")
-    check = parser.parse_args().check
+def fill(pages: Iterable[Path], tables: Mapping[str, Callable[[], str]], check: bool) -> int:
+    """Makes the tables of `pages` anew and prints the names of those that differed; 1 if `check` found any, else 0."""
     differing = []
-    for page in sorted(GUIDE.glob("*.md")):
+    for page in pages:
         text = page.read_text(encoding="utf-8")
-        new = filled(text)
+        new = filled(text, tables)
         if new != text:
             differing.append(page.name)
             if not check:
                 page.write_text(new, encoding="utf-8")
     sys.stdout.write("".join(f"{name}\n" for name in differing))
     return int(check and bool(differing))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="name the pages that differ, and change nothing")
+    return fill(sorted(GUIDE.glob("*.md")), TABLES, parser.parse_args().check)
 
 
 if __name__ == "__main__":

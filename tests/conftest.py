@@ -3,13 +3,14 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from forked import PROGRAM, TIMEOUT, Forked
 
 from fairdd_cli.artifacts import (
     ArrayChunks,
@@ -93,18 +94,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 Fairdd = Callable[..., subprocess.CompletedProcess[str]]
 
 
+@pytest.fixture(scope="session")
+def forked() -> Iterator[Forked]:
+    """Where commands are run."""
+    server = Forked()
+    yield server
+    server.close()
+
+
 @pytest.fixture
-def fairdd(tmp_path: Path) -> Fairdd:
-    """Runs the installed `fairdd` with some words in `tmp_path`."""
-    program = Path(sys.executable).with_name("fairdd")
+def fairdd(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, forked: Forked) -> Fairdd:
+    """Runs the installed `fairdd` with some words in `tmp_path`; with `options` of `subprocess.run`, from its start."""
+    spool = tmp_path_factory.mktemp("printed")
 
     def run(*words: object, check: bool = True, **options: object) -> subprocess.CompletedProcess[str]:
-        command = [str(program), *map(str, words)]
-        done = subprocess.run(
-            command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300, **options
-        )
+        command = [*map(str, words)]
+        if options:
+            given = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": TIMEOUT, **options}
+            done = subprocess.run([str(PROGRAM), *command], check=False, **given)
+        else:
+            done = forked.run(command, tmp_path, spool)
         if check and done.returncode:
-            pytest.fail(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr}")
+            pytest.fail(f"fairdd {' '.join(command)} ended with {done.returncode}:\n{done.stderr}")
         return done
 
     return run

@@ -1,0 +1,90 @@
+"""`fairdd` in a fork of a process that has torch loaded already: what its start costs, most tests need only once.
+
+    python tests/forked.py    # a line of JSON for each command: its words, folder and streams; prints the exit status
+
+A fork is a process like another, with its own streams, folder and end; only what a command loads, and when, cannot be
+seen there. Tests of that start the program itself.
+"""
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+PROGRAM = Path(sys.executable).with_name("fairdd")
+LOADED = ("torch._dynamo", "fairdd_cli.cli", "fairdd_cli.distill", "fairdd_cli.evaluate", "fairdd_cli.make_dataset")
+TIMEOUT = 300  # seconds
+
+
+class Forked:
+    """Runs commands one after another, each in a fork."""
+
+    def __init__(self) -> None:
+        self._environment = dict(os.environ)
+        self._server: subprocess.Popen[str] | None = None
+
+    def run(self, words: Sequence[str], cwd: Path, spool: Path) -> subprocess.CompletedProcess[str]:
+        """What `fairdd` with `words` did in `cwd`; what it printed passes through files in `spool`."""
+        if _without_test(os.environ) != _without_test(self._environment):
+            command = [str(PROGRAM), *words]
+            return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=TIMEOUT)
+        server = self._server = self._server or subprocess.Popen(
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert server.stdin is not None
+        assert server.stdout is not None
+        out, err = spool / "out", spool / "err"
+        request = {"words": list(words), "cwd": str(cwd), "out": str(out), "err": str(err)}
+        server.stdin.write(json.dumps(request) + "\n")
+        server.stdin.flush()
+        status = int(server.stdout.readline())
+        return subprocess.CompletedProcess(words, status, out.read_text(), err.read_text())
+
+    def close(self) -> None:
+        """Ends the process."""
+        if self._server is not None:
+            self._server.communicate()
+
+
+def _without_test(environment: "os._Environ[str] | dict[str, str]") -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name != "PYTEST_CURRENT_TEST"}
+
+
+def _become(request: dict[str, str], words: Sequence[str]) -> NoReturn:
+    """Turns this fork into the command that `request` asks for."""
+    from fairdd_cli.__main__ import main
+
+    os.chdir(request["cwd"])
+    signal.alarm(TIMEOUT)
+    for number, name, flags in (
+        (0, os.devnull, os.O_RDONLY),
+        (1, request["out"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
+        (2, request["err"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
+    ):
+        opened = os.open(name, flags)
+        os.dup2(opened, number)
+        os.close(opened)
+    sys.argv = [str(PROGRAM), *words]
+    main()
+
+
+def serve() -> None:
+    """Forks for every request until the input ends."""
+    for name in LOADED:
+        importlib.import_module(name)
+    for line in sys.stdin:
+        request = json.loads(line)
+        child = os.fork()
+        if not child:
+            _become(request, request["words"])
+        _, status = os.waitpid(child, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+if __name__ == "__main__":
+    serve()
