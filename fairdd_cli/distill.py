@@ -78,13 +78,13 @@ def run_distillation(
 
     Raises WorkError when it diverges.
     """
-    config = replace(config, hyper=config.hyper.for_data(dataset, config.ipc))
+    config = replace(config, algorithm=config.algorithm.for_data(dataset, config.ipc))
     run = start_run(config, dataset, runtime, progress, residency, log)
     use_experts(run, config, dataset, checkpoints)
-    passes = config.iterations * config.hyper.cost_per_iteration(run)
+    passes = config.iterations * config.algorithm.cost_per_iteration(run)
     log(runtime.decide_compiling(passes * fusible_values(run.networks.fresh(), dataset.shape)))
     processes, before = runtime.processes, run.bytes_reduced
-    evaluation = config.hyper.evaluation
+    evaluation = config.algorithm.evaluation
     evaluation = replace(evaluation, augmentation=run.allowed_augmentations(evaluation.augmentation))
     validation = _validation(config, run, dataset, evaluation, residency)
     history = _optimise(config, run, checkpoints or Checkpoints(), validation, log)
@@ -108,7 +108,7 @@ def run_distillation(
         iterations=config.iterations,
         network=str(config.network),
         factor=config.factor,
-        learning_rate=config.hyper.learned_rate(run),
+        learning_rate=config.algorithm.learned_rate(run),
         mean=dataset.mean,
         std=dataset.std,
         class_names=dataset.class_names,
@@ -152,7 +152,7 @@ def _validation(
         every=config.validate,
         networks=config.validate_networks or VALIDATE_NETWORKS,
         training=replace(evaluation, epochs=config.validate_epochs or evaluation.epochs),
-        learned_rate=partial(config.hyper.learned_rate, run),
+        learned_rate=partial(config.algorithm.learned_rate, run),
         keeps_best=config.keep == "best",
     )
 
@@ -164,8 +164,8 @@ def _optimise(
     validation: Validation | None,
     log: Callable[[str], None],
 ) -> History:
-    hyper, progress = config.hyper, run.progress
-    hyper.prepare(run)
+    algorithm, progress = config.algorithm, run.progress
+    algorithm.prepare(run)
     if not config.iterations:
         return History(np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
     label = f"{config.method} {config.fairness} ipc {config.ipc}"
@@ -178,7 +178,7 @@ def _optimise(
     history[:, :points] = state.tensors[recorded_as]
     experts = _expert_digest(config, run)
     processes = run.runtime.processes
-    work = (config.iterations - state.done) * hyper.cost_per_iteration(run) / processes.world_size
+    work = (config.iterations - state.done) * algorithm.cost_per_iteration(run) / processes.world_size
     work += validation.cost if validation else 0
     progress.start(f"{label}, {config.iterations:,} iterations", work)
     watch = Stopwatch(state.seconds)
@@ -200,7 +200,7 @@ def _optimise(
     for iteration in range(state.done, config.iterations):
         loss = run.runtime.retry_on_oom(
             run.real.images_per_step,
-            partial(hyper.step, run, iteration),
+            partial(algorithm.step, run, iteration),
             partial(run.restore, state.tensors),
         )
         recorded = iteration % every == 0 or iteration == config.iterations - 1

@@ -55,7 +55,7 @@ def collect(setting: str, folder: Path) -> None:
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / f"{name}.json").write_bytes(path.read_bytes())
         if evaluation.method != "whole":
-            history = read_synthetic(str(path.with_suffix(".h5"))).history["seconds"]
+            history = read_synthetic(str(path.with_suffix(".h5"))).history.seconds
             known[name] = float(history[-1]) if len(history) else 0.0
     lines = [f"{name},{known[name]:.0f}\n" for name in sorted(known)]
     SECONDS.write_text("name,distill\n" + "".join(lines), encoding="utf-8")
@@ -68,15 +68,15 @@ def headline() -> str:
     for name in DATASETS:
         (paper,) = (each for each in published[name, 10, "dm", "fairdd", "convnet"] if each.source == PAPER)
         cells = [_scores(found.get(f"{setting}.{name}.{cell}")) for setting, cell in COLUMNS.values()]
-        rows.append((name, *cells, " / ".join(f"{paper.metrics[score][0]:.1f}" for score in SCORES)))
-    return table(("accuracy / DEO_M / DEO_A", *COLUMNS, "FairDD, published"), rows)
+        rows.append((name, *cells, "/".join(f"{paper.metrics[score][0]:.1f}" for score in SCORES)))
+    return table(("accuracy/DEO_M/DEO_A", *COLUMNS, "FairDD, published"), rows)
 
 
 def _scores(evaluation: Evaluation | None) -> str:
     if evaluation is None:
         return "-"
     (metrics,) = evaluation.metrics().values()
-    return " / ".join(f"{metrics[name]['mean']:.1f}" for name in SCORES)
+    return "/".join(f"{metrics[name]['mean']:.1f}" for name in SCORES)
 
 
 def costs() -> str:

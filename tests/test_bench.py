@@ -62,9 +62,9 @@ def test_matching_groups_costs_no_second_pass_over_the_images(tmp_path: Path, me
             method, fairness=fairness, sampling="balanced", batch_real=30, ipc=2, iterations=1, options=options
         )
         begun = start_run(config, dataset, open_runtime("cpu", compiles="off"), NullProgress())
-        config.hyper.prepare(begun)
+        config.algorithm.prepare(begun)
         with FlopCounterMode(display=False) as counter:
-            config.hyper.step(begun, 0)
+            config.algorithm.step(begun, 0)
         counts[fairness] = counter.get_total_flops()
     assert counts["vanilla"] > 1e6
     assert counts["fairdd"] == pytest.approx(counts["vanilla"], rel=0.01)  # cosines: a product more for each target

@@ -33,7 +33,7 @@ def begun(chosen: ResolvedConfig, dataset: BiasedDataset) -> Run:
     check_config(chosen, dataset)
     run = start_run(chosen, dataset, RUNTIME, NullProgress())
     use_experts(run, chosen, dataset)
-    chosen.hyper.for_data(dataset, chosen.ipc).prepare(run)
+    chosen.algorithm.for_data(dataset, chosen.ipc).prepare(run)
     return run
 
 
@@ -68,7 +68,7 @@ def test_it_steps_as_far_as_the_published_loop_class_by_class(
     states = []
     for iteration in range(iterations):
         states.append(run.synthetic.images.detach() * std + mean)
-        assert chosen.hyper.step(run, iteration).item() == pytest.approx(losses[iteration], rel=1e-3)
+        assert chosen.algorithm.step(run, iteration).item() == pytest.approx(losses[iteration], rel=1e-3)
     for state, expected in zip(states, seen, strict=True):
         torch.testing.assert_close(state, torch.cat(expected), rtol=1e-3, atol=1e-5)
     assert (states[-1] - pixels).abs().max() > 1e-4
@@ -95,7 +95,7 @@ def test_calibration_lets_the_expert_classify_the_images(toy: BiasedDataset) -> 
         chosen = plan({**PLAIN, "iter_calib": count}, fairness="fairdd")
         run = begun(chosen, toy)
         for iteration in range(6):
-            chosen.hyper.step(run, iteration)
+            chosen.algorithm.step(run, iteration)
         experts = [run.networks.draw(key, at_end=True) for key in range(4)]
         plain = run.siamese_augmentation("", 0)
         entropies = [run.synthetic_cross_entropy(each, slice(0, toy.classes), plain, 0) for each in experts]
@@ -159,10 +159,10 @@ def test_it_goes_on_from_a_snapshot_under_every_decoding(toy: BiasedDataset, dec
     one, other = begun(chosen, toy), begun(chosen, toy)
     start = one.synthetic.images.detach().clone()
     for iteration in range(3):
-        chosen.hyper.step(one, iteration)
+        chosen.algorithm.step(one, iteration)
         if iteration == 1:
             other.restore(one.snapshot())
-    chosen.hyper.step(other, 2)
+    chosen.algorithm.step(other, 2)
     assert not torch.equal(one.synthetic.images, start)
     torch.testing.assert_close(other.snapshot(), one.snapshot(), rtol=0, atol=0)
 

@@ -164,7 +164,7 @@ def test_bases_are_shown_in_groups_evenly_and_anew_for_every_key(tmp_path: Path)
 
     seen = []
     for key in (1, 2):
-        images, labels = synthetic.training_images(slice(1, 2), key)
+        images, labels = synthetic.decoded_images(slice(1, 2), key)
         assert labels.tolist() == [1] * 8
         seen.append([shown(image, 8 + base) for base, image in enumerate(images.detach())])
         assert sorted(np.bincount(seen[-1], minlength=3)) == [2, 3, 3]

@@ -105,12 +105,12 @@ def run_of(
     network: str = NETWORK,
 ) -> tuple[MethodBase, Run]:
     plan = plan_of(method, fairness, folder, options, network)
-    hyper = plan.hyper.for_data(dataset, plan.ipc)
-    plan = replace(plan, hyper=hyper)
+    algorithm = plan.algorithm.for_data(dataset, plan.ipc)
+    plan = replace(plan, algorithm=algorithm)
     run = start_run(plan, dataset, runtime, NullProgress(), "device")
     use_experts(run, plan, dataset)
-    hyper.prepare(run)
-    return hyper, run
+    algorithm.prepare(run)
+    return algorithm, run
 
 
 @pytest.fixture
@@ -123,9 +123,9 @@ def elsewhere() -> Runtime:
 def test_a_step_never_waits_for_its_device(
     toy: BiasedDataset, method: str, fairness: str, elsewhere: Runtime, tmp_path: Path
 ) -> None:
-    hyper, run = run_of(toy, method, fairness, elsewhere, tmp_path)
+    algorithm, run = run_of(toy, method, fairness, elsewhere, tmp_path)
     with NoWaitingCopies():
-        assert hyper.step(run, 0).device.type == "meta"
+        assert algorithm.step(run, 0).device.type == "meta"
 
 
 @pytest.mark.parametrize("fairness", ["vanilla", "fairdd", "barycenter"])
@@ -133,9 +133,9 @@ def test_a_step_never_waits_for_its_device(
 def test_distances_of_distributions_never_wait_for_their_device(
     toy: BiasedDataset, distance: str, fairness: str, elsewhere: Runtime, tmp_path: Path
 ) -> None:
-    hyper, run = run_of(toy, "dm", fairness, elsewhere, tmp_path, {"distance": distance})
+    algorithm, run = run_of(toy, "dm", fairness, elsewhere, tmp_path, {"distance": distance})
     with NoWaitingCopies():
-        assert hyper.step(run, 0).device.type == "meta"
+        assert algorithm.step(run, 0).device.type == "meta"
 
 
 @pytest.mark.parametrize("fairness", ["vanilla", "fairdd", "kde"])
@@ -164,17 +164,17 @@ def test_a_step_asks_no_more_of_its_device_for_more_classes_and_groups(
     counts = []
     for classes, groups in ((2, 2), (7, 5)):
         data = write_toy(tmp_path / f"{classes}.h5", np.full((classes, groups), 4))
-        hyper, run = run_of(data, "dm", fairness, elsewhere, tmp_path, {"augmentation": "flip"})
+        algorithm, run = run_of(data, "dm", fairness, elsewhere, tmp_path, {"augmentation": "flip"})
         with Launches() as launches:
-            hyper.step(run, 0)
+            algorithm.step(run, 0)
         counts.append(launches.count)
     assert 0 < counts[0] == counts[1] < 100
 
 
 def test_batch_statistics_never_wait_for_their_device(toy: BiasedDataset, elsewhere: Runtime, tmp_path: Path) -> None:
-    hyper, run = run_of(toy, "gm", "fairdd", elsewhere, tmp_path, network=f"{NETWORK},norm=batch")
+    algorithm, run = run_of(toy, "gm", "fairdd", elsewhere, tmp_path, network=f"{NETWORK},norm=batch")
     with NoWaitingCopies():
-        hyper.step(run, 0)
+        algorithm.step(run, 0)
 
 
 @pytest.mark.parametrize("fairness", ["vanilla", "fairdd"])
@@ -184,9 +184,9 @@ def test_a_step_with_experts_never_waits_for_its_device(
 ) -> None:
     run_of(toy, method, fairness, open_runtime("cpu"), tmp_path)  # makes the experts
     monkeypatch.setattr("fairdd_cli.methods._start.load_or_train_experts", lambda spec, *_: spec.read())
-    hyper, run = run_of(toy, method, fairness, elsewhere, tmp_path)
+    algorithm, run = run_of(toy, method, fairness, elsewhere, tmp_path)
     with NoWaitingCopies():
-        assert hyper.step(run, 0).device.type == "meta"
+        assert algorithm.step(run, 0).device.type == "meta"
 
 
 def test_training_never_waits_for_its_device(toy: BiasedDataset, elsewhere: Runtime, tmp_path: Path) -> None:
@@ -214,11 +214,11 @@ def test_waiting_and_mixing_are_noticed() -> None:
 @pytest.mark.parametrize("fairness", ["vanilla", "fairdd"])
 @pytest.mark.parametrize("method", ["dm", "cafe", "gm", "dsa", "idc"])
 def test_a_step_never_waits_for_its_gpu(toy: BiasedDataset, method: str, fairness: str, tmp_path: Path) -> None:
-    hyper, run = run_of(toy, method, fairness, open_runtime("cuda"), tmp_path)
-    hyper.step(run, 0)  # the first sets up libraries
+    algorithm, run = run_of(toy, method, fairness, open_runtime("cuda"), tmp_path)
+    algorithm.step(run, 0)  # the first sets up libraries
     with warnings.catch_warnings(action="ignore"):  # that this mode may change
         try:
             torch.cuda.set_sync_debug_mode("error")
-            hyper.step(run, 1)
+            algorithm.step(run, 1)
         finally:
             torch.cuda.set_sync_debug_mode("default")

@@ -80,7 +80,7 @@ def test_the_file_says_what_was_run(toy: BiasedDataset) -> None:
     synthetic = run(toy, chosen)
     assert (synthetic.method, synthetic.fairness, synthetic.sampling) == ("gm", "barycenter", "balanced")
     assert (synthetic.ipc, synthetic.iterations, synthetic.seed) == (3, 3, 5)
-    assert synthetic.options["hyper"] == {**dataclasses.asdict(chosen.hyper)}
+    assert synthetic.options["hyper"] == {**dataclasses.asdict(chosen.algorithm)}
     assert synthetic.evaluation["epochs"] == 300
     assert synthetic.evaluation["augmentation"] == ""
     assert synthetic.dataset_digest == toy.digest
@@ -91,8 +91,8 @@ def test_the_file_says_what_was_run(toy: BiasedDataset) -> None:
 def test_any_ipc_has_an_inner_and_outer_loop() -> None:
     loops = {}
     for ipc in (1, 3, 10, 15, 50, 100, 1000):
-        hyper = plan("gm", ipc=ipc).hyper
-        loops[ipc] = (hyper.outer_loop, hyper.inner_loop)  # type: ignore[attr-defined]
+        algorithm = plan("gm", ipc=ipc).algorithm
+        loops[ipc] = (algorithm.outer_loop, algorithm.inner_loop)  # type: ignore[attr-defined]
     assert loops[1] == (1, 1)
     assert loops[10] == (10, 50)
     assert loops[15] == (15, 38)
@@ -105,7 +105,7 @@ def test_what_the_strategy_uses_decides_the_defaults() -> None:
     vanilla, fair = plan("dm"), plan("dm", fairness="fairdd")
     assert (vanilla.sampling, vanilla.init, vanilla.batch_real) == ("proportional", "real", 256)
     assert (fair.sampling, fair.init, fair.batch_real) == ("balanced", "balanced", 40)
-    assert plan("dm", ipc=100).hyper.learning_rate == 10  # type: ignore[attr-defined]
+    assert plan("dm", ipc=100).algorithm.learning_rate == 10  # type: ignore[attr-defined]
     assert plan("dc").method == "gm"
 
 

@@ -36,8 +36,8 @@ def started(
         method, fairness=fairness, init="noise", ipc=IPC, batch_real=9, network=NETWORK, options=dict(options)
     )
     run = start_run(chosen, dataset, Runtime(torch.device("cpu"), micro_batch=micro_batch), NullProgress())
-    chosen.hyper.prepare(run)
-    return chosen.hyper, run
+    chosen.algorithm.prepare(run)
+    return chosen.algorithm, run
 
 
 def lists(run: Run, *key: int) -> tuple[list[Tensor], list[Tensor]]:
@@ -57,10 +57,10 @@ def own(images: Tensor) -> list[Tensor]:
 @pytest.mark.parametrize("fairness", FAIRNESS)
 def test_cafe_agrees_with_the_textbook(toy: BiasedDataset, fairness: str, inner_weight: str) -> None:
     for micro_batch in (0, 1, 2, 7):
-        hyper, run = started(toy, "cafe", fairness, micro_batch, inner_weight=inner_weight)
-        assert isinstance(hyper, cafe.Method)
+        algorithm, run = started(toy, "cafe", fairness, micro_batch, inner_weight=inner_weight)
+        assert isinstance(algorithm, cafe.Method)
         network = run.networks.fresh(0)
-        loss = hyper.match(run, network, 0, 0)
+        loss = algorithm.match(run, network, 0, 0)
         images = run.synthetic.images.detach().clone().requires_grad_()
         real, protected = lists(run, 0, 0)
         expected = textbook.cafe_loss(network, real, protected, own(images), fairness, float(inner_weight))
@@ -76,7 +76,7 @@ def test_distances_between_distributions_agree_with_the_textbook(
 ) -> None:
     options = {"distance": distance, "num_freqs": "7", "augmentation": "", "momentum": "0"}
     for micro_batch in (0, 1, 2, 7):
-        hyper, run = started(toy, "dm", fairness, micro_batch, **options)
+        algorithm, run = started(toy, "dm", fairness, micro_batch, **options)
         network = run.networks.fresh(3)
         images = run.synthetic.images.detach().clone().requires_grad_()
         size = network.embed(images[:1]).shape[1]
@@ -91,7 +91,7 @@ def test_distances_between_distributions_agree_with_the_textbook(
                 found = [textbook.ncfm(weights, points, embedded, frequencies) for weights in targets]
             expected = expected + (max(found) if fairness == "groupdro" else sum(found))
         (slope,) = torch.autograd.grad(expected, [images])
-        loss = hyper.step(run, 3)
+        loss = algorithm.step(run, 3)
         assert loss.item() == pytest.approx(expected.item(), rel=1e-3)
         moved = images.detach() - run.synthetic.images.detach()  # the learning rate is 1
         torch.testing.assert_close(moved, slope, rtol=1e-3, atol=1e-3 * float(slope.abs().max()))
@@ -104,8 +104,8 @@ def test_a_distance_between_distributions_sees_the_sample_weights(
 ) -> None:
     losses = []
     for strategy in ("vanilla", fairness):
-        hyper, run = started(toy, "dm", strategy, distance=distance, num_freqs="64")
-        losses.append(hyper.step(run, 0).item())
+        algorithm, run = started(toy, "dm", strategy, distance=distance, num_freqs="64")
+        losses.append(algorithm.step(run, 0).item())
     assert losses[0] != pytest.approx(losses[1], rel=1e-3)
 
 
@@ -185,7 +185,7 @@ def test_cafe_s_loops_end_by_the_accuracy_and_progress_adds_up(
     toy: BiasedDataset, case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options, accuracy, steps, epochs = ENDS[case]
-    hyper, run = started(toy, "cafe", "fairdd", outer_loop="12", inner_loop="11", query="4", **options)
+    algorithm, run = started(toy, "cafe", "fairdd", outer_loop="12", inner_loop="11", query="4", **options)
     run.progress = run.networks.progress = progress = Counted()
     calls, counts = iter(range(10_000)), {"steps": 0, "epochs": 0}
     train = Networks.train_on_synthetic
@@ -201,9 +201,9 @@ def test_cafe_s_loops_end_by_the_accuracy_and_progress_adds_up(
     monkeypatch.setattr(Networks, "accuracy_on_real", lambda *_: float(accuracy(next(calls))))
     monkeypatch.setattr(Networks, "train_on_synthetic", counted_training)
     monkeypatch.setattr(SyntheticImages, "optimizer_step", counted_step)
-    hyper.step(run, 0)
+    algorithm.step(run, 0)
     assert (counts["steps"], counts["epochs"]) == (steps, epochs)
-    assert progress.total == pytest.approx(hyper.cost_per_iteration(run))
+    assert progress.total == pytest.approx(algorithm.cost_per_iteration(run))
 
 
 def test_the_accuracy_on_real_images_is_that_of_the_images_drawn(toy: BiasedDataset) -> None:
@@ -220,11 +220,11 @@ def test_the_accuracy_on_real_images_is_that_of_the_images_drawn(toy: BiasedData
 def test_cafe_halves_its_learning_rate_where_it_was_published(
     toy: BiasedDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hyper, run = started(toy, "cafe", "fairdd", outer_loop="1")
+    algorithm, run = started(toy, "cafe", "fairdd", outer_loop="1")
     factors: list[float] = []
     monkeypatch.setattr(SyntheticImages, "optimizer_step", lambda _, lr_factor, *more: factors.append(lr_factor))
     for iteration in (0, 1199, 1200, 1600, 1800, 1999):
-        hyper.step(run, iteration)
+        algorithm.step(run, iteration)
     assert factors == [1, 1, 1 / 2, 1 / 4, 1 / 8, 1 / 8]
 
 

@@ -53,13 +53,13 @@ def begun(chosen: ResolvedConfig, dataset: BiasedDataset) -> Run:
     check_config(chosen, dataset)
     run = start_run(chosen, dataset, RUNTIME, NullProgress())
     use_experts(run, chosen, dataset)
-    chosen.hyper.for_data(dataset, chosen.ipc).prepare(run)
+    chosen.algorithm.for_data(dataset, chosen.ipc).prepare(run)
     return run
 
 
 def of_cells(run: Run) -> dict[tuple[int, int], Tensor]:
     """The synthetic images of each (class, group), differentiable."""
-    images, labels = run.synthetic.training_images(slice(0, run.num_classes))
+    images, labels = run.synthetic.decoded_images(slice(0, run.num_classes))
     groups = run.synthetic.groups
     found = {}
     for label in range(run.num_classes):
@@ -83,7 +83,7 @@ def test_dm_moves_the_mean_of_each_cell_to_that_of_its_group(even: BiasedDataset
             loss = loss + (target - network.embed(synthetic[label, group]).mean(dim=0)).square().sum()
     (gradient,) = torch.autograd.grad(loss, [run.synthetic.images])
     before, expected = run.synthetic.images.detach().clone(), loss.item()
-    found = chosen.hyper.step(run, 0)
+    found = chosen.algorithm.step(run, 0)
     noise = found.item() - expected
     assert noise < 0  # what the sampling of the real images adds is taken off the loss that is shown
     torch.testing.assert_close(run.synthetic.images.detach(), before - 3 * gradient, rtol=1e-4, atol=1e-5)
@@ -105,7 +105,7 @@ def test_gm_matches_the_gradient_of_each_cell(even: BiasedDataset) -> None:
             loss = loss + sum((a - b).square().sum() for a, b in zip(targets, own, strict=True))
     (gradient,) = torch.autograd.grad(loss, [run.synthetic.images])
     before = run.synthetic.images.detach().clone()
-    assert chosen.hyper.step(run, 0).item() == pytest.approx(loss.item(), rel=1e-4)
+    assert chosen.algorithm.step(run, 0).item() == pytest.approx(loss.item(), rel=1e-4)
     torch.testing.assert_close(run.synthetic.images.detach(), before - 0.3 * gradient, rtol=1e-3, atol=1e-5)
 
 
@@ -189,7 +189,7 @@ def test_the_cross_entropy_pulls_with_its_share_of_the_norm(even: BiasedDataset,
     options = {"augmentation": "", "learning_rate": "1", "momentum": "0"}
     plain, both = (begun(plan(**TRAINED, options=options, cross_entropy=each), even) for each in (0.0, share))
     for run in (plain, both):
-        plan(**TRAINED, options=options).hyper.step(run, 0)
+        plan(**TRAINED, options=options).algorithm.step(run, 0)
     start = begun(plan(options=options), even).synthetic.images.detach()
     matched = start - plain.synthetic.images.detach()
     pulled = plain.synthetic.images.detach() - both.synthetic.images.detach()
@@ -200,7 +200,7 @@ def test_the_cross_entropy_is_that_of_a_plain_loop(even: BiasedDataset, monkeypa
     run = begun(plan(**TRAINED, cross_entropy=1.0), even)
     network = run.networks.draw(0)
     monkeypatch.setattr(Run, "allowed_augmentations", lambda *_: "")
-    images, labels = run.synthetic.training_images(slice(0, 3))
+    images, labels = run.synthetic.decoded_images(slice(0, 3))
     (expected,) = torch.autograd.grad(F.cross_entropy(network(images), labels), [run.synthetic.images])
     seen: list[Tensor] = []
     monkeypatch.setattr(type(run.synthetic), "optimizer_step", lambda _, __, auxiliary, ___: seen.append(auxiliary))
@@ -213,10 +213,10 @@ def test_a_run_with_every_ingredient_goes_on_from_a_snapshot(even: BiasedDataset
     chosen = plan(**TRAINED, match="cells", cross_entropy=0.3, decoding=decoding, init="balanced")
     one, other = begun(chosen, even), begun(chosen, even)
     for iteration in range(3):
-        chosen.hyper.step(one, iteration)
+        chosen.algorithm.step(one, iteration)
         if iteration == 1:
             other.restore(one.snapshot())
-    chosen.hyper.step(other, 2)
+    chosen.algorithm.step(other, 2)
     torch.testing.assert_close(other.snapshot(), one.snapshot(), rtol=0, atol=0)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fairdd_cli.fairness import class_means, concatenate, find_strategy
 from fairdd_cli.matching.distances import distances
-from fairdd_cli.matching.signals import embeddings, gradients
+from fairdd_cli.matching.signals import gradients, weighted_sums
 from fairdd_cli.networks import Classifier, parse_network
 from fairdd_cli.runtime import Streams
 
@@ -38,8 +38,8 @@ def fast_loss(
     pieces = [slice(start, start + micro_batch) for start in range(0, len(images), micro_batch)]
     if method == "dm":
         with torch.no_grad():
-            goal = sum(embeddings(network, images[piece], weights[piece]) for piece in pieces)
-        return distances("l2", goal, embeddings(network, own, means), targets).sum()
+            goal = sum(weighted_sums(network.embed(images[piece]), weights[piece]) for piece in pieces)
+        return distances("l2", goal, weighted_sums(network.embed(own), means), targets).sum()
     goals = None
     for piece in pieces:
         goals = gradients(network, images[piece], labels[piece], weights[piece], into=goals)

@@ -65,7 +65,7 @@ def run(dataset: BiasedDataset, chosen: ResolvedConfig) -> SyntheticSet:
 
 def run_of(chosen: ResolvedConfig, dataset: BiasedDataset, images: Tensor, runtime: Runtime = RUNTIME) -> Run:
     """What `distill` hands to the method of `chosen`, with the synthetic `images` given."""
-    chosen = dataclasses.replace(chosen, hyper=chosen.hyper.for_data(dataset, chosen.ipc))
+    chosen = dataclasses.replace(chosen, algorithm=chosen.algorithm.for_data(dataset, chosen.ipc))
     started = start_run(dataclasses.replace(chosen, init="noise"), dataset, runtime, NullProgress())
     use_experts(started, chosen, dataset)
     with torch.no_grad():
@@ -75,11 +75,11 @@ def run_of(chosen: ResolvedConfig, dataset: BiasedDataset, images: Tensor, runti
 
 def judged(chosen: ResolvedConfig, dataset: BiasedDataset, images: np.ndarray) -> float:
     """The loss of `images`, held still, over draws that no run has seen."""
-    hyper = chosen.hyper.for_data(dataset, chosen.ipc)
+    algorithm = chosen.algorithm.for_data(dataset, chosen.ipc)
     started = run_of(chosen, dataset, torch.from_numpy(images))
-    hyper.prepare(started)
+    algorithm.prepare(started)
     started.synthetic.configure_optimizer(0, 0)
-    return sum(float(hyper.step(started, draw)) for draw in range(1000, 1003))
+    return sum(float(algorithm.step(started, draw)) for draw in range(1000, 1003))
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_the_loss_falls_and_the_file_says_what_was_run(
     assert (after.method, after.fairness, after.sampling) == (method, fairness, sampling)
     assert after.factor == METHODS.load(method).Method.factor
     assert (after.learning_rate > 0) == (method == "mtt")
-    assert after.options["hyper"] == dataclasses.asdict(chosen.hyper.for_data(small, 2))
+    assert after.options["hyper"] == dataclasses.asdict(chosen.algorithm.for_data(small, 2))
 
 
 @pytest.mark.parametrize("method", ["gm", "idc", "dm"])
@@ -126,7 +126,7 @@ def test_multi_formation_gives_every_method_the_textbook_s_images(
     torch.testing.assert_close(cut_tiles(images, factor), textbook.decode(images, factor) if factor > 1 else images)
     chosen = plan(method, factor=factor, iterations=1)
     started = run_of(chosen, small, images)
-    found, labels = started.synthetic.training_images(slice(1, 2))
+    found, labels = started.synthetic.decoded_images(slice(1, 2))
     torch.testing.assert_close(found, textbook.decode(images[2:], factor) if factor > 1 else images[2:])
     assert labels.tolist() == [1] * 2 * factor**2
     assert run(small, chosen).factor == factor
@@ -141,7 +141,7 @@ def test_idc_steps_jointly_as_far_as_the_published_loop_class_by_class(
     toy = dataclasses.replace(toy, std=(0.2, 0.25, 0.35))
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (toy.mean, toy.std))
     chosen = plan("idc", fairness=fairness, factor=factor, options={})
-    hyper = idc.Method(learning_rate=2e-3, inner_loop=steps, distance=distance, augmentation="", real_per_step=1)
+    algorithm = idc.Method(learning_rate=2e-3, inner_loop=steps, distance=distance, augmentation="", real_per_step=1)
     pixels = 0.2 + 0.6 * torch.rand(toy.classes * ipc, 3, 8, 8, generator=Streams(1).torch("pixels"))
     started = run_of(chosen, toy, (pixels - mean) / std, Runtime(torch.device("cpu"), micro_batch=5))
     real: list[list[tuple[Tensor, Tensor]]] = []
@@ -158,12 +158,12 @@ def test_idc_steps_jointly_as_far_as_the_published_loop_class_by_class(
         fairness,
         distance,
     )
-    hyper.prepare(started)
+    algorithm.prepare(started)
     states, network = [], started.networks.fresh(0)
     for inner in range(steps):
         states.append(started.synthetic.images.detach() * std + mean)
         batches = [started.real.sample_batch(classes, 0, inner) for classes in started.class_chunks()]
-        loss = hyper.match(started, network, batches, 0, inner)
+        loss = algorithm.match(started, network, batches, 0, inner)
         assert loss.item() == pytest.approx(losses[inner], rel=1e-3)
         started.synthetic.optimizer_step()
     for state, expected in zip(states, seen, strict=True):
@@ -174,12 +174,12 @@ def test_idc_steps_jointly_as_far_as_the_published_loop_class_by_class(
 def test_idc_takes_the_published_values_for_the_data(tmp_path: Path, small: BiasedDataset) -> None:
     garments = dataclasses.replace(small, name="garments", image_kind="grey")
     faces = write_toy(tmp_path / "faces.h5", np.array([[2, 2], [2, 2]]), side=64)
-    hyper = METHODS.load("idc").Method()
-    found = hyper.for_data(garments, 10)
+    algorithm = METHODS.load("idc").Method()
+    found = algorithm.for_data(garments, 10)
     assert (found.learning_rate, found.distance, found.real_per_step) == (pytest.approx(1e-4 / 16), "l1", 500)
-    found = hyper.for_data(faces, 50)
+    found = algorithm.for_data(faces, 50)
     assert (found.learning_rate, found.distance, found.real_per_step) == (pytest.approx(5e-3 * 5 * 4), "l2", 2000)
-    assert dataclasses.replace(hyper, learning_rate=1.0, distance="l1").for_data(faces, 50).learning_rate == 1
+    assert dataclasses.replace(algorithm, learning_rate=1.0, distance="l1").for_data(faces, 50).learning_rate == 1
     with pytest.raises(UsageError, match="convolutions"):
         check_config(plan("idc", network=parse_network("mlp")), small)
 
@@ -239,20 +239,20 @@ def test_mtt_s_step_size_stays_positive_and_is_what_evaluation_trains_with(small
 def test_a_run_goes_on_from_a_snapshot_as_if_it_had_not_stopped(small: BiasedDataset, method: str) -> None:
     options = {**OPTIONS[method], **({"lr_lr": "1e-5"} if method == "mtt" else {})}
     chosen = plan(method, options=options, init="noise", iterations=3)
-    hyper = chosen.hyper.for_data(small, 2)
+    algorithm = chosen.algorithm.for_data(small, 2)
     started = torch.randn(4, 3, 8, 8, generator=Streams(3).torch("images"))
 
     def fresh() -> Run:
         begun = run_of(chosen, small, started)
-        hyper.prepare(begun)
+        algorithm.prepare(begun)
         return begun
 
     one, other = fresh(), fresh()
     for iteration in range(3):
-        hyper.step(one, iteration)
+        algorithm.step(one, iteration)
         if iteration == 1:
             other.restore(one.snapshot())
-    hyper.step(other, 2)
+    algorithm.step(other, 2)
     torch.testing.assert_close(other.snapshot(), one.snapshot(), rtol=0, atol=0)
 
 

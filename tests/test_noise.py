@@ -69,7 +69,7 @@ def test_on_average_it_is_the_distance_to_the_means_of_all_images(tmp_path: Path
     shown, noises, exact = [], [], []
     for number in range(300):
         batch = run.real.sample_batch(classes, number)
-        target, noise = run.real_embeddings(network, batch, none)
+        target, noise = run.real_mean_embeddings(network, batch, none)
         shown.append(float(distances("l2", target, own, batch.num_targets).sum() - noise))
         noises.append(float(noise))
         parts = np.split(batch.indices, np.flatnonzero(np.diff(batch.labels.numpy())) + 1)

@@ -212,7 +212,7 @@ def test_stopping_an_evaluation_at_any_word_of_progress_changes_nothing(folder: 
 
 def test_what_a_method_carries_on_is_part_of_its_state(toy: BiasedDataset, monkeypatch: pytest.MonkeyPatch) -> None:
     plan, runtime = plan_of("dm"), open_runtime("cpu")
-    step, prepare = type(plan.hyper).step, type(plan.hyper).prepare
+    step, prepare = type(plan.algorithm).step, type(plan.algorithm).prepare
 
     def prepared(self: MethodBase, run: Run) -> None:
         prepare(self, run)
@@ -225,8 +225,8 @@ def test_what_a_method_carries_on_is_part_of_its_state(toy: BiasedDataset, monke
         run.state["seen"] += iteration
         return step(self, run, iteration)
 
-    monkeypatch.setattr(type(plan.hyper), "step", stepped)
-    monkeypatch.setattr(type(plan.hyper), "prepare", prepared)
+    monkeypatch.setattr(type(plan.algorithm), "step", stepped)
+    monkeypatch.setattr(type(plan.algorithm), "prepare", prepared)
     whole = run_distillation(plan, toy, runtime, NullProgress())
     output = toy.path + ".out"
     with pytest.raises(Stop), Checkpoints(output) as checkpoints:

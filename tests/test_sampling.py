@@ -165,7 +165,7 @@ def test_a_synthetic_set_gives_the_training_images_of_consecutive_classes(toy: B
     synthetic = SyntheticImages(
         start, torch.zeros(24, dtype=torch.int64), 3, tiles(toy, 2), store, Streams(0), Processes()
     )
-    images, labels = synthetic.training_images(slice(1, 3))
+    images, labels = synthetic.decoded_images(slice(1, 3))
     assert images.shape == (16, 3, 8, 8)
     assert labels.tolist() == [1] * 8 + [2] * 8
     torch.testing.assert_close(images, cut_tiles(synthetic.images[2:], 2))

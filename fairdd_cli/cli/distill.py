@@ -48,10 +48,12 @@ def distill(config: DistillConfig) -> None:
     ):
         dataset = read_dataset(config.data)
         check_config(resolved, dataset, runtime.processes.world_size)
-        batches = f"{resolved.sampling} batches of {resolved.batch_real} per class, " if resolved.hyper.samples else ""
+        method, batches = resolved.algorithm, ""
+        if method.samples:
+            batches = f"{resolved.sampling} batches of {resolved.batch_real} per class, "
         terminal.say(
             f"{resolved.method} {resolved.fairness}: {counted(config.ipc, 'image')} for each of {dataset.classes} "
-            f"classes of {dataset.name}; {batches}{counted(resolved.iterations, 'iteration')}{resolved.hyper.loops()}"
+            f"classes of {dataset.name}; {batches}{counted(resolved.iterations, 'iteration')}{method.loops()}"
         )
         fingerprint = run_fingerprint(resolved, dataset, runtime)
         kept = (target, fingerprint, config.seed, config.checkpoint_every, config.restart)

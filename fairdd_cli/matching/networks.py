@@ -55,7 +55,7 @@ class Networks:
     def train_on_synthetic(self, network: Classifier, training: TrainingConfig, *key: int) -> None:
         """Trains `network` on the synthetic set as it is now, and calibrates it."""
         with torch.no_grad():
-            images, labels = self.synthetic.training_images(slice(0, self.real.num_classes), *key)
+            images, labels = self.synthetic.decoded_images(slice(0, self.real.num_classes), *key)
         on_device = self.runtime.to_device(labels)
         fit(network, TensorImages(images), on_device, training, self.runtime, self.streams, key, self.progress)
         self.calibrate_batch_norm(network, *key)

@@ -20,7 +20,7 @@ class Run(RunSignals):
         """One loss of the `distances` [all targets]: those of a class as the strategy says, summed over classes."""
         return reduce_over_targets(distances, num_targets, self.real.strategy.reduce)
 
-    def backward(self, loss: Tensor, *shared: Tensor) -> Tensor:
+    def accumulate_gradient(self, loss: Tensor, *shared: Tensor) -> Tensor:
         """Adds the gradient of `loss` to that of the synthetic images and of `shared`; returns the loss, detached.
 
         Of the ranks that share a class only one counts.
@@ -34,11 +34,11 @@ class Run(RunSignals):
         return loss.detach()
 
     def all_reduced_gradient(self, shared: Tensor) -> Tensor:
-        """The gradient of `shared`, which `backward` accumulated, summed over all ranks."""
+        """The gradient of `shared`, which `accumulate_gradient` left there, summed over all ranks."""
         gradient = torch.zeros_like(shared) if shared.grad is None else shared.grad
         return self.runtime.processes.all_reduce(gradient)
 
-    def backward_by_target(
+    def accumulate_gradient_by_target(
         self, distance: Callable[[int], Tensor], num_targets: int, learned: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The loss of the targets, whose gradient is left in the synthetic images, and the gradient of `learned`.
@@ -68,7 +68,7 @@ class Run(RunSignals):
         self, network: Classifier, classes: slice, augmentation: augment.AugmentationParams, *key: int
     ) -> Tensor:
         """The mean cross-entropy of the synthetic images of each of `classes` under `network`, summed over these."""
-        images, labels = self.synthetic.training_images(classes, *key)
+        images, labels = self.synthetic.decoded_images(classes, *key)
         return self._cross_entropy_sum(network, augmentation.apply(images, labels), labels) / self.synthetic.per_class
 
     def _cross_entropy_sum(self, network: Classifier, images: Tensor, labels: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ class Run(RunSignals):
         generator = self.streams.torch("cross-entropy/augment", *key)
         augmentation = augment.sample_per_image(policy, total, self.real.shape[1:], generator)
         for classes in self.class_chunks():
-            images, labels = self.synthetic.training_images(classes, *key)
+            images, labels = self.synthetic.decoded_images(classes, *key)
             positions = torch.arange(classes.start * per_class, classes.stop * per_class)
             loss = self._cross_entropy_sum(network, augmentation.apply(images, positions), labels) / total
             if self._class_shard[1].is_main:  # of the ranks that share a class only one counts

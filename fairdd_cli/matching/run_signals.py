@@ -27,7 +27,7 @@ class RunSignals(RunState):
         groups = [batch.weights.groups[end - number : end] for end, number in zip(ends, batch.num_targets, strict=True)]
         return self.synthetic.batch_of_cells(batch.classes, groups, *batch.key)
 
-    def real_embeddings(
+    def real_mean_embeddings(
         self, network: Classifier, batch: RealBatch, augmentation: augment.AugmentationParams
     ) -> tuple[Tensor, Tensor]:
         """The weighted mean embedding float32 [targets, D] of each target of `batch`, and its sampling noise.
@@ -74,7 +74,7 @@ class RunSignals(RunState):
         (mean,) = self._sums(network, batch, augmentation, sums)
         return mean
 
-    def synthetic_embeddings(
+    def synthetic_mean_embeddings(
         self,
         network: Classifier,
         batch: RealBatch,
@@ -127,7 +127,7 @@ class RunSignals(RunState):
     def synthetic_layers(
         self, network: Classifier, batch: RealBatch, augmentation: augment.AugmentationParams
     ) -> Tensor:
-        """The same as `synthetic_embeddings` of the features of all layers: float32 [classes or cells, F]."""
+        """The same as `synthetic_mean_embeddings` of the features of all layers: float32 [classes or cells, F]."""
         synthetic = self.synthetic_batch(batch)
         with self.runtime.autocast():
             layers = layer_features(network, augmentation.apply(synthetic.images, synthetic.labels))

@@ -1,7 +1,7 @@
 """Signals of images, their embeddings or gradients, averaged by target.
 
-A signal is linear in its images: that of a target is the weighted sum over the images assigned to it, so one pass
-over a batch that is sorted by target gives the signals of all its targets, whatever their number.
+Signals add up: that of a target is the weighted sum of those of the images assigned to it. So one pass over a batch
+that is sorted by target gives the signals of all its targets, whatever their number.
 """
 
 from collections.abc import Callable, Iterator
@@ -57,11 +57,6 @@ def weighted_sums(features: Tensor, weights: TargetWeights) -> Tensor:
     target = torch.from_numpy(weights.target).to(features.device, non_blocking=True)
     sums = features.new_zeros(weights.num_targets, features.shape[1])
     return sums.index_add(0, target, features * weight[:, None])
-
-
-def embeddings(network: Classifier, images: Tensor, weights: TargetWeights) -> Tensor:
-    """The weighted sum [targets, D] of the embeddings of `images` [n, C, H, W] by target, in fp32."""
-    return weighted_sums(network.embed(images), weights)
 
 
 def gradients(

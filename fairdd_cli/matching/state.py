@@ -38,7 +38,7 @@ class RunState:
     networks: Networks
     progress: Progress
     mirror_keeps_class: bool
-    subtracts_noise: bool = False  # whether `real_embeddings` tells the sampling noise, so that the loss can go without
+    subtracts_noise: bool = False  # whether the loss goes without the noise that `real_mean_embeddings` tells
     match_cells: bool = False
     cross_entropy: float = 0.0
     state: dict[str, Tensor] = field(default_factory=dict)  # names without slashes

@@ -1,4 +1,4 @@
-"""The synthetic images while they are optimised: their decoding into training images, their optimiser, their state."""
+"""The synthetic images while they are optimised: their decoding, their optimiser, their state."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from fairdd_cli.runtime import ImageStore, Processes, Streams, all_reduce_gradie
 
 @dataclass(frozen=True)
 class SyntheticBatch:
-    """Training images [n, C, H, W] of consecutive classes with their labels int64 [n], on the host, by target."""
+    """Decoded images [n, C, H, W] of consecutive classes with their labels int64 [n], on the host, by target."""
 
     images: Tensor
     labels: Tensor
@@ -24,8 +24,8 @@ class SyntheticBatch:
 class SyntheticImages:
     """The stored images [classes * n, C', H', W'], class after class, as a leaf that takes gradients.
 
-    `codec` makes `per_class` training images of those of a class. `groups` int64 [training images], on the host, says
-    which group each of them stands for; those that can be shown in every group are shown in one drawn for a key.
+    `codec` decodes those of a class into `per_class` images to train on. `groups` int64 [decoded images], on the host,
+    says which group each of them stands for; those that can be shown in every group are shown in one drawn for a key.
     `store` holds the real images, whose range of values they share; `processes` optimise them together.
     """
 
@@ -49,11 +49,11 @@ class SyntheticImages:
 
     @property
     def per_class(self) -> int:
-        """Training images of a class."""
+        """Decoded images of a class."""
         return self.stored_per_class * self.codec.factor**2
 
-    def training_images(self, classes: slice, *key: int) -> tuple[Tensor, Tensor]:
-        """The training images of consecutive `classes`, on the device, and their labels, on the host.
+    def decoded_images(self, classes: slice, *key: int) -> tuple[Tensor, Tensor]:
+        """The decoded images of consecutive `classes`, on the device, and their labels, on the host.
 
         Those that can be shown in every group are shown in one drawn for `key`, all groups equally often.
         """
@@ -67,12 +67,12 @@ class SyntheticImages:
         return self._decoded(classes, groups=groups), labels
 
     def batch_of_classes(self, classes: slice, *key: int) -> SyntheticBatch:
-        """The training images of `classes`; the target of each class is their mean."""
-        images, labels = self.training_images(classes, *key)
+        """The decoded images of `classes`; the target of each class is their mean."""
+        images, labels = self.decoded_images(classes, *key)
         return SyntheticBatch(images, labels, class_means(classes.stop - classes.start, self.per_class))
 
     def batch_of_cells(self, classes: slice, groups_of: Sequence[Sequence[int]], *key: int) -> SyntheticBatch:
-        """The training images of `classes` that stand for `groups_of` [classes] each, by class and group.
+        """The decoded images of `classes` that stand for `groups_of` [classes] each, by class and group.
 
         The target of each cell is the mean of its images. Those that can be shown in every group are divided evenly.
         """
@@ -90,7 +90,7 @@ class SyntheticImages:
         return SyntheticBatch(self._decoded(classes, order, groups_shown), labels, plain_means(np.array(sizes)))
 
     def _decoded(self, classes: slice, order: Tensor | None = None, groups: Tensor | None = None) -> Tensor:
-        """The training images of `classes`, in this `order`, each in its group of `groups` where it has to be shown."""
+        """The decoded images of `classes`, in this `order`, each in its group of `groups` where it has to be shown."""
         stored = self.images[classes.start * self.stored_per_class : classes.stop * self.stored_per_class]
         bases = self.codec.bases(stored)
         if order is not None:
@@ -98,7 +98,7 @@ class SyntheticImages:
         return self.codec.show(bases, groups).contiguous(memory_format=torch.channels_last)
 
     def _turns(self, label: int, groups: Sequence[int], key: tuple[int, ...]) -> np.ndarray:
-        """One of `groups` for each training image of the class `label`: in turn, in an order drawn for `key`."""
+        """One of `groups` for each decoded image of the class `label`: in turn, in an order drawn for `key`."""
         order = self._streams.numpy("synthetic/groups", label, *key).permutation(self.per_class)
         return np.asarray(groups)[order % len(groups)]
 

@@ -82,10 +82,11 @@ class MethodBase(ABC):
         return 1
 
     @property
-    def squared_distances(self) -> bool:
+    def reports_unbiased_loss(self) -> bool:
         """Whether its loss sums squared Euclidean distances to mean embeddings of real batches.
 
-        From these the step subtracts their sampling noise, which `Run.real_embeddings` tells: no image depends on it.
+        The loss that it reports is then without their sampling noise, which `Run.real_mean_embeddings` tells. The
+        gradient is the same with it and without.
         """
         return False
 

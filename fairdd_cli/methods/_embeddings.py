@@ -20,7 +20,7 @@ def match_embeddings(run: Run, distance_to_targets: DistanceToTargets, iteration
     for classes in run.class_chunks():
         batch = run.real.sample_batch(classes, iteration)
         distance, noise = distance_to_targets(batch)
-        loss += run.backward(run.reduce_loss(distance, batch.num_targets)) - noise
+        loss += run.accumulate_gradient(run.reduce_loss(distance, batch.num_targets)) - noise
     return loss
 
 
@@ -30,8 +30,8 @@ def distance_of_means(
     """What gives the distance `name` of mean embeddings under `network`."""
 
     def distance_to_targets(batch: RealBatch) -> tuple[Tensor, Tensor]:
-        target, noise = run.real_embeddings(network, batch, augmentation)  # [targets, D]
-        synthetic = run.synthetic_embeddings(network, batch, augmentation)  # [classes or cells, D]
+        target, noise = run.real_mean_embeddings(network, batch, augmentation)  # [targets, D]
+        synthetic = run.synthetic_mean_embeddings(network, batch, augmentation)  # [classes or cells, D]
         return distances(name, target, synthetic, batch.num_targets), noise
 
     return distance_to_targets

@@ -50,7 +50,7 @@ class GradientMatching(MethodBase):
                 distances(self.distance, target, of_synthetic, batch.num_targets)
                 for target, of_synthetic in zip(targets, synthetics, strict=True)
             ]
-            loss += run.backward(run.reduce_loss(torch.stack(by_layer).sum(dim=0), batch.num_targets))
+            loss += run.accumulate_gradient(run.reduce_loss(torch.stack(by_layer).sum(dim=0), batch.num_targets))
         return loss
 
     def synthetic_batch(self, run: Run, batch: RealBatch, *key: int) -> SyntheticBatch:

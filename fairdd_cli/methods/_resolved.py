@@ -38,7 +38,7 @@ class ResolvedConfig(DistillConfig):
     iterations: int
     network: NetworkSpec  # type: ignore[assignment]
     decoding: Specification  # type: ignore[assignment]
-    hyper: MethodBase  # type: ignore[assignment]
+    algorithm: MethodBase  # the method with its hyper-parameters
 
     def record(self) -> dict[str, object]:
         """Every choice that the result depends on, for the file's record."""
@@ -46,12 +46,12 @@ class ResolvedConfig(DistillConfig):
             **record(DistillConfig, self),
             "network": str(self.network),
             "decoding": str(self.decoding),
-            "hyper": asdict(self.hyper),
+            "hyper": asdict(self.algorithm),
         }
         unused = {name for name, value in NEW_DEFAULTS.items() if chosen[name] == value}
         unused |= set() if self.trained_networks else {"trained_epochs"}
         unused |= set() if self.draws_experts else {"trained_sampling"}
-        unused |= set() if self.hyper.samples else {"batch_real"}
+        unused |= set() if self.algorithm.samples else {"batch_real"}
         unused |= set(VALIDATION) if self.validate is None else set()
         return {name: value for name, value in chosen.items() if name not in unused}
 
@@ -68,12 +68,12 @@ class ResolvedConfig(DistillConfig):
     @property
     def needs_experts(self) -> bool:
         """Whether networks have to be trained on the real images first."""
-        return bool(self.hyper.uses_experts or self.trained_networks)
+        return bool(self.algorithm.uses_experts or self.trained_networks)
 
     @property
     def draws_experts(self) -> bool:
         """Whether it matches in networks between the start and the end of trained ones."""
-        return bool(self.hyper.draws_experts or self.trained_networks)
+        return bool(self.algorithm.draws_experts or self.trained_networks)
 
 
 def default_sampling(method: type[MethodBase] | MethodBase, strategy: Strategy) -> str:
@@ -95,15 +95,15 @@ def resolve_config(config: DistillConfig) -> ResolvedConfig:
     """
     fairness = config.strategy
     name = METHODS.canonical(config.method)
-    hyper: MethodBase = METHODS.load(name).Method.for_ipc(config.ipc).with_options(dict(config.hyper))
+    algorithm: MethodBase = METHODS.load(name).Method.for_ipc(config.ipc).with_options(dict(config.hyper))
     strategy = find_strategy(fairness)
-    if fairness != "vanilla" and not (hyper.matches or (hyper.selects_by_cell and strategy.uses_groups)):
+    if fairness != "vanilla" and not (algorithm.matches or (algorithm.selects_by_cell and strategy.uses_groups)):
         remedy = "use --init balanced for a sample that is even over the groups"
-        if hyper.selects_by_cell:
+        if algorithm.selects_by_cell:
             remedy = "choose a strategy that uses groups, such as fairdd"
         raise UsageError(f"--fairness {fairness} has no effect with method {name}, which matches nothing; {remedy}")
-    sampling = config.sampling or default_sampling(hyper, strategy)
-    init = config.init or default_init(hyper, strategy)
+    sampling = config.sampling or default_sampling(algorithm, strategy)
+    init = config.init or default_init(algorithm, strategy)
     if sampling not in SAMPLINGS:
         raise unknown("sampling", sampling, SAMPLINGS)
     if init not in INITS:
@@ -113,15 +113,15 @@ def resolve_config(config: DistillConfig) -> ResolvedConfig:
             f"--fairness {fairness} already reweights by inverse frequency, which --sampling balanced would undo; "
             "use --sampling proportional, or --fairness barycenter"
         )
-    if hyper.selects_by_cell and init != hyper.init:
+    if algorithm.selects_by_cell and init != algorithm.init:
         raise UsageError(
             f"--init {init} contradicts method {name}, which chooses its images itself; "
-            f"leave it out, or use --init {hyper.init} where a recipe sets it"
+            f"leave it out, or use --init {algorithm.init} where a recipe sets it"
         )
     trained_sampling = config.trained_sampling or sampling
-    draws_experts = bool(config.trained_networks or hyper.draws_experts)
-    matches = hyper.matches and (hyper.draws_experts or not hyper.uses_experts)
-    if config.trained_networks and hyper.draws_experts:
+    draws_experts = bool(config.trained_networks or algorithm.draws_experts)
+    matches = algorithm.matches and (algorithm.draws_experts or not algorithm.uses_experts)
+    if config.trained_networks and algorithm.draws_experts:
         raise UsageError(f"--trained-networks has no effect with method {name}, which trains its own: -O num_experts=…")
     if config.cross_entropy and not draws_experts:
         raise UsageError(
@@ -132,12 +132,12 @@ def resolve_config(config: DistillConfig) -> ResolvedConfig:
             f"--match cells needs a strategy with a target for each group, which {fairness} has not; use --fair"
         )
     for option, given, uses, lacking in (
-        ("--sampling balanced", sampling != "proportional", hyper.samples, "draws no real batches"),
-        ("--batch-real", config.batch_real, hyper.samples, "draws no real batches"),
+        ("--sampling balanced", sampling != "proportional", algorithm.samples, "draws no real batches"),
+        ("--batch-real", config.batch_real, algorithm.samples, "draws no real batches"),
         ("--match cells", config.match == "cells", matches, "matches no part of a class"),
         ("--trained-networks", config.trained_networks, matches, "matches in no networks of its own choice"),
-        ("--decoding", config.decoding != "tiles", not hyper.needs_pixels, "steps in pixels and stores images"),
-        ("--experts", config.experts, hyper.uses_experts or config.trained_networks, "uses no experts"),
+        ("--decoding", config.decoding != "tiles", not algorithm.needs_pixels, "steps in pixels and stores images"),
+        ("--experts", config.experts, algorithm.uses_experts or config.trained_networks, "uses no experts"),
     ):
         if given and not uses:
             raise UsageError(f"{option} has no effect with method {name}, which {lacking}")
@@ -147,19 +147,19 @@ def resolve_config(config: DistillConfig) -> ResolvedConfig:
         option = "--group-noise" if config.group_noise else "--groups"
         raise UsageError(f"{option} has no effect: --fairness {fairness}, --sampling and --init use no groups")
     # A method that optimises nothing ends at its start, whatever a grid's recipe says for all methods.
-    iterations = config.iterations if config.iterations is not None and hyper.iterations else hyper.iterations
+    iterations = config.iterations if config.iterations is not None and algorithm.iterations else algorithm.iterations
     decided = {
         "method": name,
-        "hyper": hyper,
+        "algorithm": algorithm,
         "fairness": fairness,
         "sampling": sampling,
         "trained_sampling": trained_sampling,
         "init": init,
-        "factor": config.factor or hyper.factor,
-        "batch_real": config.batch_real or hyper.batch_real[sampling],
+        "factor": config.factor or algorithm.factor,
+        "batch_real": config.batch_real or algorithm.batch_real[sampling],
         "iterations": iterations,
         "network": parse_network(config.network),
         "decoding": parse_decoding(config.decoding),
     }
-    decided |= config.decide_validation(iterations, hyper.evaluation.epochs)
+    decided |= config.decide_validation(iterations, algorithm.evaluation.epochs)
     return ResolvedConfig(**{entry.name: getattr(config, entry.name) for entry in fields(config)} | decided)

@@ -41,7 +41,7 @@ def check_config(config: ResolvedConfig, dataset: BiasedDataset, ranks: int = 1)
         dataset.validation()
     if config.needs_experts and dataset.path in (STREAM, "") and not config.experts:
         words = "--experts FILE" if dataset.path else "experts='FILE.h5'"  # as a command or a notebook takes it
-        what = "experts" if config.hyper.uses_experts else "trained networks"
+        what = "experts" if config.algorithm.uses_experts else "trained networks"
         raise UsageError(f"give {words} for the {what} of {dataset.where}: it has no file to keep them beside")
     if config.needs_experts and (spec := expert_spec(config, dataset)).exists():
         spec.read()  # which refuses those of another run
@@ -50,9 +50,9 @@ def check_config(config: ResolvedConfig, dataset: BiasedDataset, ranks: int = 1)
             f"--factor {config.factor} leaves tiles under 4 pixels of {dataset.shape[1]}x{dataset.shape[2]}"
         )
     network = config.network.build(dataset.shape, dataset.classes)  # which refuses images that it cannot take
-    if reason := config.hyper.unsupported_reason(network):
+    if reason := config.algorithm.unsupported_reason(network):
         raise UsageError(f"method '{config.method}' cannot use network '{config.network}': {reason}")
-    if config.hyper.samples and ranks > dataset.classes:  # which share the images of a class: at least one for each
+    if config.algorithm.samples and ranks > dataset.classes:  # which share the images of a class: at least one for each
         in_batch = [
             fewest_drawn(config.sampling, int(count.sum()), config.batch_real, _groups_in_batch(config, count))
             for count in dataset.train.count
@@ -100,7 +100,7 @@ def start_run(
         split = cluster_groups(split, clusters, with_features(split)[1], streams, runtime.broadcast)
     if config.group_noise:
         split = corrupt_groups(split, config.group_noise, streams)
-    store, features = with_features(split, config.hyper.feature_epochs)
+    store, features = with_features(split, config.algorithm.feature_epochs)
     log(f"{runtime.describe()}; images in {store.residency}; {config.record()}")
     decoding = load_decoding(config.decoding)
     fitted = decoding.fit(dataset.shape, split.count, partial(sample_of_cells, split, store, streams))
@@ -116,7 +116,7 @@ def start_run(
     synthetic = SyntheticImages(images, stand_for, dataset.classes, codec, store, streams, runtime.processes)
     networks = Networks(config.network, real, synthetic, runtime, streams, progress)
     run = Run(runtime, streams, real, synthetic, networks, progress, dataset.mirror_keeps_class)
-    run.subtracts_noise = config.hyper.squared_distances and strategy.reduce == "sum" and real.noise_known
+    run.subtracts_noise = config.algorithm.reports_unbiased_loss and strategy.reduce == "sum" and real.noise_known
     run.match_cells, run.cross_entropy = config.match == "cells", config.cross_entropy
     if run.match_cells and codec.num_groups:
         real.groups_per_step = GROUPS_PER_STEP
@@ -140,11 +140,11 @@ def check_cells(split: Split, stand_for: Tensor, per_class: int, dataset: Biased
 def expert_spec(config: ResolvedConfig, dataset: BiasedDataset) -> ExpertSpec:
     """The experts, or trained networks, that `config` needs for `dataset`."""
     origin, stem = config.expert_origin(dataset), stem_of(dataset.path)
-    if config.hyper.uses_experts and not config.hyper.draws_experts:
+    if config.algorithm.uses_experts and not config.algorithm.draws_experts:
         path = config.experts or f"{stem}.experts-{config.fairness}.h5"
-        return ExpertSpec(path, origin, *config.hyper.expert_training(dataset), expert_targets)
-    if config.hyper.uses_experts:
-        number, training = config.hyper.expert_training(dataset)
+        return ExpertSpec(path, origin, *config.algorithm.expert_training(dataset), expert_targets)
+    if config.algorithm.uses_experts:
+        number, training = config.algorithm.expert_training(dataset)
         name = f"networks-{config.method}"
     else:
         augmentation = allowed_augmentations(TrainingConfig().augmentation, dataset.mirror_keeps_class)

@@ -177,11 +177,12 @@ class Method(MethodBase):
             distance = distances("l2", target, synthetic, batch.num_targets)
             for centres in shared:
                 distance = distance + self.inner_weight * self.discrimination(run, batch, embedded, centres)
-            loss += run.backward(run.reduce_loss(distance, batch.num_targets), *shared)
+            loss += run.accumulate_gradient(run.reduce_loss(distance, batch.num_targets), *shared)
         for centres in shared:
             pull = run.all_reduced_gradient(centres)
             for classes in run.class_chunks():
-                run.backward((run.class_embeddings(network, classes, augmentation, *key) * pull[classes]).sum())
+                embedded = run.class_embeddings(network, classes, augmentation, *key)
+                run.accumulate_gradient((embedded * pull[classes]).sum())
         return loss
 
     def discrimination(self, run: Run, batch: RealBatch, embedded: Tensor, centres: Tensor) -> Tensor:

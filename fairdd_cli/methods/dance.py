@@ -70,7 +70,7 @@ class Method(MethodBase):
     batch_real: ClassVar[Mapping[str, int]] = {**BATCH_REAL, "proportional": 128}
     uses_experts = True
     draws_experts = True
-    squared_distances = True
+    reports_unbiased_loss = True
     aliases: ClassVar[Mapping[str, str]] = {
         **MethodBase.aliases,
         "mom_img": "momentum",
@@ -120,6 +120,6 @@ class Method(MethodBase):
         for number in range(self.iter_calib):
             augmentation = run.siamese_augmentation(self.augmentation, iteration, number)
             for classes in run.class_chunks():
-                run.backward(run.synthetic_cross_entropy(expert, classes, augmentation, iteration, number))
+                run.accumulate_gradient(run.synthetic_cross_entropy(expert, classes, augmentation, iteration, number))
             run.synthetic.optimizer_step()
         return loss

@@ -28,11 +28,16 @@ class Method(MethodBase):
 
     Minimises over the synthetic images S
 
-        L(S) = Σ_y Σ_t ‖ Σ_{x in B_y,t} w(x) ψ(A(x)) - 1/|S_y| Σ_{s in S_y} ψ(A(s)) ‖²
+        L(S) = Σ_y Σ_t ‖ Σ_{x in B_yt} w(x) ψ(A_y(x)) - 1/|S_y| Σ_{s in S_y} ψ(A_y(s)) ‖²
 
-    where B_y,t are the images of target t in the real batch of class y and w their weights, which sum to one (DM,
-    section 3, with one target a class, its mean; FairDD's synchronized matching has one for each protected group).
-    COBRA (2026) takes the L1 distance and first trains ψ on S (`warmup_epochs`).
+    where B_yt are the images of target t in the real batch of class y and w their weights, which sum to one. `vanilla`
+    has one target a class, its mean (DM, section 3). FairDD's synchronized matching has one for each protected group a:
+
+        L(S) = Σ_y Σ_a ‖ 1/|B_ya| Σ_{x in B_ya} ψ(A_y(x)) - 1/|S_y| Σ_{s in S_y} ψ(A_y(s)) ‖²
+
+    Other strategies may weigh the images or take the largest of a class's distances, and with `--match cells` the
+    second mean is that of the images that stand for the group. COBRA (2026) takes the L1 distance and first trains ψ on
+    S (`warmup_epochs`).
 
     Two distances compare the distributions of a target's weighted embeddings and of the synthetic ones, not their
     means: `m3d` is the maximum mean discrepancy under Gaussian kernels (M3D, AAAI 2024), scaled so that it pulls about
@@ -74,7 +79,7 @@ class Method(MethodBase):
         return run.real.images_per_step / 3 + synthetic + run.update_cost
 
     @property
-    def squared_distances(self) -> bool:
+    def reports_unbiased_loss(self) -> bool:
         """With the distance l2."""
         return self.distance == "l2"
 
@@ -104,7 +109,7 @@ class Method(MethodBase):
 
         def of_characteristic_functions(batch: RealBatch) -> tuple[Tensor, Tensor]:
             target = run.real_means(network, batch, augmentation, batch.weights, transform)  # [targets, 2F]
-            synthetic = run.synthetic_embeddings(network, batch, augmentation, transform)  # [classes or cells, 2F]
+            synthetic = run.synthetic_mean_embeddings(network, batch, augmentation, transform)  # [classes or cells, 2F]
             return distances(self.distance, target, synthetic, batch.num_targets), run.scalar()
 
         def of_samples(batch: RealBatch) -> tuple[Tensor, Tensor]:

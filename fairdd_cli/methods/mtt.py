@@ -142,7 +142,7 @@ class Method(MethodBase):
             return (student - end).square().sum() / (start - end).square().sum()
 
         learned = run.state["step"].requires_grad_()
-        loss, gradient = run.backward_by_target(distance, run.experts.targets, learned)
+        loss, gradient = run.accumulate_gradient_by_target(distance, run.experts.targets, learned)
         run.synthetic.optimizer_step()
         with torch.no_grad():
             velocity = run.state["step_momentum"].mul_(self.momentum).add_(gradient)
@@ -152,7 +152,7 @@ class Method(MethodBase):
 
     def synthetic_batches(self, run: Run, *key: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Augmented synthetic images [B, C, H, W] and labels for each unrolled step, all of the images in turn."""
-        images, labels = run.synthetic.training_images(slice(0, run.num_classes), *key)
+        images, labels = run.synthetic.decoded_images(slice(0, run.num_classes), *key)
         policy, size = run.allowed_augmentations(self.augmentation), min(self.batch_syn, len(labels))
         order = torch.empty(0, dtype=torch.long)
         for number in range(self.syn_steps):

@@ -109,13 +109,13 @@ def run_of(setting: Setting, method: str, fairness: str):  # type: ignore[no-unt
         experts=None if samples else f"{fairness}.h5",
     )
     resolved = resolve_config(config)
-    hyper = resolved.hyper.for_data(dataset, resolved.ipc)
+    algorithm = resolved.algorithm.for_data(dataset, resolved.ipc)
     runtime = open_runtime(setting.device, setting.precision, compiles=setting.compile)
-    resolved = replace(resolved, hyper=hyper)
+    resolved = replace(resolved, algorithm=algorithm)
     run = start_run(resolved, dataset, runtime, NullProgress())
     use_experts(run, resolved, dataset)
-    hyper.prepare(run)
-    return hyper, run
+    algorithm.prepare(run)
+    return algorithm, run
 
 
 Piece = tuple[Callable[[], None], float]  # what to time, and how many times over that is what is measured
@@ -133,14 +133,14 @@ def ours(name: str, setting: Setting) -> Piece:
         return make_dataset, 1.0
     if not name.endswith("-step"):
         method = "gm"
-    hyper, run = run_of(setting, method, fairness)
+    algorithm, run = run_of(setting, method, fairness)
     run.runtime.decide_compiling(1e30)
     network = run.networks.fresh()
     synchronize = torch.cuda.synchronize if setting.device != "cpu" else lambda: None
     count = iter(range(10**9))
 
     def step() -> None:
-        hyper.step(run, next(count))
+        algorithm.step(run, next(count))
         synchronize()
 
     if name == "test-pass":
@@ -155,7 +155,7 @@ def ours(name: str, setting: Setting) -> Piece:
         return test, 1.0
     epochs = 3
     if name in ("inner-epoch", "evaluation-epoch"):
-        training = TrainingConfig(epochs) if name == "evaluation-epoch" else hyper.network_training(run)
+        training = TrainingConfig(epochs) if name == "evaluation-epoch" else algorithm.network_training(run)
         training = replace(training, epochs=epochs)
 
         def train() -> None:
