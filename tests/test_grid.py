@@ -16,10 +16,9 @@ import yaml
 PAPER = Path(__file__).parent.parent / "recipes" / "paper"
 PROGRAMS = Path(sys.executable).parent
 CELLS = [
-    f"{dataset}/{cell}-ipc1-seed{seed}"
+    f"{dataset}/{cell}-ipc1-seed1"
     for dataset in ("c-fmnist-fg", "c-fmnist-bg")
     for cell in ("random-vanilla", "dm-vanilla", "dm-fairdd")
-    for seed in (0, 1)
 ]
 FAULTY = "c-fmnist-fg/dm-fairdd-ipc1-seed1"
 JOB = re.compile(r"^(?:local)?rule (\w+):\n(?:    input: .*\n)?    output: (.*)$", re.MULTILINE)
@@ -47,7 +46,7 @@ class Grid:
                 "evaluate": {"network": "convnet:width=8,depth=2", "seeds": 1, "epochs": 1},
             }
         }
-        lists = {"datasets": ["c-fmnist-fg", "c-fmnist-bg"], "methods": ["random", "dm"], "ipc": [1], "seeds": [0, 1]}
+        lists = {"datasets": ["c-fmnist-fg", "c-fmnist-bg"], "methods": ["random", "dm"], "ipc": [1], "seeds": [1]}
         (self.folder / "small.yaml").write_text(yaml.safe_dump({**lists, "set": {**small, **self.further}}))
         command = [PROGRAMS / "snakemake", "-j2", "--snakefile", PAPER / "Snakefile", "--configfile", "small.yaml"]
         return subprocess.Popen(
@@ -91,7 +90,7 @@ def test_a_failed_cell_stops_no_other_and_only_what_changed_is_run_again(grid: G
     printed, _ = grid.run(fails=True)
     assert "did you mean 'learning_rate'?" in printed  # the log of what failed
     assert grid.done() == sorted(set(CELLS) - {FAULTY})
-    assert f"11 of 12 cells are in the report\n  not: {FAULTY}\n" in printed
+    assert f"5 of 6 cells are in the report\n  not: {FAULTY}\n" in printed
     assert "dm" in report.read_text()
 
     grid.further = {}
@@ -99,10 +98,10 @@ def test_a_failed_cell_stops_no_other_and_only_what_changed_is_run_again(grid: G
     printed, jobs = grid.run()
     assert jobs == of(FAULTY)
     assert grid.done() == sorted(CELLS)
-    assert "12 of 12 cells are in the report" in printed
+    assert "6 of 6 cells are in the report" in printed
     assert {path for path, changed in before.items() if path.stat().st_mtime_ns != changed} == {report}
 
-    changed, lengthened = CELLS[0], CELLS[2]
+    changed, lengthened, _ = CELLS[:3]
     with (grid.folder / "grid" / f"{changed}.h5").open("ab") as file:
         file.write(b"more")
     grid.further = {
