@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from fairdd_cli.artifacts import dataset, evaluation, experts, synthetic
+from fairdd_cli.artifacts import dataset, evaluation, experts, read_evaluation, synthetic
 from fairdd_cli.artifacts._hdf5 import Schema, with_header
 from fairdd_cli.cli import app
 from fairdd_cli.config.report import FIGURES, FORMATS
@@ -21,6 +21,7 @@ from fairdd_cli.matching.sampling import SAMPLINGS
 from fairdd_cli.methods import METHODS
 from fairdd_cli.metrics import METRICS
 from fairdd_cli.networks import NETWORKS
+from fairdd_cli.verify import verify
 
 ROOT = Path(__file__).parents[1]
 GUIDE = ROOT / "recipes" / "guide"
@@ -119,10 +120,22 @@ def shown_arrays(names: Iterable[str]) -> Iterator[str]:
         yield from (f"{group}/", rest.replace("*", "NAME")) if slash else (name,)
 
 
-def test_the_tables_of_the_guide_are_those_of_the_code() -> None:
-    program = [sys.executable, str(ROOT / "recipes" / "make_tables.py"), "--check"]
+@pytest.mark.parametrize("script", ["make_tables.py", "make_results.py"])
+def test_tables_are_those_of_the_code_and_of_the_evaluations(script: str) -> None:
+    program = [sys.executable, str(ROOT / "recipes" / script), "--check"]
     done = subprocess.run(program, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, ""), f"{done.stdout} {done.stderr}: run python recipes/make_tables.py"
+    assert (done.returncode, done.stdout) == (0, ""), f"{done.stdout} {done.stderr}: run python recipes/{script}"
+
+
+def test_the_evaluations_behind_the_results_are_sound_and_small() -> None:
+    files = sorted((ROOT / "recipes" / "paper" / "results").glob("*.json"))
+    assert files
+    assert sum(path.stat().st_size for path in files) < 5e6
+    assert [finding.problem for finding in verify([*map(str, files)])] == [""] * len(files)
+    for path in files:
+        found, (setting, name, cell) = read_evaluation(str(path)), path.stem.split(".")
+        assert setting in ("paper", "ours", "best", "whole")
+        assert (name, cell.partition("-")[0]) == (found.dataset, found.method)
 
 
 def test_every_link_within_the_guide_leads_somewhere() -> None:

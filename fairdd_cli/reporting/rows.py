@@ -178,9 +178,14 @@ def _with_variants(rows: list[Row]) -> list[Row]:
         keys = sorted({key for each in details for key in each})
         differing = [key for key in keys if len({each.get(key) for each in details}) > 1]
         for index, each in zip(indices, details, strict=True):
-            words = " ".join(f"{key}={each[key]}" for key in differing if key in each)
+            words = " ".join(f"{key}={_shortened(each[key])}" for key in differing if key in each)
             named[index] = replace(rows[index], variant=words)
     return named
+
+
+def _shortened(value: str) -> str:
+    """`value`, a digest by its first figures."""
+    return f"{value[:15]}…" if value.startswith("sha256:") else value
 
 
 def _with_vanilla(rows: list[Row]) -> list[Row]:
