@@ -36,6 +36,15 @@ def test_defaults_in_help_are_those_of_the_methods() -> None:
     assert stored.read_text() == subprocess.run(program, capture_output=True, text=True, check=True).stdout
 
 
+def test_help_names_the_packaged_recipes_that_have_something_for_a_command() -> None:
+    for command, config in COMMANDS.items():
+        if "recipe" not in options(config):
+            continue
+        shown = options(config)["recipe"].help
+        named = shown.partition("inside fairdd (")[2].partition(")")[0].split(", ")
+        assert [*filter(None, named)] == [name for name in recipe_names() if read_recipe(name, command)]
+
+
 def test_choices_are_what_the_work_knows() -> None:
     from fairdd_cli import metrics, runtime
     from fairdd_cli.datasets._source import ALL_GROUPS

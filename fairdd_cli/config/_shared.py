@@ -65,10 +65,11 @@ def restart() -> Any:
     return option("Discard the checkpoint of an interrupted run.", default=False)
 
 
-def recipe() -> Any:
-    """The file that gives defaults."""
-    help = "Take defaults from this command's section of a YAML file, or of a recipe inside fairdd (paper)."
-    return option(help, default=None, metavar="FILE|NAME", default_text="none")
+def recipe(*packaged: str) -> Any:
+    """The file that gives defaults, or one of the `packaged` recipes that have some for the command."""
+    inside = f", or of a recipe inside fairdd ({', '.join(packaged)})" if packaged else ""
+    help = f"Take defaults from this command's section of a YAML file{inside}."
+    return option(help, default=None, metavar="FILE|NAME" if packaged else "FILE", default_text="none")
 
 
 def force() -> Any:

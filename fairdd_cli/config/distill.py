@@ -221,7 +221,7 @@ class DistillConfig:
     compile: str = shared.compile()
     checkpoint_every: float = shared.checkpoint_every()
     restart: bool = shared.restart()
-    recipe: str | None = shared.recipe()
+    recipe: str | None = shared.recipe("best", "paper")
     force: bool = shared.force()
     quiet: bool = shared.quiet()
     verbose: bool = shared.verbose()

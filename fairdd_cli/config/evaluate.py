@@ -106,7 +106,7 @@ class EvaluateConfig:
     compile: str = shared.compile()
     checkpoint_every: float = shared.checkpoint_every()
     restart: bool = shared.restart()
-    recipe: str | None = shared.recipe()
+    recipe: str | None = shared.recipe("paper")
     force: bool = shared.force()
     quiet: bool = shared.quiet()
     verbose: bool = shared.verbose()
