@@ -82,12 +82,14 @@ def test_what_depends_on_other_things_stays_apart(tmp_path: Path) -> None:
         write(tmp_path / "b.json", iterations=5000),
         write(tmp_path / "c.json", options={"distill": {**distill, "hyper": {"momentum": 0.9}, "seed": 3}}),
         write(tmp_path / "f.json", options={"distill": {**distill, "experts": "sha256:" + "7" * 64}}),
+        write(tmp_path / "g.json", options={"distill": distill, "distill_environment": {"precision": "bf16"}}),
         write(tmp_path / "d.json", dataset_digest="sha256:" + "e" * 64),
         write(tmp_path / "e.json", recall=np.full((2, 2), 0.7)),
     ]
     rows = rows_of(*paths)
-    assert len(rows) == 6
+    assert len(rows) == 7
     assert "experts=sha256:77777777…" in rows.pop(3).variant
+    assert "distill precision=bf16" in rows.pop(3).variant
     assert "iterations=5000" in rows[1].variant
     assert "momentum=0.9" in rows[2].variant
     assert "seed" not in rows[2].variant

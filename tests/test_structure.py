@@ -201,6 +201,14 @@ def unkeyed(tree: ast.AST) -> Iterator[str]:
 # Constructors of networks draw from torch's global state, and run only within Streams.fork_rng
 
 
+METHOD_FILES = [path for path in FILES if path.parent.name == "methods" and not path.name.startswith("_")]
+
+
+@pytest.mark.parametrize("path", METHOD_FILES, ids=lambda path: path.stem)
+def test_a_method_speaks_of_images_and_networks_and_not_of_where_they_are_computed(path: Path) -> None:
+    assert not re.findall(r"to_device|\.device\b|autocast|world_size|micro_batch|\branks?\b", path.read_text())
+
+
 OUTSIDE_RUNTIME = sorted(name for name in MODULES if not name.startswith("fairdd_cli.runtime"))
 
 

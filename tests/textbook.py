@@ -1,6 +1,6 @@
 """The matching losses as a textbook writes them: loops over classes and groups, a backward pass for each target.
 
-This is the oracle of the tests and what the benchmark compares with: slow, and simple enough to be seen right.
+This is the oracle of the tests: slow, and simple enough to be seen right.
 """
 
 from collections.abc import Mapping

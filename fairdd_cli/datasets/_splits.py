@@ -16,7 +16,6 @@ SPLIT_CODES = {
 }
 BALANCING = "of the test split, for cells of one size"  # why images are left out
 SAME_UNIT = "from the same {} as held-out images"
-DRAWN_SHARE = 0.2  # of the smallest cell, where a test split is drawn
 
 
 @dataclass(frozen=True)

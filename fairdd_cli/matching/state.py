@@ -71,6 +71,18 @@ class RunState:
         """`value` as a tensor beside the images."""
         return torch.full((), float(value), device=self.runtime.device)
 
+    def normal_draw(self, stream: str, *key: int, shape: tuple[int, ...]) -> Tensor:
+        """Standard normal numbers of this `shape`, drawn from `stream` at `key`, beside the images."""
+        return self.runtime.to_device(torch.randn(shape, generator=self.streams.torch(stream, *key)))
+
+    def beside_images(self, labels: Tensor) -> Tensor:
+        """`labels`, or other numbers of the host, where the images are."""
+        return self.runtime.to_device(labels)
+
+    def advance(self, cost: float) -> None:
+        """Advances the progress by `cost` image passes that are done, or left out, by all together."""
+        self.progress.advance(cost / self.runtime.processes.world_size)
+
     @cached_property
     def _class_shard(self) -> tuple[slice, Processes]:
         """The classes of this rank, and the ranks that share their images with it."""

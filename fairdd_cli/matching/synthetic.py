@@ -21,6 +21,11 @@ class SyntheticBatch:
     weights: TargetWeights
 
 
+def taken(images: Tensor, indices: Tensor) -> Tensor:
+    """The `images` [n, …] at `indices` int64 [m], which are on the host."""
+    return images[indices.to(images.device, non_blocking=True)]
+
+
 class SyntheticImages:
     """The stored images [classes * n, C', H', W'], class after class, as a leaf that takes gradients.
 
@@ -94,7 +99,7 @@ class SyntheticImages:
         stored = self.images[classes.start * self.stored_per_class : classes.stop * self.stored_per_class]
         bases = self.codec.bases(stored)
         if order is not None:
-            bases = bases[order.to(bases.device, non_blocking=True)]
+            bases = taken(bases, order)
         return self.codec.show(bases, groups).contiguous(memory_format=torch.channels_last)
 
     def _turns(self, label: int, groups: Sequence[int], key: tuple[int, ...]) -> np.ndarray:

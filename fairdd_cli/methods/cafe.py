@@ -126,7 +126,7 @@ class Method(MethodBase):
                 if len(accuracies) == WATCHED and max(accuracies) - min(accuracies) < self.lambda_1:
                     break
         skipped = self.cost_of_matching(run) + self.inner_loop * self.cost_of_epoch(run)
-        run.progress.advance((self.outer_loop - steps) * skipped / run.runtime.processes.world_size)
+        run.advance((self.outer_loop - steps) * skipped)
         return loss / steps
 
     def train(self, run: Run, network: Classifier, *key: int) -> None:
@@ -143,7 +143,7 @@ class Method(MethodBase):
             if len(accuracies) == WATCHED and max(accuracies) - min(accuracies) > self.lambda_2:
                 break
         skipped = (self.inner_loop - epochs) * self.cost_of_epoch(run)
-        run.progress.advance(skipped / run.runtime.processes.world_size)
+        run.advance(skipped)
 
     def network_training(self, run: Run, epochs: int) -> TrainingConfig:
         """How the network is trained between two matching steps."""
@@ -158,7 +158,7 @@ class Method(MethodBase):
 
     def accuracy(self, run: Run, network: Classifier, *key: int) -> float:
         """The accuracy of `network`, between 0 and 1, on `query` real images of each class, drawn for this `key`."""
-        run.progress.advance(self.query * run.num_classes / 3 / run.runtime.processes.world_size)
+        run.advance(self.query * run.num_classes / 3)
         return run.networks.accuracy_on_real(network, self.query, *key)
 
     def match(self, run: Run, network: Classifier, *key: int) -> Tensor:
@@ -187,7 +187,7 @@ class Method(MethodBase):
 
     def discrimination(self, run: Run, batch: RealBatch, embedded: Tensor, centres: Tensor) -> Tensor:
         """The weighted mean cross-entropy [targets] of real images under `centres`, times the images of their class."""
-        labels = run.runtime.to_device(batch.labels)
-        sizes = run.runtime.to_device(batch.labels.bincount()[batch.labels])
+        labels = run.beside_images(batch.labels)
+        sizes = run.beside_images(batch.labels.bincount()[batch.labels])
         entropy = F.cross_entropy(embedded @ centres.mT, labels, reduction="none") * sizes
         return weighted_sums(entropy[:, None], batch.weights)[:, 0]

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import ClassVar, Self
 
-import torch
 from torch import Tensor
 
 from fairdd_cli.fairness import class_means
@@ -101,8 +100,7 @@ class Method(MethodBase):
 
         @cache
         def frequencies(size: int) -> Tensor:
-            generator = run.streams.torch("frequencies", iteration)
-            return run.runtime.to_device(torch.randn(self.num_freqs, size, generator=generator))
+            return run.normal_draw("frequencies", iteration, shape=(self.num_freqs, size))
 
         def transform(embedded: Tensor) -> Tensor:
             return characteristic(embedded, frequencies(embedded.shape[1]))

@@ -13,7 +13,7 @@ from fairdd_cli.fairness import plain_means
 from fairdd_cli.matching.real import RealBatch
 from fairdd_cli.matching.run import Run
 from fairdd_cli.matching.sampling import BATCH_REAL
-from fairdd_cli.matching.synthetic import SyntheticBatch
+from fairdd_cli.matching.synthetic import SyntheticBatch, taken
 from fairdd_cli.methods._gradients import GradientMatching
 from fairdd_cli.methods._hyper import hyper
 from fairdd_cli.methods._renamed import RENAMED
@@ -135,5 +135,5 @@ class Method(GradientMatching):
             for number, (start, size) in enumerate(zip(np.cumsum(sizes) - sizes, sizes, strict=True))
         ]
         indices = torch.from_numpy(np.concatenate(chosen))
-        images = synthetic.images[indices.to(synthetic.images.device, non_blocking=True)]
-        return SyntheticBatch(images, synthetic.labels[indices], plain_means(np.minimum(sizes, most)))
+        images, labels = taken(synthetic.images, indices), synthetic.labels[indices]
+        return SyntheticBatch(images, labels, plain_means(np.minimum(sizes, most)))

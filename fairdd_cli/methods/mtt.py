@@ -13,6 +13,7 @@ from fairdd_cli.artifacts import BiasedDataset
 from fairdd_cli.errors import UsageError
 from fairdd_cli.matching.run import Run
 from fairdd_cli.matching.state import allowed_augmentations
+from fairdd_cli.matching.synthetic import taken
 from fairdd_cli.methods._base import MethodBase
 from fairdd_cli.methods._hyper import hyper
 from fairdd_cli.methods._renamed import RENAMED
@@ -161,8 +162,7 @@ class Method(MethodBase):
             batch, order = order[:size], order[size:]
             generator = run.streams.torch("mtt/augment", *key, number)
             augmentation = augment.sample_per_image(policy, size, run.real.shape[1:], generator)
-            taken = images[batch.to(images.device, non_blocking=True)]
-            yield augmentation.apply(taken, torch.arange(size)), labels[batch]
+            yield augmentation.apply(taken(images, batch), torch.arange(size)), labels[batch]
 
     def learned_rate(self, run: Run) -> float:
         """The step size."""

@@ -6,7 +6,7 @@ script but the page's own.
 
 import base64
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -219,10 +219,12 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
     yield "protocol", _listed(evaluation.protocol)
     if evaluation.environment:
         yield "environment", _listed(evaluation.environment)
+    if isinstance(distilled := evaluation.options.get("distill_environment"), Mapping):
+        yield "distilled in", _listed(distilled)
     yield "data set", evaluation.dataset_digest
     yield "synthetic set", evaluation.synthetic_digest or "none: trained on the data set itself"
     yield "evaluation", evaluation.digest
 
 
-def _listed(facts: Any) -> str:
+def _listed(facts: Mapping[str, Any]) -> str:
     return bounded(", ".join(f"{key} {value}" for key, value in facts.items()), LONGEST_FACT)

@@ -141,9 +141,11 @@ def _details(evaluation: Evaluation) -> dict[str, str]:
         raise UsageError(f"'{evaluation.path}' has {len(values):,} options; a report takes up to {MOST_OPTIONS:,}")
     if evaluation.protocol.get("learning_rate") == evaluation.options.get("learned_rate"):
         values["evaluation learning_rate"] = "learned"  # with each set anew, and of no other protocol for that
-    precision = evaluation.environment.get("precision", PARITY_PRECISION)
-    if precision != PARITY_PRECISION:
-        values["evaluation precision"] = precision
+    distilled = evaluation.options.get("distill_environment")
+    for name, facts in (("evaluation", evaluation.environment), ("distill", distilled)):
+        precision = facts.get("precision", PARITY_PRECISION) if isinstance(facts, Mapping) else PARITY_PRECISION
+        if precision != PARITY_PRECISION:
+            values[f"{name} precision"] = precision
     other = {key: value for key, value in values.items() if key not in INCIDENTAL | IN_SETTING}
     texts = {key: v if isinstance(v, str) else json.dumps(v, sort_keys=True) for key, v in other.items()}
     return {bounded(key): bounded(text) for key, text in texts.items()}

@@ -22,6 +22,8 @@ MAPS = ["--match", "cells", "--decoding", "group-maps:channels=1"]
 CANDIDATES: dict[str, list[str]] = {
     "dm --fair": ["--iterations", "300"],
     "tiles, start": ["--factor", "2", "--iterations", "0"],
+    "tiles": ["--factor", "2", "--iterations", "150"],
+    "tiles, trained": ["--factor", "2", "--iterations", "150", *TRAINED, "--cross-entropy", "0.3"],
     "tiles, cells": ["--match", "cells", "--factor", "2", "--iterations", "150"],
     "tiles, cells, trained": [
         *("--match", "cells", "--factor", "2", "--iterations", "150"),
