@@ -20,6 +20,7 @@ from fairdd_cli.config import DistillConfig
 from fairdd_cli.config.distill import VALIDATE_NETWORKS
 from fairdd_cli.config.keywords import configure, documented
 from fairdd_cli.errors import DivergedError, UsageError
+from fairdd_cli.matching.groups import group_names
 from fairdd_cli.matching.run import Run
 from fairdd_cli.matching.validation import Validation
 from fairdd_cli.methods._renamed import with_current_names
@@ -92,11 +93,12 @@ def run_distillation(
     if processes.world_size > 1:
         reduced = (run.bytes_reduced - before) / max(1, config.iterations)
         log(f"{processes.world_size} processes; each summed {reduced:,.0f} bytes a step with the others")
+    stands_for_groups = run.match_cells and not run.synthetic.codec.num_groups
     return SyntheticSet(
         images=run.synthetic.images.detach().cpu().numpy(),
         labels=run.synthetic.labels.numpy(),
-        groups=run.synthetic.groups.numpy() if run.match_cells and not run.synthetic.codec.num_groups else None,
-        protected_names=dataset.protected_names,
+        groups=run.synthetic.groups.numpy() if stands_for_groups else None,
+        protected_names=group_names(config.groups, dataset.protected_names),
         decoding=str(config.decoding),
         shape=dataset.shape,
         tables={name: table.cpu().numpy() for name, table in run.synthetic.codec.tables.items()},

@@ -82,6 +82,7 @@ def synthetic_data(synthetic: SyntheticSet, runtime: Runtime) -> EvaluationInput
         provenance={**provenance, "synthetic_digest": synthetic.digest},
         options={
             "distill": {**synthetic.options, "seed": synthetic.seed},
+            "stored": {"numbers": synthetic.stored_numbers, "equivalent_ipc": synthetic.equivalent_ipc},
             **({"distill_environment": dict(synthetic.environment)} if synthetic.environment else {}),
             **({"learned_rate": synthetic.learning_rate} if synthetic.learning_rate else {}),
         },

@@ -12,9 +12,10 @@ import pytest
 import torch
 from conftest import Fairdd, resolved, write_toy
 from mutants import sealed
+from PIL import Image
 from torch import Tensor
 
-from fairdd_cli.artifacts import BiasedDataset, SyntheticSet, read_dataset, read_synthetic
+from fairdd_cli.artifacts import BiasedDataset, SyntheticSet, pixels, read_dataset, read_synthetic
 from fairdd_cli.decodings import DECODINGS, Codec, ShownInGroups, cut_tiles, load_decoding, parse_decoding, stored_codec
 from fairdd_cli.decodings.frequency import cosine_transform, inverse_cosine_transform
 from fairdd_cli.distill import check_config, run_distillation
@@ -23,6 +24,7 @@ from fairdd_cli.evaluate import synthetic_data
 from fairdd_cli.loading import load, shown_images, training_images
 from fairdd_cli.matching.sampling import sample_of_cells
 from fairdd_cli.matching.synthetic import SyntheticImages
+from fairdd_cli.reporting.cells import grid, visible
 from fairdd_cli.runtime import ImageStore, NullProgress, Processes, Runtime, Streams, open_runtime
 from fairdd_cli.training import Subset
 
@@ -213,9 +215,16 @@ def test_sets_of_every_decoding_go_the_whole_way(
     fairdd("evaluate", "s.h5", "--seeds", 1, "--epochs", 2, "-o", "e.json")
     said = fairdd("inspect", "s.h5").stdout
     assert f"({text}): IPC {made.equivalent_ipc:.4g} of plain images" in " ".join(said.split())
-    assert fairdd("report", "e.json").returncode == 0
+    (row,) = json.loads(fairdd("report", "e.json", "--format", "json").stdout)
+    assert row["stored_numbers"] == made.stored_numbers
+    assert row["stored_equivalent_ipc"] == pytest.approx(made.equivalent_ipc)
+    assert f"stores {made.stored_numbers:,} numbers" in " ".join(fairdd("report", "e.json").stdout.split())
     fairdd("verify", "s.h5", "e.json")
     fairdd("inspect", "s.h5", "--export", "set.npz", "--images", "grid.png")
+    with Image.open(tmp_path / "grid.png") as picture:
+        sheet = np.asarray(picture)
+    assert np.array_equal(sheet, grid([list(row) for row in visible(made).reshape(2, count, 3, 8, 8)]))
+    assert np.array_equal(visible(made), pixels(shown_images(made), made.mean, made.std))
     groups = 3 if "maps" in text else 1
     with np.load(tmp_path / "set.npz") as exported:
         assert exported["images"].shape == (2 * count * factor**2 * groups, 3, 8, 8)

@@ -9,8 +9,8 @@ import torch
 from conftest import resolved, write_toy
 from torch import Tensor
 
-from fairdd_cli.artifacts import BiasedDataset, MemoryImages, Split
-from fairdd_cli.distill import run_distillation
+from fairdd_cli.artifacts import BiasedDataset, MemoryImages, Split, read_synthetic, write_synthetic
+from fairdd_cli.distill import check_config, run_distillation
 from fairdd_cli.errors import UsageError
 from fairdd_cli.fairness import find_strategy
 from fairdd_cli.matching.groups import cluster_groups, corrupt_groups, parse_groups
@@ -161,3 +161,22 @@ def test_a_pseudo_group_study_needs_no_labels(tmp_path: Path) -> None:
         options={"outer_loop": "1"}, groups="pseudo:2",
     )  # fmt: skip
     assert np.isfinite(run_distillation(chosen, alone, open_runtime("cpu"), NullProgress()).images).all()
+
+
+def test_images_that_stand_for_clusters_say_so(tmp_path: Path) -> None:
+    """More clusters than the data has groups: neither a name of a group nor a file that cannot be read."""
+    alone = write_toy(tmp_path / "alone.h5", np.array([[12], [12]]))
+    chosen = resolved(
+        "dm", fairness="fairdd", ipc=3, iterations=1, network=parse_network("convnet:width=4,depth=2"),
+        options={}, groups="pseudo:3", match="cells",
+    )  # fmt: skip
+    write_synthetic(str(tmp_path / "s.h5"), run_distillation(chosen, alone, open_runtime("cpu"), NullProgress()))
+    synthetic = read_synthetic(str(tmp_path / "s.h5"))
+    assert synthetic.protected_names == ("cluster 0", "cluster 1", "cluster 2")
+    assert set(synthetic.groups.tolist()) == {0, 1, 2}
+
+
+def test_clusters_of_each_class_have_no_maps_in_common(toy: BiasedDataset) -> None:
+    chosen = resolved("dm", ipc=1, fairness="fairdd", options={}, groups="pseudo:2", decoding="group-maps")
+    with pytest.raises(UsageError, match="--groups pseudo:2 gives each class clusters of its own"):
+        check_config(chosen, toy)

@@ -1,4 +1,4 @@
-"""The three kinds of file (format version 1) and checkpoints, checked before anything in them is used.
+"""The four kinds of file and checkpoints, checked before anything in them is used.
 
 This package is the only place that opens HDF5 or writes a file.
 """

@@ -171,6 +171,11 @@ class SyntheticSet(ShowsItself):
             object.__setattr__(self, "shape", self.images.shape[1:])
 
     @property
+    def is_plain(self) -> bool:
+        """Whether its images are stored as they are, with all their pixels."""
+        return self.decoding == PLAIN
+
+    @property
     def stored_numbers(self) -> int:
         """Numbers that the training images are made of: those of the stored images and of the tables."""
         return self.images.size + sum(table.size for table in self.tables.values())

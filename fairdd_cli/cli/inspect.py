@@ -254,13 +254,13 @@ def _save_grid(artifact: "BiasedDataset | SyntheticSet", path: str, force: bool)
 
     from PIL import Image
 
-    from fairdd_cli.artifacts import BiasedDataset, pixels, write_bytes
-    from fairdd_cli.reporting.cells import examples, grid
+    from fairdd_cli.artifacts import BiasedDataset, write_bytes
+    from fairdd_cli.reporting.cells import examples, grid, visible
 
     if isinstance(artifact, BiasedDataset):
         rows = examples(artifact)
     else:
-        images = pixels(artifact.images, artifact.mean, artifact.std)
+        images = visible(artifact)
         rows = [list(images[artifact.labels == label]) for label in range(len(artifact.class_names))]
     sheet = grid(rows)
     picture = Image.fromarray(sheet[..., 0] if sheet.shape[2] == 1 else sheet[..., :3])

@@ -1,4 +1,4 @@
-"""Experts for trajectory matching: networks trained on real images, made on first use and kept in a file."""
+"""Experts: networks trained on real images, made on first use and kept in a file; mtt, dance, --trained-networks."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence

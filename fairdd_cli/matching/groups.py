@@ -1,6 +1,6 @@
 """Other groups than those a data set was labelled with: found by clustering, or corrupted for a study of robustness."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,6 +44,12 @@ def parse_groups(text: str) -> int:
     if kind != "pseudo" or (number and not (number.isdecimal() and int(number) > 1)):
         raise UsageError(f"--groups {text}: expected labels, pseudo or pseudo:K with K clusters a class, at least 2")
     return int(number or CLUSTERS)
+
+
+def group_names(text: str, names: Sequence[str]) -> tuple[str, ...]:
+    """What the groups of `--groups` `text` are called in data whose own groups have `names`."""
+    clusters = parse_groups(text)
+    return tuple(f"cluster {number}" for number in range(clusters)) if clusters else tuple(names)
 
 
 def with_groups(split: Split, protected: np.ndarray, groups: int) -> Split:

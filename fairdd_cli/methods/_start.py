@@ -1,6 +1,6 @@
 """What comes before the first iteration of a run: whether it can be, its data, images and networks, and its experts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -11,7 +11,7 @@ from fairdd_cli.decodings import Codec, load_decoding
 from fairdd_cli.errors import UsageError
 from fairdd_cli.fairness import find_strategy
 from fairdd_cli.matching.experts import ExpertSpec, all_images, even_cells, expert_targets, load_or_train_experts
-from fairdd_cli.matching.groups import cluster_groups, corrupt_groups, parse_groups
+from fairdd_cli.matching.groups import cluster_groups, corrupt_groups, group_names, parse_groups
 from fairdd_cli.matching.initialisation import initialise
 from fairdd_cli.matching.networks import Networks
 from fairdd_cli.matching.real import GROUPS_PER_STEP, RealData
@@ -30,6 +30,11 @@ def check_config(config: ResolvedConfig, dataset: BiasedDataset, ranks: int = 1)
     label = int(dataset.train.count.sum(axis=1).argmin())
     decoding = load_decoding(config.decoding)
     decoding.check_shape(dataset.shape, config.ipc)
+    if decoding.by_group and parse_groups(config.groups):
+        raise UsageError(
+            f"--groups {config.groups} gives each class clusters of its own, but decoding '{config.decoding}' maps "
+            "groups that all classes share; use --groups labels, or another decoding"
+        )
     images = decoding.per_class(config.ipc, dataset.shape) * config.factor**2
     if images > smallest:
         decoded = "" if config.decoding.name == "tiles" else f" and --decoding {config.decoding}"
@@ -121,16 +126,16 @@ def start_run(
     if run.match_cells and codec.num_groups:
         real.groups_per_step = GROUPS_PER_STEP
     elif run.match_cells:
-        check_cells(split, stand_for, synthetic.per_class, dataset)
+        check_cells(split, stand_for, synthetic.per_class, dataset, group_names(config.groups, dataset.protected_names))
     return run
 
 
-def check_cells(split: Split, stand_for: Tensor, per_class: int, dataset: BiasedDataset) -> None:
-    """Raises UsageError where no training image stands for a group that a class has."""
+def check_cells(split: Split, stand_for: Tensor, per_class: int, dataset: BiasedDataset, names: Sequence[str]) -> None:
+    """Raises UsageError where no training image stands for one of the groups, called `names`, that a class has."""
     for label, groups in enumerate(stand_for.numpy().reshape(-1, per_class)):
         missing = set(np.flatnonzero(split.count[label]).tolist()) - set(groups.tolist())
         if missing:
-            group, present = dataset.protected_names[min(missing)], int((split.count[label] > 0).sum())
+            group, present = names[min(missing)], int((split.count[label] > 0).sum())
             raise UsageError(
                 f"--match cells: none of the {per_class} training images of class '{dataset.class_names[label]}' "
                 f"stands for group '{group}'; it has {present} groups: raise --ipc or --factor, or use --init balanced"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fairdd_cli.artifacts import BiasedDataset
+from fairdd_cli.artifacts import BiasedDataset, SyntheticSet, pixels
 from fairdd_cli.metrics import FEW_TEST_IMAGES
 
 FEW_TRAINING_IMAGES = 10  # in a cell; with fewer, its signal is that of a few images
@@ -51,6 +51,16 @@ def examples(dataset: BiasedDataset) -> list[list[np.ndarray | None]]:
         [split.images.take(np.array([start]))[0] if count else None for start, count in zip(*row, strict=True)]
         for row in zip(split.start, split.count, strict=True)
     ]
+
+
+def visible(synthetic: SyntheticSet) -> np.ndarray:
+    """The images uint8 [M, C, H, W] of a synthetic set: the stored ones, decoded where they are not plain."""
+    images = synthetic.images
+    if not synthetic.is_plain:
+        from fairdd_cli.loading import shown_images  # noqa: PLC0415  # which needs torch; plain images don't
+
+        images = shown_images(synthetic)
+    return pixels(images, synthetic.mean, synthetic.std)
 
 
 def grid(rows: Sequence[Sequence[np.ndarray | None]]) -> np.ndarray:

@@ -15,15 +15,17 @@ def commands(run: Run) -> list[str]:
     stored = distill_options(evaluation)
     known = {name: getattr(evaluation, name) for name in ("method", "fairness", "sampling", "ipc", "iterations")}
     hyper = flat({"hyper": stored.get("hyper", {})})
-    first = command_words("distill", DistillConfig, {**known, **stored, "hyper": hyper, "data": "DATA"})
+    given = {**known, **stored, "hyper": hyper, "data": "DATA"}
+    given.pop("experts", None)  # the record has their digest, not their file
+    first = command_words("distill", DistillConfig, given)
     if isinstance(imported := stored.get("import"), dict):
         first = command_words("import", ImportConfig, {**known, **imported, "data": "DATA"})
     whole = evaluation.method == "whole"
     trained = {"network": run.setting.network, "seeds": run.seeds, "seed": evaluation.seed}
     protocol = {name: value or "none" for name, value in evaluation.protocol.items() if name in PROTOCOL}
     named = {"protocol": evaluation.options.get("protocol"), **({"sampling": evaluation.sampling} if whole else {})}
-    given = {"synthetic": "DATA" if whole else "SYN", **trained, **named, **protocol}
-    evaluate = command_words("evaluate", EvaluateConfig, given)
+    trained_on = {"synthetic": "DATA" if whole else "SYN", **trained, **named, **protocol}
+    evaluate = command_words("evaluate", EvaluateConfig, trained_on)
     return [_quoted(evaluate)] if whole else [_quoted(first), _quoted(evaluate)]
 
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from fairdd_cli.artifacts import BiasedDataset, Evaluation, SyntheticSet, pixels
+from fairdd_cli.artifacts import BiasedDataset, Evaluation, SyntheticSet
 from fairdd_cli.metrics import summarise
-from fairdd_cli.reporting.cells import class_bias, examples, grid, warnings
+from fairdd_cli.reporting.cells import class_bias, examples, grid, visible, warnings
 from fairdd_cli.reporting.labels import SHOWN, caption, mean_std, metric_title
 from fairdd_cli.reporting.notes import small_cells
 from fairdd_cli.reporting.outside_text import bounded
@@ -131,7 +131,7 @@ def _of_dataset(dataset: BiasedDataset) -> Shown:
 
 def _of_synthetic(synthetic: SyntheticSet) -> Shown:
     """The images of each class."""
-    images = pixels(synthetic.images, synthetic.mean, synthetic.std)
+    images = visible(synthetic)
     pictures = [
         (name, list(images[synthetic.labels == label][:MOST]))
         for label, name in enumerate(synthetic.class_names[:MOST])
@@ -141,7 +141,7 @@ def _of_synthetic(synthetic: SyntheticSet) -> Shown:
     tiles = f", each of {synthetic.factor}x{synthetic.factor} training images" if synthetic.factor > 1 else ""
     return Shown(
         f"{synthetic.method} {synthetic.fairness}, {synthetic.ipc} per class of {synthetic.dataset}: "
-        f"{len(synthetic.images)} images, {_size(synthetic.images.shape[1:])}{tiles}, "
+        f"{len(synthetic.images)} images, {_size(synthetic.shape)}{tiles}, "
         f"{synthetic.iterations:,} iterations in {synthetic.network}",
         pictures=pictures,
         remarks=remarks,

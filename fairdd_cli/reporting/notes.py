@@ -7,14 +7,14 @@ import numpy as np
 
 from fairdd_cli.metrics import FEW_TEST_IMAGES, Confusion
 from fairdd_cli.reporting.outside_text import bounded
-from fairdd_cli.reporting.rows import Row
+from fairdd_cli.reporting.rows import STORED, Row
 
 ENVIRONMENT_SHOWN = 6  # facts of the environment, and values of each, that a note lists
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
     """A note for each thing about the `rows` that their figures don't show."""
-    return [*_fair_floors(rows), *_comparisons(rows), *_cells(rows), *_environment(rows)]
+    return [*_fair_floors(rows), *_comparisons(rows), *_stored(rows), *_cells(rows), *_environment(rows)]
 
 
 def explain_remarks(rows: Sequence[Row]) -> Iterator[str]:
@@ -46,6 +46,15 @@ def _comparisons(rows: Sequence[Row]) -> Iterator[str]:
     alone = {row.setting.method for row in rows if row.setting.fairness != "vanilla" and not row.delta}
     alone &= {row.setting.method for row in rows if row.setting.fairness == "vanilla"}
     yield from (f"{name}: no vanilla row with the same iterations and protocol" for name in sorted(alone))
+
+
+def _stored(rows: Sequence[Row]) -> Iterator[str]:
+    """What sets store that are not as many plain images as their IPC says."""
+    found = {(row.details["decoding"], row.setting.ipc): row.stored for row in rows if "decoding" in row.details}
+    for (decoding, ipc), stored in found.items():
+        if len(stored) == len(STORED):
+            room = f"{stored['numbers']:,} numbers, the room of {stored['equivalent_ipc']:.4g} plain images a class"
+            yield f"decoding {decoding} at IPC {ipc} stores {room}"
 
 
 def _cells(rows: Sequence[Row]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fairdd_cli.reporting.outside_text import printable
-from fairdd_cli.reporting.rows import Row
+from fairdd_cli.reporting.rows import STORED, Row
 from fairdd_cli.reporting.sections import Section
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # with which a cell begins that a spreadsheet would compute
@@ -45,6 +45,7 @@ def _record(section: Section, row: Row) -> dict[str, Any]:
         "iterations": row.iterations,
         "seeds": row.seeds,
         "smallest_cell": int(row.cell_sizes.min()),
+        **{f"stored_{name}": row.stored.get(name) for name in STORED},
         "metrics": metrics,
         "unlike_vanilla": row.other_differences,
         "published": references,

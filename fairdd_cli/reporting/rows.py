@@ -16,6 +16,7 @@ import numpy as np
 from fairdd_cli.metrics import Confusion, per_seed, summaries
 from fairdd_cli.reporting.results import Run, Setting
 
+STORED = ("numbers", "equivalent_ipc")  # of a synthetic set, in its evaluations
 CHUNK = 2**21  # cells whose metrics are computed at a time: 16 MiB an array
 
 
@@ -91,6 +92,13 @@ class Row:
     def iterations(self) -> int:
         """How long the synthetic set was distilled."""
         return self.runs[0].evaluation.iterations
+
+    @property
+    def stored(self) -> dict[str, float]:
+        """The `numbers` that the synthetic set stores and the `equivalent_ipc`, as far as its evaluation says so."""
+        stored = self.runs[0].evaluation.options.get("stored")
+        known = stored if isinstance(stored, dict) else {}
+        return {name: known[name] for name in STORED if isinstance(known.get(name), int | float)}
 
     @property
     def cell_sizes(self) -> np.ndarray:
