@@ -92,7 +92,7 @@ def run_distillation(
     kept_iteration = validation.keep() if validation else None
     if processes.world_size > 1:
         reduced = (run.bytes_reduced - before) / max(1, config.iterations)
-        log(f"{processes.world_size} processes; each summed {reduced:,.0f} bytes a step with the others")
+        log(f"{processes.world_size} processes; each all-reduced {reduced:,.0f} bytes a step")
     stands_for_groups = run.match_cells and not run.synthetic.codec.num_groups
     return SyntheticSet(
         images=run.synthetic.images.detach().cpu().numpy(),

@@ -1,4 +1,4 @@
-"""Real batches, strategies and the first images: who is drawn, and with what weight."""
+"""Real batches, strategies and initialisations: who is drawn, and with what weight."""
 
 import tracemalloc
 

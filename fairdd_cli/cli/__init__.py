@@ -125,7 +125,7 @@ def _fail(message: str, status: int, error: BaseException) -> NoReturn:
             sys.stderr.write(terminal.harmless(traceback.format_exc()))
     # An interrupt in the midst of an import or of a library's own code may come out as another error.
     interrupted = status == INTERRUPTED or bool(signals)
-    # Processes that share a job fail alike for what was asked of them; one says it.
+    # The processes of a job fail alike for what was asked of them; one says it.
     rank = os.environ["RANK"] if launched_by_torchrun() else None
     alike = interrupted or status == UsageError.exit_code
     if rank in (None, "0") or not alike:

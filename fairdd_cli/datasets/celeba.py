@@ -52,7 +52,7 @@ LAYOUT = Layout(
 
 
 def source(request: Request) -> Source:
-    """2 classes, 2 groups (or the product of several attributes), centre crop 178, 3x64x64; official partition.
+    """2 classes, 2 groups (or each combination of several attributes), centre crop 178, 3x64x64; official partition.
 
     --holdout val takes the official validation images.
     """

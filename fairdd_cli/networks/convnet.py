@@ -21,8 +21,9 @@ from fairdd_cli.networks._blocks import NormActPool
 class ConvBlocks(nn.Sequential):
     """Convolutions and their tails in turn.
 
-    Where nothing is kept for a way back, a pair takes so few images at a time that its convolution puts out at most
-    `most_values` for them, and its tail finds these in the cache. Later blocks have smaller maps and take more images.
+    Where nothing is kept for a backward pass, a pair takes so few images at a time that its convolution puts out at
+    most `most_values` for them, and its tail finds these in the cache. Later blocks have smaller maps and take more
+    images.
     """
 
     def __init__(self, pairs: Sequence[tuple[nn.Conv2d, NormActPool]]) -> None:

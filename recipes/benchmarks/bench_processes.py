@@ -3,8 +3,8 @@
     python recipes/benchmarks/bench_processes.py
 
 Each process gets a core of its own; dm and gm are FairDD's on the embedded sample (ConvNet width 128, IPC 10, 256 real
-images a class), fair. From the two times of a step and the bytes that are summed in it follow the part of a step that
-is shared out and the part that every process repeats. The simulation divides the first by the share of the largest
+images a class), fair. From the two times of a step and the bytes that are all-reduced in it follow the part of a step
+that is sharded and the part that every process repeats. The simulation divides the first by the share of the largest
 process (classes, then images of a class), keeps the second, and adds a ring's sum: 2 (n - 1) / n of the bytes at
 25 GB/s a process, and 5 us for each of its 2 (n - 1) steps.
 """
@@ -51,7 +51,7 @@ def run(name: str, count: int, folder: str) -> tuple[float, float]:
         [sys.executable, *words], check=True, cwd=folder, env=environment, capture_output=True, text=True
     )
     seconds = read_synthetic(str(Path(folder, "out.h5"))).history.seconds
-    said = re.search(r"each summed ([\d,]+) bytes", done.stderr)
+    said = re.search(r"each all-reduced ([\d,]+) bytes", done.stderr)
     steps = [later - sooner for sooner, later in pairwise(seconds)]  # the first warms up
     return statistics.median(steps), float(said[1].replace(",", "")) if said else 0.0
 
