@@ -113,6 +113,6 @@ def check_size(network: str, shape: tuple[int, int, int], halvings: int) -> None
     """Raises UsageError where images of `shape` (C, H, W) are too small to be halved `halvings` times."""
     if min(shape[1:]) < 2**halvings:
         raise UsageError(
-            f"network '{network}' halves the resolution {halvings} times and needs {2**halvings} pixels a side; "
-            f"these are {shape[1]}x{shape[2]}"
+            f"network '{network}' halves the resolution {halvings} times and needs at least "
+            f"{2**halvings} pixels a side; these are {shape[1]}x{shape[2]}"
         )
