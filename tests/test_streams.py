@@ -5,6 +5,8 @@ import pty
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +46,50 @@ def test_an_output_never_gets_what_is_printed_on_a_closed_stream(tmp_path: Path)
     done = shell("fairdd make-dataset c-fmnist-fg --embedded --limit 100 -o d.h5 >&- 2>&-", tmp_path)
     assert done.returncode == 1  # the path could not be said
     assert b"sound" in shell("fairdd verify d.h5", tmp_path).stdout
+
+
+def full_disk() -> tuple[int, ...]:
+    return (os.open("/dev/full", os.O_WRONLY),)
+
+
+def gone_terminal() -> tuple[int, ...]:
+    ours, theirs = pty.openpty()
+    os.close(ours)
+    return (theirs,)
+
+
+def gone_reader() -> tuple[int, ...]:
+    reader, writer = os.pipe()
+    os.close(reader)
+    return (writer,)
+
+
+def full_pipe() -> tuple[int, ...]:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(4096))
+    return writer, reader
+
+
+@pytest.mark.parametrize("broken", [full_disk, gone_terminal, gone_reader, full_pipe])
+def test_work_goes_on_without_its_messages(
+    broken: Callable[[], tuple[int, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # then Python itself loses some
+    descriptors = broken()
+    for words, ended in (
+        (["make-dataset", "c-fmnist-fg", "--embedded", "--limit", "100", "-o", "d.h5"], (0, b"d.h5\n")),
+        (["inspect", "absent.h5", "--verbose"], (2, b"")),
+    ):
+        done = subprocess.run(
+            [*PROGRAM, *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=descriptors[0], check=False
+        )
+        assert (done.returncode, done.stdout) == ended
+    assert b"sound" in shell("fairdd verify d.h5", tmp_path).stdout
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])

@@ -5,7 +5,6 @@ import signal
 import sys
 import time
 import traceback
-from contextlib import suppress
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -121,8 +120,7 @@ def _fail(message: str, status: int, error: BaseException) -> NoReturn:
     except OSError:
         _drop_output()
     if {"-v", "--verbose"} & set(sys.argv):
-        with suppress(OSError):
-            sys.stderr.write(terminal.harmless(traceback.format_exc()))
+        sys.stderr.write(terminal.harmless(traceback.format_exc()))
     # An interrupt in the midst of an import or of a library's own code may come out as another error.
     interrupted = status == INTERRUPTED or bool(signals)
     # Processes that share a job fail alike for what was asked of them; one says it.
