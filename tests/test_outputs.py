@@ -31,7 +31,7 @@ from fairdd_cli.artifacts import (
     write_checkpoint,
 )
 from fairdd_cli.cli import main
-from fairdd_cli.errors import UsageError, WorkError
+from fairdd_cli.errors import Interrupted, UsageError, WorkError
 
 
 def names(folder: Path) -> set[str]:
@@ -173,6 +173,24 @@ def test_what_appears_during_the_run_stays_and_the_work_fails(tmp_path: Path) ->
             with pytest.raises(WorkError, match="--force"):
                 write_bytes(str(path), b"mine", force=False)
         assert contents(tmp_path) == {"page.html": b"of another"}
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "lost"), Interrupted()])
+@pytest.mark.parametrize("after", [1, 2])
+def test_a_folder_keeps_its_name_where_another_cannot_take_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, after: int
+) -> None:
+    WRITERS["export"](str(tmp_path / "out"))
+    before = contents(tmp_path)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: None)
+
+    def fail() -> None:
+        raise error
+
+    Interposed(monkeypatch, fail, after, calls=("rename",))
+    with pytest.raises((WorkError, Interrupted)):
+        WRITERS["export"](str(tmp_path / "out"))
+    assert contents(tmp_path) == before
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs to act as other users")

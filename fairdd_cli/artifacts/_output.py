@@ -185,10 +185,13 @@ def replace_folder(part: Path, folder: Path) -> None:
     """Gives the folder `part` the name `folder`. What had it stays under the name of `part`, or goes if it is empty."""
     if folder.is_dir() and any(folder.iterdir()):
         if not _renamed(part, folder, RENAME_EXCHANGE):
-            old = part.with_suffix(".old")  # to a process that is killed here, the next one gives it back
-            folder.rename(old)
-            part.rename(folder)
-            old.rename(part)
+            old = part.with_suffix(".old")  # the next process gives it back where this one is killed
+            try:
+                folder.rename(old)
+                part.rename(folder)
+            finally:
+                if old.exists():
+                    old.rename(part if folder.exists() else folder)
     else:
         with suppress(FileNotFoundError):
             folder.rmdir()
