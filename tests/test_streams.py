@@ -48,6 +48,12 @@ def test_an_output_never_gets_what_is_printed_on_a_closed_stream(tmp_path: Path)
     assert b"sound" in shell("fairdd verify d.h5", tmp_path).stdout
 
 
+def test_a_reader_that_goes_away_hears_no_more(tmp_path: Path) -> None:
+    words = "fairdd make-dataset c-fmnist-fg --embedded --limit 100 -o - --quiet"
+    done = shell(f"({words}; echo $? >status) | head -c 10", tmp_path)
+    assert (done.stdout[:4], done.stderr, (tmp_path / "status").read_text()) == (b"\x89HDF", b"", "1\n")
+
+
 def full_disk() -> tuple[int, ...]:
     return (os.open("/dev/full", os.O_WRONLY),)
 
