@@ -114,21 +114,19 @@ def test_letters_that_an_encoding_lacks_are_replaced(encoding: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_signals_interrupt(name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_signals_interrupt_unless_they_were_ignored_at_the_start(
+    name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     number = getattr(signal, name)
     handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     monkeypatch.setattr(cli, "app", lambda *words, **options: signal.raise_signal(number))
-    monkeypatch.setattr(cli, "signals", [])
     try:
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        assert (ended.value.code, capfd.readouterr().err) == (130, "fairdd: interrupted\n")
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
-        monkeypatch.setattr(cli, "app", lambda *words, **options: signal.raise_signal(signal.SIGHUP))
-        monkeypatch.setattr(cli, "signals", [])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        assert ended.value.code == 0
+        for handler, status, said in ((signal.SIG_DFL, 130, "fairdd: interrupted\n"), (signal.SIG_IGN, 0, "")):
+            signal.signal(number, handler)
+            monkeypatch.setattr(cli, "signals", [])
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+            assert (ended.value.code, capfd.readouterr().err) == (status, said)
     finally:
         for each, handler in handlers.items():
             signal.signal(each, handler)

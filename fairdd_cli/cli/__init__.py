@@ -68,7 +68,7 @@ def fairdd(
 def main() -> NoReturn:
     """Runs the command line and exits: 0 done, 1 the work failed, 2 bad usage or input, 130 interrupted."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # which nohup asks for
+        if signal.getsignal(number) != signal.SIG_IGN:  # which nohup and a shell's `&` and `trap ''` ask for
             signal.signal(number, _interrupt)
     try:
         status = app(sys.argv[1:] or ["--help"], standalone_mode=False)
