@@ -30,8 +30,9 @@ from fairdd_cli.artifacts import (
     write_bytes,
     write_checkpoint,
 )
+from fairdd_cli.artifacts.export import METADATA
 from fairdd_cli.cli import main
-from fairdd_cli.errors import UsageError, WorkError
+from fairdd_cli.errors import Interrupted, UsageError, WorkError
 
 
 def names(folder: Path) -> set[str]:
@@ -175,6 +176,24 @@ def test_what_appears_during_the_run_stays_and_the_work_fails(tmp_path: Path) ->
         assert contents(tmp_path) == {"page.html": b"of another"}
 
 
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "lost"), Interrupted()])
+@pytest.mark.parametrize("after", [1, 2])
+def test_a_folder_keeps_its_name_where_another_cannot_take_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, after: int
+) -> None:
+    WRITERS["export"](str(tmp_path / "out"))
+    before = contents(tmp_path)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: None)
+
+    def fail() -> None:
+        raise error
+
+    Interposed(monkeypatch, fail, after, calls=("rename",))
+    with pytest.raises((WorkError, Interrupted)):
+        WRITERS["export"](str(tmp_path / "out"))
+    assert contents(tmp_path) == before
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs to act as other users")
 def test_what_another_user_left_is_named_as_in_the_way(tmp_path: Path) -> None:
     for folder in (tmp_path, *tmp_path.parents):  # the other user must get there; processes of pytest add a folder
@@ -297,6 +316,40 @@ def test_another_command_does_not_take_an_output_for_its_own(tmp_path: Path, mon
         pass
     with pytest.raises(UsageError, match="exists already"):  # nobody was killed any more
         check_target(str(path), force=False)
+
+
+@pytest.mark.parametrize("name", ["page.html", "export"])
+@pytest.mark.parametrize("ended", [False, True])
+def test_what_lies_at_the_name_of_a_killed_command_counts_by_its_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, ended: bool
+) -> None:
+    path = tmp_path / name
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: None)  # every rename is one of Python's
+
+    def dying() -> None:
+        with lock_output(str(path)):
+            if ended:
+                WRITERS[name](str(path))
+            killed()
+
+    def dying_before_a_name_is_given() -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            Interposed(patch, killed, missing=("rename", "replace"), calls=())
+            locked(path, name)
+
+    assert in_child(dying) < 0
+    if ended:
+        path.rename(tmp_path / "first")  # the content gets other inodes and times, as with a new mount
+        (shutil.copytree if name == "export" else shutil.copyfile)(tmp_path / "first", path)
+        assert made_by_this_command(str(path))
+        assert in_child(dying_before_a_name_is_given) < 0
+        assert made_by_this_command(str(path))
+    else:
+        WRITERS[name](str(path))  # by somebody else
+    (path / METADATA if path.is_dir() else path).write_bytes(b"{}")
+    assert not made_by_this_command(str(path))
+    with pytest.raises(UsageError, match=r"exists already|holds an export already"):
+        (check_export if name == "export" else check_target)(str(path), force=False)
 
 
 def test_a_lock_without_its_process_is_taken_where_the_system_knows_no_locks(

@@ -5,6 +5,8 @@ import pty
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +48,56 @@ def test_an_output_never_gets_what_is_printed_on_a_closed_stream(tmp_path: Path)
     assert b"sound" in shell("fairdd verify d.h5", tmp_path).stdout
 
 
+def test_a_reader_that_goes_away_hears_no_more(tmp_path: Path) -> None:
+    words = "fairdd make-dataset c-fmnist-fg --embedded --limit 100 -o - --quiet"
+    done = shell(f"({words}; echo $? >status) | head -c 10", tmp_path)
+    assert (done.stdout[:4], done.stderr, (tmp_path / "status").read_text()) == (b"\x89HDF", b"", "1\n")
+
+
+def full_disk() -> tuple[int, ...]:
+    return (os.open("/dev/full", os.O_WRONLY),)
+
+
+def gone_terminal() -> tuple[int, ...]:
+    ours, theirs = pty.openpty()
+    os.close(ours)
+    return (theirs,)
+
+
+def gone_reader() -> tuple[int, ...]:
+    reader, writer = os.pipe()
+    os.close(reader)
+    return (writer,)
+
+
+def full_pipe() -> tuple[int, ...]:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(4096))
+    return writer, reader
+
+
+@pytest.mark.parametrize("broken", [full_disk, gone_terminal, gone_reader, full_pipe])
+def test_work_goes_on_without_its_messages(
+    broken: Callable[[], tuple[int, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # then Python itself loses some
+    descriptors = broken()
+    for words, ended in (
+        (["make-dataset", "c-fmnist-fg", "--embedded", "--limit", "100", "-o", "d.h5"], (0, b"d.h5\n")),
+        (["inspect", "absent.h5", "--verbose"], (2, b"")),
+    ):
+        done = subprocess.run(
+            [*PROGRAM, *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=descriptors[0], check=False
+        )
+        assert (done.returncode, done.stdout) == ended
+    assert b"sound" in shell("fairdd verify d.h5", tmp_path).stdout
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_letters_that_an_encoding_lacks_are_replaced(encoding: str, tmp_path: Path) -> None:
     (tmp_path / "☃.h5").write_bytes(
@@ -62,21 +114,19 @@ def test_letters_that_an_encoding_lacks_are_replaced(encoding: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_signals_interrupt(name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_signals_interrupt_unless_they_were_ignored_at_the_start(
+    name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     number = getattr(signal, name)
     handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     monkeypatch.setattr(cli, "app", lambda *words, **options: signal.raise_signal(number))
-    monkeypatch.setattr(cli, "signals", [])
     try:
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        assert (ended.value.code, capfd.readouterr().err) == (130, "fairdd: interrupted\n")
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
-        monkeypatch.setattr(cli, "app", lambda *words, **options: signal.raise_signal(signal.SIGHUP))
-        monkeypatch.setattr(cli, "signals", [])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        assert ended.value.code == 0
+        for handler, status, said in ((signal.SIG_DFL, 130, "fairdd: interrupted\n"), (signal.SIG_IGN, 0, "")):
+            signal.signal(number, handler)
+            monkeypatch.setattr(cli, "signals", [])
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+            assert (ended.value.code, capfd.readouterr().err) == (status, said)
     finally:
         for each, handler in handlers.items():
             signal.signal(each, handler)

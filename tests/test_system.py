@@ -214,6 +214,11 @@ def test_a_cache_of_others_is_not_used(tmp_path: Path, monkeypatch: pytest.Monke
         kernels.chmod(mode)
         assert not private_folder(kernels)
     kernels.chmod(0o755)
+    for mode, safe in ((0o777, False), (0o770, False), (0o1777, True), (0o755, True)):
+        kernels.parent.chmod(mode)  # whose owner, or who may write there, could swap what is in it
+        assert private_folder(kernels) == (kernels if safe else None)
+    (tmp_path / "link").symlink_to(kernels.parent)
+    assert private_folder(tmp_path / "link" / "kernels") == kernels
     assert cache_folder("kernels") == kernels
     monkeypatch.setattr("os.geteuid", lambda: kernels.stat().st_uid + 1)
     found = cache_folder("kernels")
@@ -222,6 +227,17 @@ def test_a_cache_of_others_is_not_used(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv(KERNEL_CACHE, str(kernels))
     with pytest.raises(UsageError, match=f"{KERNEL_CACHE}.*you alone can write"):
         set_kernel_cache()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to give a folder to another user")
+@pytest.mark.parametrize("mode", [0o755, 0o1777])
+def test_a_cache_in_a_folder_of_others_is_not_used(tmp_path: Path, mode: int) -> None:
+    kernels = tmp_path / "fairdd" / "kernels"
+    kernels.mkdir(parents=True)
+    assert private_folder(kernels)
+    os.chown(kernels.parent, 65534, -1)
+    kernels.parent.chmod(mode)
+    assert private_folder(kernels) is None
 
 
 def test_without_a_cache_that_can_be_written_kernels_stay_with_the_process(

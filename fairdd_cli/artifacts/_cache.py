@@ -8,15 +8,24 @@ import tempfile
 from pathlib import Path
 
 
-def private_folder(path: Path) -> bool:
-    """Whether `path` is a folder of the user that nobody else may write to; it is made where nothing is there."""
+def private_folder(path: Path) -> Path | None:
+    """The folder to which `path` and its links lead, if nobody but the user and root can put anything in its place.
+
+    It is made where nothing is there. None if others may write to it, or rename it or one of the folders above it.
+    """
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = path.stat()
-    except (OSError, ValueError):
-        return False
-    own = found.st_uid == os.geteuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    return own and os.access(path, os.W_OK | os.X_OK)
+        folder = path.resolve()
+        for each in reversed((folder, *folder.parents)):
+            each.mkdir(mode=0o700, exist_ok=True)
+            found = each.lstat()  # a link that came since would be writable by all
+            trusted = (os.geteuid(),) if each == folder else (os.geteuid(), 0)
+            shared = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+            sticky = each != folder and found.st_mode & stat.S_ISVTX  # each may rename only what is theirs
+            if found.st_uid not in trusted or (shared and not sticky):
+                return None
+    except (OSError, ValueError, RuntimeError):  # the last for a loop of links
+        return None
+    return folder if os.access(folder, os.W_OK | os.X_OK) else None
 
 
 def has_temporary_folder() -> bool:
@@ -30,13 +39,14 @@ def has_temporary_folder() -> bool:
 def cache_folder(name: str) -> Path:
     """The folder `name` in the user's cache, `$XDG_CACHE_HOME/fairdd` or `~/.cache/fairdd`.
 
-    Where that cannot be written, or belongs to somebody else, it is a temporary folder that goes with this process.
+    Where that cannot be written, or others could put theirs in its place, it is a temporary folder that goes with this
+    process.
     """
     chosen = Path(os.environ.get("XDG_CACHE_HOME", ""))
     try:
         cache = chosen if chosen.is_absolute() else Path.home() / ".cache"
-        if private_folder(cache / "fairdd" / name):
-            return cache / "fairdd" / name
+        if folder := private_folder(cache / "fairdd" / name):
+            return folder
     except RuntimeError:  # the user has no home
         pass
     temporary = Path(tempfile.mkdtemp(prefix="fairdd-"))

@@ -1,13 +1,15 @@
 """One writer for each output, and what a writer that was killed left behind.
 
 A lock is a file beside the output that the system unlocks when its process ends, however that may be. It records
-the command and what the output was before, so that the same command, given again, can tell that it was killed after
-its output was complete. The library filelock does not fit: it leaves its files behind and names no owner.
+the command and, before the output gets its name, a hash of it, so that the same command, given again, can tell that
+it was killed after its output was complete. The library filelock does not fit: it leaves its files behind and names
+no owner.
 """
 
 import errno
 import fcntl
 import glob
+import hashlib
 import json
 import os
 import pwd
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from fairdd_cli.artifacts._output import (
+    BEFORE_NAMING,
     CHECKPOINT,
     beside,
     cannot_write,
@@ -62,7 +65,7 @@ def _check_target(path: str, force: bool, *inputs: str) -> bool:
     target = followed(path)
     if target.is_dir():
         raise UsageError(f"cannot write '{path}': it is a folder; give a file name")
-    exists = _identity(target) is not None
+    exists = _exists(target)
     if exists and any(Path(each).exists() and target.samefile(each) for each in inputs):
         raise UsageError(f"'{path}' is what the command reads, and would be lost; give the output another name")
     complete = _made_by_this_command(target)
@@ -118,14 +121,23 @@ def lock_output(path: str) -> Iterator[None]:
     except OSError as error:
         raise cannot_write(path, error) from error
     try:
+        made = []  # hashes of what this command has made, and may be found where it is killed
         try:
             _recover(target)
             if _made_by_this_command(target):
+                made.append(_hash(target))
                 remove(checkpoint_of(path))
             else:
-                _record(descriptor, target)
+                _record(descriptor, made)
         except OSError as error:
             raise cannot_write(path, error) from error
+
+        def note(part: Path) -> None:
+            with suppress(OSError):  # as in `_record`
+                made.append(_hash(part))
+            _record(descriptor, made)
+
+        BEFORE_NAMING[target] = note
         yield
         _release(lock)
     except BaseException:
@@ -133,6 +145,7 @@ def lock_output(path: str) -> Iterator[None]:
             _release(lock)
         raise
     finally:
+        BEFORE_NAMING.pop(target, None)
         os.close(descriptor)
         with suppress(OSError):  # a folder that holds something stays
             for folder in missing:
@@ -206,20 +219,30 @@ def _command() -> list[str]:
     return [os.path.realpath("."), *sys.argv[1:]]
 
 
-def _record(descriptor: int, target: Path) -> None:
-    record = {"process": os.getpid(), "host": socket.gethostname(), "command": _command(), "before": _identity(target)}
+def _record(descriptor: int, made: list[str]) -> None:
+    record = {"process": os.getpid(), "host": socket.gethostname(), "command": _command(), "made": made}
     with suppress(OSError):  # on a full disk a lock still locks; it only tells less
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(record).encode(), 0)
 
 
-def _identity(target: Path) -> list[int] | None:
-    """What tells the file or folder `target` from one that replaces it; None where there is none."""
+def _exists(target: Path) -> bool:
     try:
-        status = target.stat()
+        target.stat()
     except FileNotFoundError:
-        return None
-    return [status.st_ino, status.st_mtime_ns, status.st_size]
+        return False
+    return True
+
+
+def _hash(target: Path) -> str:
+    """What tells the file or folder `target` from any other: inodes and times are not the same after a new mount."""
+    sha = hashlib.sha256()
+    for file in sorted(target.rglob("*")) if target.is_dir() else [target]:
+        if file.is_file():
+            with file.open("rb") as stream:
+                content = hashlib.file_digest(stream, "sha256").digest()
+            sha.update(os.fsencode(file.relative_to(target)) + b"\0" + content)
+    return sha.hexdigest()
 
 
 def made_by_this_command(*paths: str) -> bool:
@@ -228,14 +251,14 @@ def made_by_this_command(*paths: str) -> bool:
 
 
 def _made_by_this_command(target: Path) -> bool:
-    """Whether a killed process of this very command left its lock beside `target`, and had made that anew."""
+    """Whether a killed process of this very command left its lock beside `target`, and had made what lies there."""
     try:
         with _lock_of(target).open("rb") as lock:
             record = _parsed(lock.read(RECORD_LIMIT))
+        made = record.get("made")
+        return record.get("command") == _command() and isinstance(made, list) and _hash(target) in made
     except OSError:
         return False
-    found = _identity(target)
-    return bool(record) and record.get("command") == _command() and found not in (None, record.get("before"))
 
 
 def _recover(target: Path) -> None:

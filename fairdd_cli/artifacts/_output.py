@@ -15,7 +15,7 @@ import socket
 import stat
 import sys
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -25,6 +25,8 @@ from fairdd_cli.errors import WorkError
 CHECKPOINT = ".checkpoint"  # what an output's name is followed by in that of its checkpoint
 LONGEST = 100  # bytes of an output's name in the names of its lock, part and checkpoint; file systems hold 143 or more
 NUMBERS = itertools.count()  # of the parts of this process
+# For each output that this process has locked, what is called with the part that is about to take its name.
+BEFORE_NAMING: dict[Path, Callable[[Path], None]] = {}
 AT_FDCWD, RENAME_NOREPLACE, RENAME_EXCHANGE = -100, 1, 2  # of Linux's system call renameat2
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # What file systems answer that lack a feature (FAT, network and FUSE mounts).
@@ -149,6 +151,7 @@ def atomic_write(path: str | Path, force: bool = True, needed: int = 0) -> Itera
             _flush(descriptor)
         finally:
             os.close(descriptor)
+        _announce(part, target)
         if force:
             part.replace(target)
         else:
@@ -172,6 +175,11 @@ def new_part(target: Path) -> Path:
             return part
 
 
+def _announce(part: Path, target: Path) -> None:
+    if note := BEFORE_NAMING.get(target.absolute()):
+        note(part)
+
+
 def _name(part: Path, target: Path) -> None:
     """Renames `part` to `target` unless that is taken."""
     if _renamed(part, target, RENAME_NOREPLACE):
@@ -183,12 +191,16 @@ def _name(part: Path, target: Path) -> None:
 
 def replace_folder(part: Path, folder: Path) -> None:
     """Gives the folder `part` the name `folder`. What had it stays under the name of `part`, or goes if it is empty."""
+    _announce(part, folder)
     if folder.is_dir() and any(folder.iterdir()):
         if not _renamed(part, folder, RENAME_EXCHANGE):
-            old = part.with_suffix(".old")  # to a process that is killed here, the next one gives it back
-            folder.rename(old)
-            part.rename(folder)
-            old.rename(part)
+            old = part.with_suffix(".old")  # the next process gives it back where this one is killed
+            try:
+                folder.rename(old)
+                part.rename(folder)
+            finally:
+                if old.exists():
+                    old.rename(part if folder.exists() else folder)
     else:
         with suppress(FileNotFoundError):
             folder.rmdir()

@@ -144,6 +144,8 @@ def _temporary_file(needed: int) -> Iterator[BinaryIO]:
     try:
         with tempfile.TemporaryFile() as file:
             yield file
+    except BrokenPipeError:  # of the stream that it is copied to
+        raise
     except OSError as error:
         folder = tempfile.gettempdir() if tempfile.tempdir else "TMPDIR"
         raise cannot_write(f"a temporary file in {folder}", error, needed) from error

@@ -5,7 +5,6 @@ import signal
 import sys
 import time
 import traceback
-from contextlib import suppress
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -69,7 +68,7 @@ def fairdd(
 def main() -> NoReturn:
     """Runs the command line and exits: 0 done, 1 the work failed, 2 bad usage or input, 130 interrupted."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # which nohup asks for
+        if signal.getsignal(number) != signal.SIG_IGN:  # which nohup and a shell's `&` and `trap ''` ask for
             signal.signal(number, _interrupt)
     try:
         status = app(sys.argv[1:] or ["--help"], standalone_mode=False)
@@ -121,8 +120,7 @@ def _fail(message: str, status: int, error: BaseException) -> NoReturn:
     except OSError:
         _drop_output()
     if {"-v", "--verbose"} & set(sys.argv):
-        with suppress(OSError):
-            sys.stderr.write(terminal.harmless(traceback.format_exc()))
+        sys.stderr.write(terminal.harmless(traceback.format_exc()))
     # An interrupt in the midst of an import or of a library's own code may come out as another error.
     interrupted = status == INTERRUPTED or bool(signals)
     # The processes of a job fail alike for what was asked of them; one says it.

@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -41,9 +41,8 @@ def harmless(text: str) -> str:
 
 
 def error(message: str) -> None:
-    """Says what went wrong, if anybody can still hear it: the terminal may be gone."""
-    with suppress(OSError):
-        console().print(literal("fairdd: ", "bold red") + literal(message), soft_wrap=True)
+    """Says what went wrong."""
+    console().print(literal("fairdd: ", "bold red") + literal(message), soft_wrap=True)
 
 
 def duration(seconds: float) -> str:

@@ -35,15 +35,17 @@ def set_kernel_cache() -> None:
     """Makes torch keep compiled kernels in the user's own cache, or where TORCHINDUCTOR_CACHE_DIR says.
 
     torch's default is a folder with a predictable name in the shared temporary directory, whose code it loads whoever
-    made it. Raises UsageError where the user's choice is a folder that others can write to.
+    made it. Raises UsageError where the user's choice is a folder that others can write to or replace.
     """
     chosen = os.environ.get(KERNEL_CACHE)
     if not chosen:
         os.environ[KERNEL_CACHE] = str(cache_folder("kernels"))
-    elif not private_folder(Path(chosen)):
+    elif folder := private_folder(Path(chosen)):
+        os.environ[KERNEL_CACHE] = str(folder)
+    else:
         raise UsageError(
-            f"{KERNEL_CACHE}: '{chosen}' is not a folder that you alone can write to, and code is loaded from there; "
-            "choose another one or unset it"
+            f"{KERNEL_CACHE}: '{chosen}' is not a folder that you alone can write to, or lies in one in which others "
+            "could replace it, and code is loaded from there; choose another one or unset it"
         )
 
 
