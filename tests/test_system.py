@@ -210,11 +210,15 @@ def test_a_cache_of_others_is_not_used(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     kernels = tmp_path / "fairdd" / "kernels"
     kernels.mkdir(parents=True)
-    for mode in (0o777, 0o770):
-        kernels.chmod(mode)
+    kernels.chmod(0o777)
+    assert not private_folder(kernels)
+    kernels.chmod(0o770)
+    assert private_folder(kernels) == kernels  # with umask 002 the group is the user's own
+    with monkeypatch.context() as patched:
+        patched.setattr("os.getegid", lambda: kernels.stat().st_gid + 1)
         assert not private_folder(kernels)
     kernels.chmod(0o755)
-    for mode, safe in ((0o777, False), (0o770, False), (0o1777, True), (0o755, True)):
+    for mode, safe in ((0o777, False), (0o775, True), (0o1777, True), (0o755, True)):
         kernels.parent.chmod(mode)  # whose owner, or who may write there, could swap what is in it
         assert private_folder(kernels) == (kernels if safe else None)
     (tmp_path / "link").symlink_to(kernels.parent)

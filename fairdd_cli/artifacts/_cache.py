@@ -19,7 +19,8 @@ def private_folder(path: Path) -> Path | None:
             each.mkdir(mode=0o700, exist_ok=True)
             found = each.lstat()  # a link that came since would be writable by all
             trusted = (os.geteuid(),) if each == folder else (os.geteuid(), 0)
-            shared = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+            others = stat.S_IWOTH | (stat.S_IWGRP if found.st_gid != os.getegid() else 0)  # not a user's own group
+            shared = found.st_mode & others
             sticky = each != folder and found.st_mode & stat.S_ISVTX  # each may rename only what is theirs
             if found.st_uid not in trusted or (shared and not sticky):
                 return None
