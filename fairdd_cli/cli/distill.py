@@ -21,7 +21,7 @@ def distill(config: DistillConfig) -> None:
         check_readable(config.data)
     default = f"{stem_of(config.data)}.{config.method}-{config.strategy}-ipc{config.ipc}.h5"
     target = default if config.output is None else config.output
-    complete = check_target(target, config.force, config.data)
+    complete = check_target(target, config.force, config.data, *filter(None, [config.experts]))
 
     from fairdd_cli.distill import (
         check_config,

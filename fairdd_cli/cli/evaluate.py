@@ -52,6 +52,7 @@ def evaluate(config: EvaluateConfig) -> None:
         Terminal(config.quiet or not first, config.verbose) as terminal,
     ):
         trained_on, dataset = open_inputs(config.synthetic, config.data)
+        check_target(target, config.force, dataset.path)  # which the synthetic set may have named
         chosen = prepare_input(config, trained_on, dataset, runtime)
         networks = networks or [parse_network(chosen.network)]
         fingerprint = run_fingerprint(chosen, dataset, networks, config.seeds, runtime)
