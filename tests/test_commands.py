@@ -468,20 +468,12 @@ def test_a_dot_in_a_name_does_not_cut_the_names_of_what_is_made_from_it(fairdd: 
         assert done.stdout == f"{name}.random-vanilla-ipc1.h5\n"
         done = fairdd("evaluate", done.stdout.strip(), "--epochs", 1, "--network", "mlp", "--quiet")
         assert done.stdout == f"runs/{name}.random-vanilla-ipc1.json\n"
-    fairdd(
-        "distill",
-        "exp_lr0.1.h5",
-        "--method",
-        "mtt",
-        "--ipc",
-        1,
-        "--iterations",
-        1,
-        *tiny_words("mtt"),
-        "--network",
-        "mlp",
-    )
-    assert (tmp_path / "exp_lr0.1.experts-vanilla.h5").exists()
+    small = ["--ipc", 1, "--iterations", 1, *tiny_words("mtt"), "--network", "mlp"]
+    fairdd("distill", "exp_lr0.1.h5", "--method", "mtt", *small)
+    experts = "exp_lr0.1.experts-vanilla.h5"
+    assert (tmp_path / experts).exists()
+    done = fairdd("distill", "exp_lr0.1.h5", "--method", "mtt", *small, "-o", experts, "--force", check=False)
+    assert (done.returncode, "is what the command reads" in done.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(

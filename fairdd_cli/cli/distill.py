@@ -26,6 +26,7 @@ def distill(config: DistillConfig) -> None:
     from fairdd_cli.distill import (
         check_config,
         current_fingerprint,
+        expert_spec,
         resolve_config,
         run_distillation,
         run_fingerprint,
@@ -48,6 +49,8 @@ def distill(config: DistillConfig) -> None:
     ):
         dataset = read_dataset(config.data)
         check_config(resolved, dataset, runtime.processes.world_size)
+        if resolved.needs_experts:
+            check_target(target, config.force, expert_spec(resolved, dataset).path)
         method, batches = resolved.algorithm, ""
         if method.samples:
             batches = f"{resolved.sampling} batches of {resolved.batch_real} per class, "
