@@ -9,6 +9,7 @@ from image_trees import flat, levels, made, table
 
 from fairdd_cli.datasets._source import Request
 from fairdd_cli.datasets._splits import BALANCING
+from fairdd_cli.datasets.folder import default_name
 from fairdd_cli.errors import UsageError
 
 HEADER = ["id", "file", "smile", "gender", "necktie", "split"]
@@ -50,6 +51,20 @@ def test_a_test_split_is_drawn(tmp_path: Path) -> None:
     again = made("folder", tmp_path / "again.h5", asked(tmp_path))
     other = made("folder", tmp_path / "other.h5", asked(tmp_path, seed=1))
     assert dataset.digest == again.digest != other.digest
+
+
+@pytest.mark.parametrize(
+    ("table", "name"),
+    [
+        ("labels.csv", "labels"),
+        ("labels_v0.1.csv", "labels_v0.1"),
+        ("labels_v0.2.CSV.gz", "labels_v0.2"),
+        ("a.b.parquet", "a.b"),
+        ("labels", "labels"),
+    ],
+)
+def test_a_data_set_is_called_as_its_table(table: str, name: str) -> None:
+    assert default_name(Request(root=Path("photos"), csv=(Path("there.d", table),))) == name
 
 
 def test_normalisation_is_that_of_the_training_images(tmp_path: Path) -> None:
