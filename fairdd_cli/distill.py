@@ -25,7 +25,7 @@ from fairdd_cli.matching.run import Run
 from fairdd_cli.matching.validation import Validation
 from fairdd_cli.methods._renamed import with_current_names
 from fairdd_cli.methods._resolved import ResolvedConfig, default_init, default_sampling, resolve_config
-from fairdd_cli.methods._start import check_config, start_run, use_experts
+from fairdd_cli.methods._start import check_config, expert_spec, start_run, use_experts
 from fairdd_cli.networks import fusible_values
 from fairdd_cli.runtime import Checkpoints, ImageStore, Progress, Runtime, State, Stopwatch, open_runtime, show_progress
 from fairdd_cli.training import TrainingConfig
@@ -37,6 +37,7 @@ __all__ = [
     "default_init",
     "default_sampling",
     "distill",
+    "expert_spec",
     "resolve_config",
     "run_distillation",
     "run_fingerprint",

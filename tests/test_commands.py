@@ -238,11 +238,20 @@ def test_a_misspelt_option_leaves_nothing_in_the_way(fairdd: Fairdd, data: Path,
 
 
 def test_an_output_never_takes_the_place_of_what_is_read(fairdd: Fairdd, data: Path, tmp_path: Path) -> None:
-    before = data.read_bytes()
-    done = fairdd("distill", "data.h5", "--method", "random", "--ipc", 1, "-o", "./data.h5", "--force", check=False)
-    assert done.returncode == 2
-    assert "is what the command reads" in done.stderr
-    assert data.read_bytes() == before
+    fairdd("distill", "data.h5", "--method", "random", "--ipc", 1, "-o", "s.h5")
+    (tmp_path / "labels.csv").touch()
+    for path, words in {
+        "data.h5": ["distill", "data.h5", "--method", "random", "--ipc", 1],
+        "s.h5": ["distill", "data.h5", "--method", "mtt", "--ipc", 1, "--experts", "s.h5"],
+        "./data.h5": ["evaluate", "s.h5"],  # which says that it was made from it
+        "labels.csv": ["make-dataset", "folder", "--root", ".", "--csv", "labels.csv"],
+    }.items():
+        before = (tmp_path / path).read_bytes()
+        done = fairdd(*words, "-o", path, "--force", check=False)
+        assert done.returncode == 2
+        assert "is what the command reads" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+        assert (tmp_path / path).read_bytes() == before
 
 
 def test_verify_names_whole_files_in_a_pipe_and_knows_experts(fairdd: Fairdd, data: Path, tmp_path: Path) -> None:
@@ -459,20 +468,12 @@ def test_a_dot_in_a_name_does_not_cut_the_names_of_what_is_made_from_it(fairdd: 
         assert done.stdout == f"{name}.random-vanilla-ipc1.h5\n"
         done = fairdd("evaluate", done.stdout.strip(), "--epochs", 1, "--network", "mlp", "--quiet")
         assert done.stdout == f"runs/{name}.random-vanilla-ipc1.json\n"
-    fairdd(
-        "distill",
-        "exp_lr0.1.h5",
-        "--method",
-        "mtt",
-        "--ipc",
-        1,
-        "--iterations",
-        1,
-        *tiny_words("mtt"),
-        "--network",
-        "mlp",
-    )
-    assert (tmp_path / "exp_lr0.1.experts-vanilla.h5").exists()
+    small = ["--ipc", 1, "--iterations", 1, *tiny_words("mtt"), "--network", "mlp"]
+    fairdd("distill", "exp_lr0.1.h5", "--method", "mtt", *small)
+    experts = "exp_lr0.1.experts-vanilla.h5"
+    assert (tmp_path / experts).exists()
+    done = fairdd("distill", "exp_lr0.1.h5", "--method", "mtt", *small, "-o", experts, "--force", check=False)
+    assert (done.returncode, "is what the command reads" in done.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from image_trees import flat, levels, made, table
 
 from fairdd_cli.datasets._source import Request
 from fairdd_cli.datasets._splits import BALANCING
+from fairdd_cli.datasets.folder import default_name
 from fairdd_cli.errors import UsageError
 
 HEADER = ["id", "file", "smile", "gender", "necktie", "split"]
@@ -50,6 +51,20 @@ def test_a_test_split_is_drawn(tmp_path: Path) -> None:
     again = made("folder", tmp_path / "again.h5", asked(tmp_path))
     other = made("folder", tmp_path / "other.h5", asked(tmp_path, seed=1))
     assert dataset.digest == again.digest != other.digest
+
+
+@pytest.mark.parametrize(
+    ("table", "name"),
+    [
+        ("labels.csv", "labels"),
+        ("labels_v0.1.csv", "labels_v0.1"),
+        ("labels_v0.2.CSV.gz", "labels_v0.2"),
+        ("a.b.parquet", "a.b"),
+        ("labels", "labels"),
+    ],
+)
+def test_a_data_set_is_called_as_its_table(table: str, name: str) -> None:
+    assert default_name(Request(root=Path("photos"), csv=(Path("there.d", table),))) == name
 
 
 def test_normalisation_is_that_of_the_training_images(tmp_path: Path) -> None:
@@ -208,7 +223,8 @@ def test_targets_and_groups_that_cannot_be_compared(tmp_path: Path, change: obje
         (b"file,smile,gender\n", "no column leads to files in .*its first row has nothing"),
         (b"file,smile,gender\nx,yes,male\n", "no column leads to files in .*file='x'"),
         ("file,smile,gender\nin/0.png,é,male\n".encode("latin1"), "not UTF-8 text"),
-        (b"file,smile,gender\n" + b"x" * 200_000 + b",yes,male\n", "cannot be read after row 1: field larger"),
+        (b"file,smile,gender\n" + b"x" * 200_000 + b",yes,male\n", r"no column leads to files in .*file='x{40}'"),
+        (b'file,smile,gender\n"' + b"x" * (2**24 + 1), "cannot be read after row 1: field larger"),
     ],
 )
 def test_tables_that_cannot_be_read(tmp_path: Path, content: bytes, message: str) -> None:

@@ -190,6 +190,7 @@ FORMATS = {
     "UTF-16 without a mark": text("\t").encode("utf-16-le"),
     "gzipped": gzip.compress(text().encode()),
     "Parquet": parquet(),
+    "long free text": text().replace("\r\n", f",{'word ' * 30_000}\r\n").encode(),
     "empty cells at the ends of rows": text().replace("\r\n", ",\r\n").replace("group,", "group").encode(),
 }
 

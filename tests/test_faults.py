@@ -50,6 +50,19 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
+def test_a_file_that_is_mounted_by_itself_is_refused_before_the_work(small_disk: Path, tmp_path: Path) -> None:
+    given, mounted = small_disk / "given.h5", tmp_path / "s.h5"
+    for path in (given, mounted):
+        path.write_bytes(b"")
+    subprocess.run(["mount", "--bind", str(given), str(mounted)], check=True)
+    try:
+        with pytest.raises(UsageError, match="is a mount point"):
+            check_target(str(mounted), force=True)
+    finally:
+        subprocess.run(["umount", str(mounted)], check=True)
+    check_target(str(mounted), force=True)
+
+
 def state_of(size: int) -> State:
     return State(size, 1.0, {"images": torch.ones(size)})
 

@@ -343,6 +343,13 @@ def pictures(folder: Path) -> str:
     return str(folder)
 
 
+def renamed(folder: Path) -> str:
+    """A picture in EPS, which Pillow gives to another program, under the name of a PNG."""
+    (folder / "0").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(folder / "0" / "a.png", "EPS")
+    return str(folder)
+
+
 REFUSED: dict[str, tuple[Callable[[Path], str], str]] = {
     "soft labels": (lambda path: save((IMAGES, torch.rand(6, 3)), path / "a.pt"), "its labels are soft .6x3."),
     "other size": (lambda path: save((torch.zeros(6, 3, 9, 9), LABELS), path / "a.pt"), "images of 3x9x9, but"),
@@ -357,6 +364,7 @@ REFUSED: dict[str, tuple[Callable[[Path], str], str]] = {
         lambda path: str((path / "a.pt").write_bytes(pickle.dumps([1])) and path / "a.pt"),
         "not saved by torch",
     ),
+    "another format by the name of PNG": (lambda path: renamed(path / "a"), "cannot identify image file"),
     "a tensor without end": (
         lambda path: save((torch.zeros(1).expand(2**40), LABELS), path / "a.pt"),
         "is more than is read here",

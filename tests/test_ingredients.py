@@ -184,6 +184,13 @@ def test_trained_networks_are_made_once_and_only_used_where_they_fit(even: Biase
     assert (tmp_path / "even.networks-proportional.h5").exists()
 
 
+def test_trained_networks_are_given_a_name_where_that_of_the_data_set_is_long(tmp_path: Path) -> None:
+    long = write_toy(tmp_path / f"{'a' * 245}.h5", np.array([[9, 3], [2, 9]]))
+    with pytest.raises(UsageError, match="File name too long; name the file of the experts with --experts"):
+        check_config(plan(**TRAINED), long)
+    check_config(plan(**TRAINED, experts=str(tmp_path / "networks.h5")), long)
+
+
 @pytest.mark.parametrize("share", [0.3, 2.0])
 def test_the_cross_entropy_pulls_with_its_share_of_the_norm(even: BiasedDataset, share: float) -> None:
     options = {"augmentation": "", "learning_rate": "1", "momentum": "0"}

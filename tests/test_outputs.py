@@ -104,6 +104,35 @@ def test_devices_are_written_to(tmp_path: Path) -> None:
     assert names(tmp_path) == {"full"}
 
 
+def test_a_mount_point_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mounted, other = tmp_path / "a b.h5", tmp_path / "a.h5"
+    for path in (mounted, other):
+        path.write_bytes(b"there")
+    (tmp_path / "link.h5").symlink_to(mounted)
+    escaped = str(mounted).replace(" ", "\\040")
+    (tmp_path / "mountinfo").write_text(
+        f"43 1 254:0 / / rw - ext4 /dev/a rw\n63 43 254:0 /s.h5 {escaped} rw - ext4 /dev/a rw\n"
+    )
+    monkeypatch.setattr("fairdd_cli.artifacts._lock.MOUNTS", tmp_path / "mountinfo")
+    for path in (mounted, tmp_path / "link.h5"):
+        with pytest.raises(UsageError, match="is a mount point, and cannot be replaced; mount its folder"):
+            check_target(str(path), force=True)
+    check_target(str(other), force=True)
+    monkeypatch.setattr("fairdd_cli.artifacts._lock.MOUNTS", tmp_path / "missing")
+    check_target(str(mounted), force=True)
+
+    def busy(*_: object) -> None:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    monkeypatch.setattr(os, "rename", busy)
+    monkeypatch.setattr(os, "replace", busy)
+    with pytest.raises(WorkError, match=r"cannot write '.*': Device or resource busy") as failed:
+        write_bytes(str(mounted), b"new")
+    assert len(str(failed.value).splitlines()) == 1
+    assert mounted.read_bytes() == b"there"
+    assert not list(tmp_path.glob(".*"))
+
+
 # Names
 
 

@@ -144,7 +144,9 @@ def test_small_cells_are_cautioned_against_everywhere(fairdd: Fairdd, tmp_path: 
     assert caution[1:] in (tmp_path / "page.html").read_text()
     assert json.loads(fairdd("report", *few, "--format", "json").stdout)[0]["smallest_cell"] == 29
     write_toy(tmp_path / "toy.h5", np.full((2, 2), 6))  # two test images a cell
-    done = fairdd("evaluate", "toy.h5", "--network", "mlp", "--epochs", 1, "--seeds", 1)
-    assert "caution: 4 of 4 cells have fewer than 30 test images (the smallest 2)" in done.stderr
+    done = fairdd("evaluate", "toy.h5", "--network", "mlp", "--epochs", 1, "--seeds", 1, "-o", "e.json")
+    for each in (done, fairdd("inspect", "e.json")):
+        assert "caution: 4 of 4 cells have fewer than 30 test images (the smallest 2)" in each.stderr
+    assert "caution" not in fairdd("inspect", enough).stderr
     done = fairdd("make-dataset", "c-fmnist-fg", "--embedded", "--limit", 200, "--test-per-cell", 2, "-o", "few.h5")
     assert "warning: 100 of 100 cells with fewer than 30 test images" in done.stderr

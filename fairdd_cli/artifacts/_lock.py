@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import pwd
+import re
 import shutil
 import socket
 import stat
@@ -38,6 +39,7 @@ from fairdd_cli.artifacts._output import (
 from fairdd_cli.errors import FairddError, UsageError
 
 RECORD_LIMIT = 2**20  # bytes of a lock file that are read
+MOUNTS = Path("/proc/self/mountinfo")  # Linux's list of what is mounted where
 
 
 def check_target(path: str, force: bool, *inputs: str) -> bool:
@@ -82,12 +84,23 @@ def _check_target(path: str, force: bool, *inputs: str) -> bool:
 
 
 def check_replaceable(file: Path) -> None:
-    """Raises UsageError for a file of another user, in a folder where each may remove only what is theirs."""
+    """Raises UsageError for a mount point, or another user's file where each may remove only what is theirs."""
     if not os.path.lexists(file):
         return
+    if _is_mount_point(file):  # a single file that a container was given, for instance
+        raise UsageError(f"'{file}' is a mount point, and cannot be replaced; mount its folder, or give another name")
     owner, folder = file.lstat().st_uid, file.absolute().parent.stat()
     if folder.st_mode & stat.S_ISVTX and os.geteuid() not in (0, owner, folder.st_uid):
         raise _in_the_way(file)
+
+
+def _is_mount_point(file: Path) -> bool:
+    try:
+        mounts = MOUNTS.read_bytes().splitlines()
+    except OSError:  # not Linux
+        return False
+    name = re.sub(rb"[ \t\n\\]", lambda found: b"\\%03o" % ord(found[0]), os.fsencode(os.path.realpath(file)))
+    return any(mount.split(b" ")[4] == name for mount in mounts)
 
 
 def _in_the_way(file: Path) -> UsageError:

@@ -78,6 +78,11 @@ class Evaluation(ShowsItself):
     provenance: Mapping[str, str] = field(default_factory=dict)  # created, generated_by
     reported: Mapping[str, Any] = field(default_factory=dict)  # the metrics that a JSON file gives for other programs
 
+    @property
+    def cell_sizes(self) -> np.ndarray:
+        """The test images of each cell, int64 [classes, groups]."""
+        return np.asarray(next(iter(self.confusion.values()))[0].sum(axis=-1, dtype=np.int64))
+
     def metrics(self) -> dict[str, dict[str, Any]]:
         """For each network every metric, in percent: mean, std and per_seed; see `fairdd_cli.metrics.summarise`."""
         return display().metrics_of(self)

@@ -317,7 +317,7 @@ def _read_folder(folder: Path) -> ForeignSet:
     size: tuple[object, ...] = ()
     for _, file in files:
         try:
-            with Image.open(file) as picture:
+            with Image.open(file, formats=("PNG",)) as picture:
                 if picture.mode not in ("L", "RGB"):
                     raise ValueError(f"its mode is {picture.mode}; expected grey or RGB, 8 bits a channel")
                 size = size or (picture.size, picture.mode)

@@ -52,6 +52,7 @@ def evaluate(config: EvaluateConfig) -> None:
         Terminal(config.quiet or not first, config.verbose) as terminal,
     ):
         trained_on, dataset = open_inputs(config.synthetic, config.data)
+        check_target(target, config.force, dataset.path)  # which the synthetic set may have named
         chosen = prepare_input(config, trained_on, dataset, runtime)
         networks = networks or [parse_network(chosen.network)]
         fingerprint = run_fingerprint(chosen, dataset, networks, config.seeds, runtime)
@@ -93,6 +94,5 @@ def _say(terminal: Terminal, evaluation: "Evaluation", metrics: dict[str, dict[s
         terminal.say(f"{name}: {words} ({seeds}{taken if len(metrics) == 1 else ''})")
     if len(metrics) > 1:
         terminal.say(f"{len(metrics)} networks{taken}")
-    sizes = next(iter(evaluation.confusion.values()))[0].sum(axis=-1)
-    if caution := small_cells(sizes):
+    if caution := small_cells(evaluation.cell_sizes):
         terminal.say(caution)

@@ -80,6 +80,7 @@ def _show(artifact: "Artifact", terminal: Terminal) -> None:
     """The tables of an artifact, and a warning for each of its weaknesses."""
     from fairdd_cli.artifacts import BiasedDataset, Evaluation, SyntheticSet
     from fairdd_cli.reporting.cells import warnings
+    from fairdd_cli.reporting.notes import small_cells
 
     product(_facts(artifact))
     if isinstance(artifact, BiasedDataset):
@@ -90,6 +91,8 @@ def _show(artifact: "Artifact", terminal: Terminal) -> None:
     elif isinstance(artifact, Evaluation):
         for part in _metric_tables(artifact):
             product(part)
+        if caution := small_cells(artifact.cell_sizes):
+            terminal.say(caution)
     elif isinstance(artifact, SyntheticSet):
         terminal.say("See the images with --images FILE.png", detail=True)
 

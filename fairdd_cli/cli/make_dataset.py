@@ -16,7 +16,7 @@ def make_dataset(config: MakeDatasetConfig) -> None:
 
     title = dataset_name(config.dataset, request_of(config))
     target_path = f"{title.replace('/', '-')}.h5" if config.output is None else config.output
-    if check_target(target_path, config.force):
+    if check_target(target_path, config.force, *map(str, config.csv)):
         end_killed_command(target_path, config.quiet)
         return
     with lock_output(target_path), Terminal(config.quiet, config.verbose, unit="images") as terminal:

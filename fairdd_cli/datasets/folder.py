@@ -4,6 +4,7 @@ Tables are read as they are and their paths are found (`tables`), and options sa
 make which class, group and split (`tables.columns`).
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -33,12 +34,14 @@ OPTIONS = (FILE_OPTIONS - {"download"}) | {
     "join",
     "no_crop",
 }
+# Other dots belong to the name: labels_v0.1.csv and labels_v0.2.csv are two data sets.
+TABLE_SUFFIX = re.compile(r"(\.(csv|tsv|tab|txt|parquet|pq))?(\.gz)?$", re.IGNORECASE)
 REASONS = 3  # values whose rows are counted one by one when they are left out
 
 
 def default_name(request: Request) -> str:
     """What the data set is called where no name is given: as its table or its folder."""
-    return request.csv[0].name.partition(".")[0] if request.csv else (request.root or Path()).resolve().name
+    return TABLE_SUFFIX.sub("", request.csv[0].name) if request.csv else (request.root or Path()).resolve().name
 
 
 def source(request: Request) -> Source:

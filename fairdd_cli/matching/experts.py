@@ -1,17 +1,17 @@
 """Experts: networks trained on real images, made on first use and kept in a file; mtt, dance, --trained-networks."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fairdd_cli.artifacts import Experts, lock_output, read_experts, remove_parts, write_experts
+from fairdd_cli.artifacts import Experts, check_target, lock_output, read_experts, remove_parts, write_experts
 from fairdd_cli.errors import UsageError
 from fairdd_cli.matching.real import RealData
 from fairdd_cli.matching.run import Run
@@ -54,7 +54,17 @@ class ExpertSpec:
 
     def exists(self) -> bool:
         """Whether the file is there."""
-        return Path(self.path).exists()
+        return os.path.exists(self.path)  # noqa: PTH110  # not for a name too long, at which Path's raises
+
+    def check(self) -> None:
+        """Raises UsageError where the file was made otherwise or, if it is not there, cannot be written."""
+        if self.exists():
+            self.read()
+            return
+        try:
+            check_target(self.path, force=True)
+        except UsageError as error:
+            raise UsageError(f"{error}; name the file of the experts with --experts") from error
 
     def read(self) -> Experts:
         """The experts in the file; raises UsageError where they were made otherwise."""

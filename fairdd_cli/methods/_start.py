@@ -48,8 +48,8 @@ def check_config(config: ResolvedConfig, dataset: BiasedDataset, ranks: int = 1)
         words = "--experts FILE" if dataset.path else "experts='FILE.h5'"  # as a command or a notebook takes it
         what = "experts" if config.algorithm.uses_experts else "trained networks"
         raise UsageError(f"give {words} for the {what} of {dataset.where}: it has no file to keep them beside")
-    if config.needs_experts and (spec := expert_spec(config, dataset)).exists():
-        spec.read()  # which refuses those of another run
+    if config.needs_experts:
+        expert_spec(config, dataset).check()
     if config.factor > min(dataset.shape[1:]) // 4:
         raise UsageError(
             f"--factor {config.factor} leaves tiles under 4 pixels of {dataset.shape[1]}x{dataset.shape[2]}"

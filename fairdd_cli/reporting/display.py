@@ -157,8 +157,7 @@ def _of_evaluation(evaluation: Evaluation) -> Shown:
         (network, *(mean_std(values[name]["mean"], values[name]["std"] if seeds > 1 else None) for name in SHOWN))
         for network, values in metrics.items()
     ]
-    cells = next(iter(evaluation.confusion.values()))[0].sum(axis=-1)
-    caution = small_cells(cells)
+    caution = small_cells(evaluation.cell_sizes)
     return Shown(
         f"{evaluation.method} {evaluation.fairness} on {evaluation.dataset}: trained on {trained}, "
         f"{seeds} {'seed' if seeds == 1 else 'seeds'}",

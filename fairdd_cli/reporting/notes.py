@@ -66,16 +66,20 @@ def _cells(rows: Sequence[Row]) -> Iterator[str]:
     yield from list(dict.fromkeys(filter(None, cautions)))[:1]
 
 
-def small_cells(sizes: np.ndarray) -> str:
-    """The caution where a cell has test images, but few; nothing where all have enough. `sizes` [classes, groups]."""
+def small_cells(sizes: np.ndarray, split: str = "test") -> str:
+    """The caution where a cell has images of the `split`, but few; nothing where all have enough.
+
+    `sizes` [classes, groups] are counts.
+    """
     small = (sizes > 0) & (sizes < FEW_TEST_IMAGES)
     if not small.any():
         return ""
     least = int(sizes[small].min())
     moved = f"{100 / least:.0f} points" if least > 1 else "100 points"
     return (
-        f"caution: {small.sum():,} of {sizes.size:,} cells have fewer than {FEW_TEST_IMAGES} test images (the smallest "
-        f"{least:,}): one prediction moves a recall by up to {moved}, and gaps between groups are mostly noise"
+        f"caution: {small.sum():,} of {sizes.size:,} cells have fewer than {FEW_TEST_IMAGES} {split} images "
+        f"(the smallest {least:,}): one prediction moves a recall by up to {moved}, and gaps between groups are mostly "
+        "noise"
     )
 
 

@@ -24,6 +24,7 @@ from fairdd_cli.errors import UsageError, first_line, unknown
 ERRORS_SHOWN = 5
 DELIMITERS = ",;\t|"  # the header tells which: the one that it has most of
 COLUMN_LIMIT = 10_000
+CELL_LIMIT = 2**24  # letters: more than a report has, few enough for memory where a quote is never closed
 UNPACKED_LIMIT = 2**28  # bytes of a gzipped table
 ENCODINGS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 NOT_READ = {
@@ -88,6 +89,7 @@ class Table:
         first = io.StringIO(head.decode(encoding, "replace")).readline()
         declared = re.fullmatch(r'"?sep=(.)"?\s*', first)
         delimiter = declared[1] if declared else max(DELIMITERS, key=first.count)
+        csv.field_size_limit(CELL_LIMIT)  # of the process; Python's own, 131,072, is less than free text may have
         try:
             with self._open_text(encoding, packed) as stream:
                 for number, cells in enumerate(csv.reader(stream, delimiter=delimiter), start=1):
