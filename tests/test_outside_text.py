@@ -148,5 +148,7 @@ def test_small_cells_are_cautioned_against_everywhere(fairdd: Fairdd, tmp_path: 
     for each in (done, fairdd("inspect", "e.json")):
         assert "caution: 4 of 4 cells have fewer than 30 test images (the smallest 2)" in each.stderr
     assert "caution" not in fairdd("inspect", enough).stderr
+    held_out = write(tmp_path / "val.json", images=29, options={"split": "val"})
+    assert caution.replace("test", "validation") in " ".join(fairdd("report", held_out).stdout.split())
     done = fairdd("make-dataset", "c-fmnist-fg", "--embedded", "--limit", 200, "--test-per-cell", 2, "-o", "few.h5")
     assert "warning: 100 of 100 cells with fewer than 30 test images" in done.stderr

@@ -79,8 +79,13 @@ class Evaluation(ShowsItself):
     reported: Mapping[str, Any] = field(default_factory=dict)  # the metrics that a JSON file gives for other programs
 
     @property
+    def split(self) -> str:
+        """The split that it was tested on, in a word."""
+        return "validation" if self.options.get("split") == "val" else "test"
+
+    @property
     def cell_sizes(self) -> np.ndarray:
-        """The test images of each cell, int64 [classes, groups]."""
+        """The images of each cell of that split, int64 [classes, groups]."""
         return np.asarray(next(iter(self.confusion.values()))[0].sum(axis=-1, dtype=np.int64))
 
     def metrics(self) -> dict[str, dict[str, Any]]:

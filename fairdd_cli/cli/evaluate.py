@@ -94,5 +94,5 @@ def _say(terminal: Terminal, evaluation: "Evaluation", metrics: dict[str, dict[s
         terminal.say(f"{name}: {words} ({seeds}{taken if len(metrics) == 1 else ''})")
     if len(metrics) > 1:
         terminal.say(f"{len(metrics)} networks{taken}")
-    if caution := small_cells(evaluation.cell_sizes):
+    if caution := small_cells(evaluation.cell_sizes, evaluation.split):
         terminal.say(caution)

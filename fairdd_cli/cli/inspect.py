@@ -91,7 +91,7 @@ def _show(artifact: "Artifact", terminal: Terminal) -> None:
     elif isinstance(artifact, Evaluation):
         for part in _metric_tables(artifact):
             product(part)
-        if caution := small_cells(artifact.cell_sizes):
+        if caution := small_cells(artifact.cell_sizes, artifact.split):
             terminal.say(caution)
     elif isinstance(artifact, SyntheticSet):
         terminal.say("See the images with --images FILE.png", detail=True)

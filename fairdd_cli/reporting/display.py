@@ -157,7 +157,7 @@ def _of_evaluation(evaluation: Evaluation) -> Shown:
         (network, *(mean_std(values[name]["mean"], values[name]["std"] if seeds > 1 else None) for name in SHOWN))
         for network, values in metrics.items()
     ]
-    caution = small_cells(evaluation.cell_sizes)
+    caution = small_cells(evaluation.cell_sizes, evaluation.split)
     return Shown(
         f"{evaluation.method} {evaluation.fairness} on {evaluation.dataset}: trained on {trained}, "
         f"{seeds} {'seed' if seeds == 1 else 'seeds'}",

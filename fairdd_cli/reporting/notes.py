@@ -62,7 +62,7 @@ def _cells(rows: Sequence[Row]) -> Iterator[str]:
     empty = max((len(Confusion.of(row.table).empty) for row in rows), default=0)
     if empty:
         yield f"{empty} of {rows[0].cell_sizes.size} cells have no test image"
-    cautions = (small_cells(row.cell_sizes) for row in rows)
+    cautions = (small_cells(row.cell_sizes, row.runs[0].evaluation.split) for row in rows)
     yield from list(dict.fromkeys(filter(None, cautions)))[:1]
 
 
