@@ -1,12 +1,15 @@
 """Writes the recipes of FairDD's tables and studies, and of COBRA's dm, beside itself.
 
     python recipes/paper/make_recipes.py
+    python recipes/paper/make_recipes.py --check    # names the files that differ, and exits with 1; a test runs this
 
 One table here, one file for each cell there. Each opens with its command, its cost and what was published.
 Fairness and seed stay on the command line.
 """
 
+import argparse
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -178,13 +181,24 @@ def cobra(dataset: str, ipc: int) -> Iterator[Recipe]:
     )
 
 
-def main() -> None:
-    """Writes every recipe."""
-    for recipe in recipes():
-        path = FOLDER / recipe.name
+def main() -> int:
+    """Writes every recipe, or names those that differ from what would be written."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="name the files that differ, and change nothing")
+    check = parser.parse_args().check
+    written = {FOLDER / recipe.name: recipe.text() for recipe in recipes()}
+    there = {
+        path: path.read_text(encoding="utf-8") for path in FOLDER.glob("*/*.yaml") if path.parent.name != "profiles"
+    }
+    if check:
+        differing = sorted(path for path in {*written, *there} if written.get(path) != there.get(path))
+        sys.stdout.write("".join(f"{path.relative_to(FOLDER)}\n" for path in differing))
+        return int(bool(differing))
+    for path, text in written.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(recipe.text(), encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
