@@ -36,6 +36,7 @@ SETTINGS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
 SEEDS = {"fairdd-neurips2025": 10, "cobra-authors": 5}  # evaluation networks
 SAMPLING = "proportional"
 DISTILLED_WITH = "convnet"
+BEYOND = ("decoding", "match", "trained_networks", "cross_entropy")  # what no published row has
 TEST_IMAGES = {"c-mnist-fg": 10_000, "c-mnist-bg": 10_000, "c-fmnist-fg": 10_000, "c-fmnist-bg": 10_000}
 
 Key = tuple[str, int, str, str, str]
@@ -87,6 +88,7 @@ def _differs(row: Row, published: Published) -> tuple[str, ...]:
     for name, value in SETTINGS.get(family, {}).get(setting.method, {}).items():
         if row.details.get(name, str(value)) != str(value):
             words.append(f"{name} {_with_separators(row.details[name])} (published {_with_separators(str(value))})")
+    words += [f"{name} {row.details[name]} (published: none)" for name in BEYOND if name in row.details]
     if row.seeds != SEEDS.get(family, row.seeds):
         words.append(f"{row.seeds} networks (published {SEEDS[family]})")
     if ":" in setting.network:
