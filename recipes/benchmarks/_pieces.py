@@ -180,7 +180,7 @@ def plain(name: str, setting: Setting) -> Piece | None:
         return None
     _, run = run_of(setting, kind if name.endswith("-step") else "gm", fairness)
     network = run.networks.spec.build(run.real.shape, setting.classes).to(setting.device)
-    ours, labels = run.synthetic.training_images(slice(0, setting.classes))
+    ours, labels = run.synthetic.decoded_images(slice(0, setting.classes))
     labels = labels.to(setting.device)
     synchronize = torch.cuda.synchronize if setting.device != "cpu" else lambda: None
     own = ours.detach().contiguous().requires_grad_()
