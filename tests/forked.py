@@ -13,8 +13,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from multiprocessing import get_context
 from pathlib import Path
-from typing import NoReturn
 
 PROGRAM = Path(sys.executable).with_name("fairdd")
 LOADED = ("torch._dynamo", "fairdd_cli.cli", "fairdd_cli.distill", "fairdd_cli.evaluate", "fairdd_cli.make_dataset")
@@ -55,35 +55,34 @@ def _without_test(environment: "os._Environ[str] | dict[str, str]") -> dict[str,
     return {name: value for name, value in environment.items() if name != "PYTEST_CURRENT_TEST"}
 
 
-def _become(request: dict[str, str], words: Sequence[str]) -> NoReturn:
-    """Turns this fork into the command that `request` asks for."""
+def _become(words: Sequence[str], cwd: str, out: str, err: str) -> None:
+    """Turns this fork into the command `words` in `cwd`, with the files `out` and `err` as its streams."""
     from fairdd_cli.__main__ import main
 
-    os.chdir(request["cwd"])
+    os.chdir(cwd)
     signal.alarm(TIMEOUT)
-    for number, name, flags in (
-        (0, os.devnull, os.O_RDONLY),
-        (1, request["out"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
-        (2, request["err"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
-    ):
+    new = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    for number, (name, flags) in enumerate(((os.devnull, os.O_RDONLY), (out, new), (err, new))):
         opened = os.open(name, flags)
         os.dup2(opened, number)
         os.close(opened)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115  # in the place of the one that a process of this kind closes
     sys.argv = [str(PROGRAM), *words]
     main()
 
 
 def serve() -> None:
-    """Forks for every request until the input ends."""
+    """Forks for every request until the input ends.
+
+    A process of `multiprocessing` ends without taking apart what was loaded, which would cost more than most commands.
+    """
     for name in LOADED:
         importlib.import_module(name)
     for line in sys.stdin:
-        request = json.loads(line)
-        child = os.fork()
-        if not child:
-            _become(request, request["words"])
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+        process = get_context("fork").Process(target=_become, kwargs=json.loads(line))
+        process.start()
+        process.join()
+        print(process.exitcode, flush=True)
 
 
 if __name__ == "__main__":
