@@ -1,6 +1,7 @@
 """What the tests share: small data sets written as files, and the installed program."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -79,8 +80,12 @@ def resolved(method: str, *, network: object = "convnet", options: Mapping[str, 
 def pytest_configure() -> None:
     """Lets the programs that tests start see no GPU: what they do is compared with a CPU, digit by digit.
 
-    The tests that are marked `gpu` have it in this process.
+    The tests that are marked `gpu` have it in this process. Signals that are ignored here, as in what a script starts
+    in the background, would be ignored there, too: the programs are to be interrupted.
     """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     if torch.cuda.is_available():
         torch.cuda.init()
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
