@@ -14,7 +14,7 @@ from fairdd_cli.distill import ResolvedConfig, check_config, run_distillation, s
 from fairdd_cli.errors import DivergedError, UsageError
 from fairdd_cli.fairness import STRATEGIES, class_means, concatenate, find_strategy
 from fairdd_cli.matching.distances import distances
-from fairdd_cli.matching.signals import embeddings
+from fairdd_cli.matching.signals import weighted_sums
 from fairdd_cli.networks import parse_network
 from fairdd_cli.runtime import NullProgress, Runtime, Streams, open_runtime
 
@@ -66,8 +66,8 @@ def test_the_distance_to_the_group_targets_falls(toy: BiasedDataset) -> None:
             for label in range(toy.classes)
         ]
         weights = concatenate(targets)
-        target = embeddings(judge, real, weights)
-        own = embeddings(judge, torch.from_numpy(synthetic.images), class_means(toy.classes, 2))
+        target = weighted_sums(judge.embed(real), weights)
+        own = weighted_sums(judge.embed(torch.from_numpy(synthetic.images)), class_means(toy.classes, 2))
         return distances("l2", target, own, [each.num_targets for each in targets]).sum().item()
 
     first = run(toy, plan("dm", fairness="fairdd", init="noise", iterations=0))
