@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -26,7 +27,8 @@ DISTILL = ["distill", "toy.h5", "--method", "dm", "--fair", "--ipc", "2", "--net
 
 def together(count: int, folder: Path, *words: object, **options: object) -> "subprocess.Popen[str]":
     """`python words` in `count` processes."""
-    port = 20_000 + os.getpid() % 20_000 + count  # of this test's worker alone
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]  # free a moment ago
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={count}", f"--master-port={port}"]
     command += ["--monitor-interval=0.2", *map(str, words)]
     return subprocess.Popen(
