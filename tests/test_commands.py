@@ -14,8 +14,7 @@ from conftest import Fairdd, write_toy
 from evaluations import write
 from tiny import tiny_words
 
-from fairdd_cli.artifacts import read_dataset, read_evaluation, read_synthetic, stem_of, write_experts
-from fairdd_cli.verify import verify
+from fairdd_cli.artifacts import read_dataset, read_evaluation, read_synthetic, stem_of
 
 SMALL = ["--network", "convnet:width=8", "--quiet"]
 
@@ -254,52 +253,6 @@ def test_an_output_never_takes_the_place_of_what_is_read(fairdd: Fairdd, data: P
         assert (tmp_path / path).read_bytes() == before
 
 
-def test_verify_names_whole_files_in_a_pipe_and_knows_experts(fairdd: Fairdd, data: Path, tmp_path: Path) -> None:
-    # pytest's processes, or the line editor in them, say how wide their own terminal is
-    alone = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
-    origin = {"dataset": "toy", "dataset_digest": read_dataset(str(data)).digest, "network": "mlp"}
-    name = f"{'a-long-name-' * 8}.h5"
-    write_experts(str(tmp_path / name), origin, 0, 1, (1, 2, 5), [np.ones((1, 2, 5), np.float32)])
-    lines = fairdd("verify", "data.h5", name, env=alone).stdout.splitlines()
-    (line,) = (line for line in lines if name in line)
-    assert line.split()[1] == "experts"
-    assert line.split()[-2:] == ["data.h5", "sound"]
-
-
-def test_verify_takes_metrics_of_other_versions(tmp_path: Path) -> None:
-    path = Path(write(tmp_path / "e.json"))
-    content = json.loads(path.read_text())
-    metrics = content["metrics"]["convnet"]
-    del metrics["deo_max"]
-    metrics["metric_of_a_newer_version"] = {"mean": 1.0}
-    metrics["accuracy"]["median"] = 1.0
-    path.write_text(json.dumps(content))
-    assert [finding.problem for finding in verify([str(path)])] == [""]
-
-
-@pytest.mark.parametrize("value", [[1, 2], "60", None, {"a": 1}])
-def test_verify_refuses_metrics_of_another_form(tmp_path: Path, value: object) -> None:
-    path = Path(write(tmp_path / "e.json"))
-    content = json.loads(path.read_text())
-    content["metrics"]["convnet"]["accuracy"]["mean"] = value
-    path.write_text(json.dumps(content))
-    assert [finding.problem for finding in verify([str(path)])] == [
-        "its metrics of 'convnet' are not those of its counts"
-    ]
-
-
-def test_verify_counts_the_metrics_again(fairdd: Fairdd, tmp_path: Path) -> None:
-    write(tmp_path / "e.json")
-    assert "sound" in fairdd("verify", "e.json").stdout
-    content = json.loads((tmp_path / "e.json").read_text())
-    for change in (51.0, None, [1.0]):
-        content["metrics"]["convnet"]["accuracy"]["mean"] = change
-        (tmp_path / "e.json").write_text(json.dumps(content))
-        done = fairdd("verify", "e.json", check=False)
-        assert done.returncode == 2
-        assert done.stderr == "fairdd: 1 of 1 files failed: its metrics of 'convnet' are not those of its counts\n"
-
-
 def test_a_recipe_may_have_an_empty_section_and_lists(fairdd: Fairdd, tmp_path: Path) -> None:
     write(tmp_path / "e.json")
     (tmp_path / "recipe.yaml").write_text("distill:\nreport: {group-by: [method, ipc], format: json, sort: ipc}\n")
@@ -318,13 +271,13 @@ def test_a_run_whose_loss_is_nothing_says_where_its_output_is(fairdd: Fairdd, da
 
 
 def test_help_answers_at_once_and_every_option_is_explained(fairdd: Fairdd) -> None:
-    times = []
+    times, environment = [], dict(os.environ)  # which has each run be a child of this process, from its start
     for _ in range(5):  # processor seconds: other work on the machine must not decide
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        fairdd("--help")
+        fairdd("--help", env=environment)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(times) < 0.3
+    assert 0.01 < min(times) < 0.3
     assert fairdd().stdout == fairdd("--help").stdout
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "fairdd_cli", "distill", "--help"],
