@@ -76,16 +76,18 @@ def _check_figures(config: ReportConfig) -> None:
 def _print(format: str, sections: "Sequence[Section]", metrics: Sequence[str], asked: bool) -> None:
     """Prints the sections; `metrics` that were `asked` for are all shown."""
     from fairdd_cli import reporting
+    from fairdd_cli.reporting.text import WIDTH
 
     if format == "table" and sys.stdout.isatty():
         found, hidden = fitting(sections, metrics, least=len(metrics) if asked else NARROWEST)
         for sheet in found:
             product(rich_table(sheet))
+            product(literal("\n".join(sheet.notes), "dim"))
         if hidden:
             product(f"Too narrow for {', '.join(hidden)}: name them with --metric, or widen the terminal.")
         return
     texts = {
-        "table": lambda: reporting.plain(reporting.sheets(sections, metrics, fold=True), _ascii()),
+        "table": lambda: reporting.plain(reporting.sheets(sections, metrics, fold=True), _ascii(), width(WIDTH)),
         "markdown": lambda: reporting.markdown(reporting.sheets(sections, metrics)),
         "latex": lambda: reporting.latex(reporting.sheets(sections, metrics)),
         "csv": lambda: reporting.as_csv(sections),
@@ -123,8 +125,6 @@ def rich_table(sheet: "Sheet") -> "Table":
 
     table = Table(
         title=literal(sheet.title, "bold"),
-        caption=literal("\n".join(sheet.numbered_notes()), "dim"),
-        caption_justify="left",
         title_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,

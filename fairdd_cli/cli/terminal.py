@@ -226,11 +226,12 @@ def end_killed_command(target: str, quiet: bool) -> None:
     print_path(target)
 
 
-def width() -> int:
-    """The columns that standard output has; those of no terminal where it is a pipe, so that nothing is folded."""
+def width(unknown: int = UNFOLDED) -> int:
+    """The columns that standard output has, or `unknown` where it is a pipe: by default so many that nothing folds."""
     from rich.console import Console
 
-    return Console().width if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal() else UNFOLDED
+    is_known = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal()
+    return (Console().width if is_known else 0) or unknown
 
 
 def product(thing: "RenderableType") -> None:

@@ -100,7 +100,7 @@ def _shown(sheet: Sheet) -> Shown:
         (*line.labels, *(f"{value}*" if best else value for value, best in zip(line.values, line.best, strict=True)))
         for line in sheet.lines
     ]
-    return Shown(sheet.title, (*sheet.columns, *sheet.metrics), lines, remarks=sheet.numbered_notes())
+    return Shown(sheet.title, (*sheet.columns, *sheet.metrics), lines, remarks=sheet.notes)
 
 
 @documented(ReportConfig, OF_COMMAND)

@@ -1,5 +1,6 @@
 """How rows, columns and figures are called wherever a report shows them: in a table, on a page, in a figure."""
 
+import string
 from collections.abc import Sequence
 
 from fairdd_cli.metrics import METRICS
@@ -10,12 +11,32 @@ COLUMNS = ("dataset", "method", "fairness", "sampling", "ipc", "network", "varia
 ALWAYS = ("method", "fairness")  # columns of every table, whatever the rows have in common
 HEADINGS = {"ipc": "IPC"}
 MOST_DECIMALS = 6  # of the ends of an interval
+SHORT_VARIANT = 16  # letters of a variant that a column has room for, as `iterations=2000`
 
 
-def labels(row: Row) -> dict[str, str]:
-    """What stands in each column of a row."""
-    setting = {name: str(value) for name, value in row.setting._asdict().items()}
-    return {**setting, "variant": row.variant, "seeds": str(row.seeds)}
+def table_labels(rows: Sequence[Row]) -> tuple[list[dict[str, str]], list[str]]:
+    """What stands in each column of the `rows` of a table, and notes on what the letters in its variant column mean.
+
+    A table has letters where one of its variants is not short: variants are sentences, and would widen it.
+    """
+    variants = list(dict.fromkeys(row.variant for row in rows if row.variant))
+    short = all(len(variant) <= SHORT_VARIANT for variant in variants)
+    named = {variant: variant if short else _letters(number) for number, variant in enumerate(variants)}
+    labels = [
+        {
+            **{name: str(value) for name, value in row.setting._asdict().items()},
+            "variant": named.get(row.variant, ""),
+            "seeds": str(row.seeds),
+        }
+        for row in rows
+    ]
+    return labels, [] if short else [f"{letters}: {variant}" for variant, letters in named.items()]
+
+
+def _letters(number: int) -> str:
+    """a, b … z, aa, ab …"""
+    before, last = divmod(number, len(string.ascii_lowercase))
+    return (_letters(before - 1) if before else "") + string.ascii_lowercase[last]
 
 
 def column_title(column: str) -> str:
@@ -27,7 +48,8 @@ def title_of(column: str, value: str) -> str:
     """The value of a column in a title, where no heading says what it is."""
     if column == "seeds":
         return f"{value} seed" if value == "1" else f"{value} seeds"
-    return {"ipc": f"IPC {value}", "sampling": f"{value} sampling"}.get(column, value)
+    titles = {"ipc": f"IPC {value}", "sampling": f"{value} sampling", "variant": f"variant {value}"}
+    return titles.get(column, value)
 
 
 def metric_title(metric: str) -> str:

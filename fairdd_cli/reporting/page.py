@@ -20,11 +20,11 @@ from fairdd_cli.reporting.labels import (
     caption,
     column_title,
     interval_ends,
-    labels,
     mean_std,
     metric_title,
     p_value,
     signed,
+    table_labels,
     title_of,
     value_of,
     varying_columns,
@@ -129,7 +129,7 @@ def _summary(rows: Sequence[Row]) -> str:
 
 
 def _table(section: Section, metrics: Sequence[str], ids: dict[int, str]) -> dict[str, Any]:
-    rows = [labels(row) for row in section.rows]
+    rows, variants = table_labels(section.rows)
     used, common = varying_columns(rows)
     columns = [name for name in used if name != "method" and name not in common]
     return {
@@ -145,7 +145,7 @@ def _table(section: Section, metrics: Sequence[str], ids: dict[int, str]) -> dic
             }
             for row, words in zip(section.rows, rows, strict=True)
         ],
-        "notes": [note[:1].upper() + note[1:] for note in notes(section.rows)],
+        "notes": [*(note[:1].upper() + note[1:] for note in notes(section.rows)), *variants],
     }
 
 

@@ -184,11 +184,24 @@ def _with_variants(rows: list[Row]) -> list[Row]:
     for indices in same.values():
         details = [rows[index].details for index in indices]
         keys = sorted({key for each in details for key in each})
-        differing = [key for key in keys if len({each.get(key) for each in details}) > 1]
+        differing = _without_digests([key for key in keys if len({each.get(key) for each in details}) > 1], details)
         for index, each in zip(indices, details, strict=True):
             words = " ".join(f"{key}={_shortened(each[key])}" for key in differing if key in each)
             named[index] = replace(rows[index], variant=words)
     return named
+
+
+def _without_digests(differing: list[str], details: list[Mapping[str, str]]) -> list[str]:
+    """The `differing` keys without those of digests, such as the experts', where the others tell rows apart as well.
+
+    A digest says only that something differs.
+    """
+
+    def told_apart(keys: list[str]) -> int:
+        return len({tuple(each.get(key) for key in keys) for each in details})
+
+    others = [key for key in differing if not any(each.get(key, "").startswith("sha256:") for each in details)]
+    return others if told_apart(others) == told_apart(differing) else differing
 
 
 def _shortened(value: str) -> str:

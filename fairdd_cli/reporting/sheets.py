@@ -9,11 +9,11 @@ from fairdd_cli.reporting.labels import (
     caption,
     column_title,
     interval_ends,
-    labels,
     mean_std,
     metric_title,
     p_value,
     signed,
+    table_labels,
     title_of,
     value_of,
     varying_columns,
@@ -41,11 +41,7 @@ class Sheet:
     columns: tuple[str, ...]
     metrics: tuple[str, ...]
     lines: tuple[Line, ...]
-    notes: tuple[str, ...]
-
-    def numbered_notes(self) -> list[str]:
-        """The notes, the footnotes among them with their numbers."""
-        return [self.notes[0], *(f"[{number}] {note}" for number, note in enumerate(self.notes[1:], 1))]
+    notes: tuple[str, ...]  # on all of it, on each variant, and the footnotes
 
     def widths(self) -> list[int]:
         """The characters that each column needs."""
@@ -59,7 +55,7 @@ def sheets(sections: Sequence[Section], metrics: Sequence[str] = SHOWN, fold: bo
 
 
 def _sheet(section: Section, metrics: Sequence[str], fold: bool) -> Sheet:
-    rows = [labels(row) for row in section.rows]
+    rows, variants = table_labels(section.rows)
     used, common = varying_columns(rows)
     columns = [name for name in used if name in ALWAYS or not fold or name not in common]
     lines: list[Line] = []
@@ -79,7 +75,11 @@ def _sheet(section: Section, metrics: Sequence[str], fold: bool) -> Sheet:
         columns=tuple(column_title(name) for name in columns),
         metrics=tuple(metric_title(name) for name in metrics),
         lines=tuple(lines),
-        notes=("; ".join([*said, *explain_remarks(section.rows), *notes(section.rows)]) + ".", *footnotes),
+        notes=(
+            "; ".join([*said, *explain_remarks(section.rows), *notes(section.rows)]) + ".",
+            *variants,
+            *(f"[{number}] {note}" for number, note in enumerate(footnotes, 1)),
+        ),
     )
 
 

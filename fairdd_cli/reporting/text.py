@@ -5,17 +5,19 @@ from collections.abc import Sequence
 
 from fairdd_cli.reporting.sheets import Sheet
 
+WIDTH = 80  # columns of a terminal whose width is unknown
 ASCII = str.maketrans({"±": "+-", "↑": "", "↓": "", "…": "..."})
 
 
-def plain(sheets: Sequence[Sheet], ascii_only: bool = False) -> str:
-    """Aligned columns without colour or frames, for a pipe or a log."""
-    text = "\n".join(_plain(sheet) for sheet in sheets)
+def plain(sheets: Sequence[Sheet], ascii_only: bool = False, width: int = WIDTH) -> str:
+    """Aligned columns without colour or frames, for a pipe or a log; titles and notes are wrapped at the `width`."""
+    text = "\n".join(_plain(sheet, width) for sheet in sheets)
     return text.translate(ASCII).encode("ascii", "backslashreplace").decode() if ascii_only else text
 
 
-def _plain(sheet: Sheet) -> str:
+def _plain(sheet: Sheet, width: int) -> str:
     widths, labels = sheet.widths(), len(sheet.columns)
+    title, *notes = (wrapped(text, width) for text in (sheet.title, *sheet.notes))
 
     def line(texts: Sequence[str], best: Sequence[bool]) -> str:
         left = [text.ljust(width) + "  " for text, width in zip(texts[:labels], widths[:labels], strict=True)]
@@ -28,8 +30,12 @@ def _plain(sheet: Sheet) -> str:
     none = (False,) * len(sheet.metrics)
     body = [line((*entry.labels, *entry.values), entry.best) for entry in sheet.lines]
     rule = "-" * max(map(len, body))
-    notes = [textwrap.fill(note, max(80, len(rule))) for note in sheet.numbered_notes()]
-    return "\n".join([sheet.title, line((*sheet.columns, *sheet.metrics), none), rule, *body, rule, *notes]) + "\n"
+    return "\n".join([title, line((*sheet.columns, *sheet.metrics), none), rule, *body, rule, *notes]) + "\n"
+
+
+def wrapped(text: str, width: int) -> str:
+    """`text` in lines of the `width`, names with hyphens whole."""
+    return textwrap.fill(text, max(width, 1), break_on_hyphens=False)
 
 
 def markdown(sheets: Sequence[Sheet]) -> str:
@@ -47,10 +53,14 @@ def _markdown(sheet: Sheet) -> str:
     heads = [*map(safe, sheet.columns), *map(safe, sheet.metrics)]
     rule = ["---"] * len(sheet.columns) + ["---:"] * len(sheet.metrics)
     body = [[*map(safe, line.labels), *map(value, line.values, line.best)] for line in sheet.lines]
-    notes = [safe(sheet.notes[0]).replace("\\* best", "bold: best")]
-    notes += [f"\\[{number}\\] {note}" for number, note in enumerate(map(safe, sheet.notes[1:]), 1)]
+    notes = map(safe, _notes_on_bold(sheet))
     table = [f"| {' | '.join(cells)} |" for cells in (heads, rule, *body)]
     return "\n".join([f"### {safe(sheet.title)}\n", *table, "", "\n\n".join(notes)]) + "\n"
+
+
+def _notes_on_bold(sheet: Sheet) -> list[str]:
+    """The notes of a format that shows the best in bold, without a star."""
+    return [sheet.notes[0].replace("* best", "bold: best"), *sheet.notes[1:]]
 
 
 LATEX = (
@@ -82,8 +92,8 @@ def _latex(sheet: Sheet) -> str:
         )
         for entry in sheet.lines
     ]
-    notes = [f"% {note}" for note in (sheet.title, *sheet.numbered_notes())]
-    notes[1] = notes[1].replace("* best", "bold: best")
+    notes = (sheet.title, *_notes_on_bold(sheet))
+    comments = [f"% {line}" for note in notes for line in wrapped(note, WIDTH - 2).splitlines()]
     begin = rf"\begin{{tabular}}{{{'l' * len(sheet.columns)}{'r' * len(sheet.metrics)}}}"
     heads = line([safe(text) for text in (*sheet.columns, *sheet.metrics)])
-    return "\n".join([*notes, begin, r"\toprule", heads, r"\midrule", *body, r"\bottomrule", r"\end{tabular}", ""])
+    return "\n".join([*comments, begin, r"\toprule", heads, r"\midrule", *body, r"\bottomrule", r"\end{tabular}", ""])
