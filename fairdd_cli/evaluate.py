@@ -41,6 +41,7 @@ from fairdd_cli.runtime import (
 from fairdd_cli.training import TrainingConfig, TrainingImages, Trials, decoded_images, even_shares, parameter_vector
 from fairdd_cli.training import augmentation as augment
 
+PAIRED_CLASSES = 32  # most classes whose pairs are counted: a network's counts are classes^3 numbers
 WHOLE = TrainingConfig(epochs=30)  # for a whole data set: as many image passes as 1,000 epochs of a set of 1,800
 
 
@@ -242,8 +243,12 @@ def run_evaluation(
         data.weights,
     )
     checkpoints = checkpoints or Checkpoints()
-    counts = torch.zeros(len(networks), seeds, dataset.classes, dataset.groups, dataset.classes, dtype=torch.int64)
-    state = _start(counts, checkpoints)
+    pairs = held_out.pairs() if dataset.classes <= PAIRED_CLASSES else None
+    shapes = {"counts": (dataset.classes, dataset.groups, dataset.classes)}
+    if pairs is not None:
+        shapes["pairs"] = (dataset.classes,) * 3
+    state = _start(len(networks), seeds, shapes, checkpoints)
+    counts = {name: tensor.clone() for name, tensor in state.tensors.items()}
     watch = Stopwatch(state.seconds)
     progress.start(
         f"{len(networks)} networks x {seeds} seeds" if len(networks) > 1 else f"{networks[0]}, {seeds} seeds",
@@ -253,28 +258,35 @@ def run_evaluation(
     values = sum(fusible_values(spec.build(dataset.shape, dataset.classes), dataset.shape) for spec in networks)
     log(f"{runtime.describe()}; {runtime.decide_compiling(seeds * trials.cost * values)}")
 
-    def counts_of(spec: NetworkSpec, number: int) -> Tensor:
-        """The counts [classes, groups, classes] of a network that is trained for this."""
+    def counts_of(spec: NetworkSpec, number: int) -> dict[str, Tensor]:
+        """The counts of a network that is trained for this: `counts` [classes, groups, classes], and its `pairs`."""
         network = trials.train(spec, number)
         if not torch.isfinite(parameter_vector(network)).all():  # it would predict one class for every image
             raise DivergedError(
                 f"{spec} number {number + 1} of {seeds} diverged while it was trained; no output was written.",
                 "Lower the step size (--learning-rate), and give --restart.",
             )
-        return trials.test(network)
+        predicted = trials.predict(network)
+        found = {"counts": trials.confusion(predicted)}
+        return found if pairs is None else {**found, "pairs": trials.pair_counts(predicted, pairs)}
 
     checkpoints.update(state)
     total, processes = len(networks) * seeds, runtime.processes
     for start in range(state.done, total, processes.world_size):
-        own = torch.zeros_like(counts)
+        own = {name: torch.zeros_like(tensor) for name, tensor in counts.items()}
         if start + processes.rank < total:
             which, number = divmod(start + processes.rank, seeds)
-            own[which, number] = counts_of(networks[which], number)
-        counts += processes.all_reduce(runtime.to_device(own)).cpu()
+            found = counts_of(networks[which], number)
+            for name, tensor in own.items():
+                tensor[which, number] = found[name]
+        for name, tensor in own.items():
+            counts[name] += processes.all_reduce(runtime.to_device(tensor)).cpu()
         done = min(start + processes.world_size, total)
-        checkpoints.update(State(done, watch.seconds(), {"counts": counts.clone()}))
+        checkpoints.update(State(done, watch.seconds(), {name: tensor.clone() for name, tensor in counts.items()}))
+    tables = {name: dict(zip(map(str, networks), tensor.numpy(), strict=True)) for name, tensor in counts.items()}
     return Evaluation(
-        confusion={str(spec): table for spec, table in zip(networks, counts.numpy(), strict=True)},
+        confusion=tables["counts"],
+        pairs=tables.get("pairs", {}),
         dataset=dataset.name,
         class_names=dataset.class_names,
         protected_names=dataset.protected_names,
@@ -314,10 +326,13 @@ def run_fingerprint(
     }
 
 
-def _start(counts: Tensor, checkpoints: Checkpoints) -> State:
-    """The state to start from, its counts written into `counts` [networks, seeds, classes, groups, classes]."""
-    first = State(0, 0.0, {"counts": counts.clone()})
-    checkpoints.check(first.tensors, counts.shape[0] * counts.shape[1])
-    state = checkpoints.state or first
-    counts.copy_(state.tensors["counts"])
-    return state
+def _start(networks: int, seeds: int, shapes: Mapping[str, tuple[int, ...]], checkpoints: Checkpoints) -> State:
+    """The state to start from, its tensors int64 [networks, seeds, …] with the `shapes` of a network's counts.
+
+    Pairs are counted for all networks or for none: where a checkpoint has none of those done, the run goes on without.
+    """
+    stored = checkpoints.state
+    kept = shapes if stored is None or "pairs" in stored.tensors else {"counts": shapes["counts"]}
+    zeros = {name: torch.zeros(networks, seeds, *shape, dtype=torch.int64) for name, shape in kept.items()}
+    checkpoints.check(zeros, networks * seeds)
+    return stored or State(0, 0.0, zeros)

@@ -132,7 +132,7 @@ def build(
     splits = {split: _sorted_split(split, samples, order, source) for split, (samples, order) in chosen.items()}
     total = sum(map(len, splits.values()))
     if path is not None:
-        check_space(path, total * int(np.prod(source.shape) + 16) + OVERHEAD)
+        check_space(path, total * int(np.prod(source.shape) + 24) + OVERHEAD)
     dataset = BiasedDataset(
         name=dataset_name(name, request),
         class_names=tuple(source.class_names),
@@ -268,6 +268,9 @@ def _sorted_split(name: str, samples: Samples, order: np.ndarray, source: Source
     nowhere = MemoryImages(np.empty((0, *source.shape), np.uint8))
     classes, groups = len(source.class_names), len(source.protected_names)
     result = Split.sorted_by_cell(nowhere, samples.labels[order], samples.protected[order], classes, groups)
+    if samples.source is not None:
+        _, numbers = np.unique(samples.source[order], return_inverse=True)  # of those that are left, without gaps
+        result = replace(result, source=numbers.astype(np.int64))
     empty = np.flatnonzero(result.count.sum(axis=1) == 0)
     if len(empty):
         raise UsageError(f"class '{source.class_names[empty[0]]}' has no image in the {name} split")

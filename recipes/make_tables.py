@@ -34,7 +34,7 @@ SPLIT = {
 }
 SPLIT_ARRAYS = {f"{split}/{name}": entry for split in ("train", "test", "val") for name, entry in SPLIT.items()}
 CONTENT: Mapping[str, Mapping[str, tuple[str, str]]] = {
-    "fairdd/dataset": SPLIT_ARRAYS,
+    "fairdd/dataset": {**SPLIT_ARRAYS, "test/source": ("N", "test images with one number show the same source")},
     "fairdd/synthetic": {
         "images": ("M, C, H, W", "normalised: (pixel / 255 - mean) / std"),
         "labels": ("M", "the class of each image"),
@@ -49,7 +49,8 @@ CONTENT: Mapping[str, Mapping[str, tuple[str, str]]] = {
     },
     "fairdd/experts": {"trajectories": ("targets · experts, epochs + 1, parameters", "those of a target together")},
     "fairdd/evaluation": {
-        "confusion/*": ("seeds, classes, groups, classes", "a network's: by seed, label, group and prediction")
+        "confusion/*": ("seeds, classes, groups, classes", "a network's: by seed, label, group and prediction"),
+        "pairs/*": ("seeds, classes, classes, classes", "by seed, label and prediction in the first and second group"),
     },
 }
 
@@ -139,21 +140,25 @@ def content(kind: str) -> str:
     (schema,) = (schema for schema in SCHEMAS if schema.kind == kind)
     optional = {name: form for group in schema.optional_arrays for name, form in group.items()}
     trees: dict[str, list[str]] = {}  # by the group that holds the arrays, "" for the root
+    others = []  # optional arrays of a group that is always there
     for name, (dtype, _) in {**schema.arrays, **optional}.items():
         dimensions, words = CONTENT[kind][name]
         group, _, member = name.rpartition("/") if name not in SPLIT_ARRAYS else name.partition("/")
         mark = " (optional)" if name in optional else ""
         line = f"{member.replace('*', 'NAME'):<13} {dtype:<8} {f'[{dimensions}]':<18} {words}"
+        if name in optional and any(required.startswith(f"{group}/") for required in schema.arrays if group):
+            others.append(f"{group}/{line}{mark}")
+            continue
         trees.setdefault(f"{group}/{mark}" if group else "", []).append(line + mark * (not group))
     lines = list(trees.pop("", []))
     while trees:
         members = trees[next(iter(trees))]
-        alike = [group for group, others in trees.items() if others == members]
+        alike = [group for group, each in trees.items() if each == members]
         lines += [", ".join(alike), *(f"  {member}" for member in members)]
-        trees = {group: others for group, others in trees.items() if group not in alike}
+        trees = {group: each for group, each in trees.items() if group not in alike}
     attributes = [f"`{name}` {_type(form)}" for name, form in schema.attributes.items()]
     attributes += [f"`{name}` {_type(form)} (optional)" for name, form in schema.optional_attributes.items()]
-    return "```text\n" + "\n".join(lines) + f"\n```\n\nAttributes: {', '.join(attributes)}.\n"
+    return "```text\n" + "\n".join(lines + others) + f"\n```\n\nAttributes: {', '.join(attributes)}.\n"
 
 
 def _type(form: type) -> str:

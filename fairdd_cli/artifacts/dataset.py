@@ -21,6 +21,7 @@ SPLITS = ("train", "test")
 OPTIONAL_SPLITS = ("val",)
 IMAGE_KINDS = ("grey", "natural")
 LARGEST_IMAGE = 2**26  # bytes
+SOURCE = "test/source"
 SMALLEST_STD = 1e-6  # a smaller one makes numbers that no network can take
 
 
@@ -46,7 +47,7 @@ SCHEMA = Schema(
     },
     arrays={name: form for split in SPLITS for name, form in _split_arrays(split).items()},
     optional_attributes={"mirror_keeps_class": bool, "image_kind": str},
-    optional_arrays=tuple(_split_arrays(split) for split in OPTIONAL_SPLITS),
+    optional_arrays=(*(_split_arrays(split) for split in OPTIONAL_SPLITS), {SOURCE: ("int64", 1)}),
 )
 
 
@@ -115,16 +116,32 @@ class FileImages:
 
 @dataclass(frozen=True)
 class Split:
-    """Samples sorted by cell: those of (label y, protected a) are `start[y, a] : start[y, a] + count[y, a]`."""
+    """Samples sorted by cell: those of (label y, protected a) are `start[y, a] : start[y, a] + count[y, a]`.
+
+    Where a source (a photograph, a digit) is shown in several groups, `source` numbers it, from 0 on without gaps.
+    """
 
     images: Images
     labels: np.ndarray  # int64 [N]
     protected: np.ndarray  # int64 [N]
     start: np.ndarray  # int64 [classes, groups]
     count: np.ndarray  # int64 [classes, groups]
+    source: np.ndarray | None = None  # int64 [N]
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def pairs(self) -> np.ndarray | None:
+        """The positions int64 [N / 2, 2] of the images of each source, that in the first and that in the second group.
+
+        None unless there are two groups and every source is shown once in each.
+        """
+        if self.source is None or self.count.shape[1] != 2 or len(self) % 2:
+            return None
+        pairs = np.lexsort((self.protected, self.source)).reshape(-1, 2)
+        source, protected = self.source[pairs], self.protected[pairs]
+        complete = (source[:, 0] == source[:, 1]).all() and (protected == (0, 1)).all()
+        return pairs if complete else None
 
     @staticmethod
     def sorted_by_cell(images: Images, labels: np.ndarray, protected: np.ndarray, classes: int, groups: int) -> "Split":
@@ -262,6 +279,8 @@ def _arrays(dataset: BiasedDataset, images: Mapping[str, Stored]) -> dict[str, S
             f"{name}/cells/start": split.start,
             f"{name}/cells/count": split.count,
         }
+    if dataset.test.source is not None:
+        arrays[SOURCE] = dataset.test.source
     return arrays
 
 
@@ -359,4 +378,22 @@ def _read_split(container: Container, name: str) -> Split:
         images = FileImages(container.file, container.offset(f"{name}/images"), shape)
     else:
         images = MemoryImages(container.array(f"{name}/images", limited=False))
-    return Split(images, labels, protected, start, count)
+    source = container.array(SOURCE) if f"{name}/source" in container.names() else None
+    if source is not None and (reason := _unsound_source(source, labels, protected)):
+        raise container.fail(f"'{SOURCE}' {reason}")
+    return Split(images, labels, protected, start, count, source)
+
+
+def _unsound_source(source: np.ndarray, labels: np.ndarray, protected: np.ndarray) -> str:
+    """What is wrong with the `source` of images with these `labels` and `protected`: '' where nothing is."""
+    if len(source) != len(labels):
+        return f"has {len(source)} entries for {len(labels)} images"
+    if source.min() < 0 or source.max() >= len(source) or not np.bincount(source).all():
+        return "must number the sources from 0 on without gaps"
+    order = np.lexsort((protected, source))
+    same = np.diff(source[order]) == 0
+    if (np.diff(labels[order])[same] != 0).any():
+        return "gives one source several labels"
+    if (np.diff(protected[order])[same] == 0).any():
+        return "shows a source twice in a group"
+    return ""

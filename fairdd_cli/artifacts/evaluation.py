@@ -40,7 +40,11 @@ SCHEMA = Schema(
     },
     arrays={"confusion/*": ("int64", 4)},
     optional_attributes={"environment": str},
+    optional_arrays=({"pairs/*": ("int64", 4)},),
 )
+TABLES = ("confusion", "pairs")  # members that hold a table for each network
+TABLE_AXES = ("seed, label, protected, prediction", "seed, label, prediction in the first and in the second group")
+Tables = dict[str, dict[str, np.ndarray]]  # by member, then by network
 NETWORK_LIMIT = 200  # networks of an evaluation, and letters of a network's name
 JSON_ENCODED = frozenset({"protocol", "options", "environment"})  # attributes that HDF5 holds as JSON text
 
@@ -54,6 +58,9 @@ class Evaluation(ShowsItself):
     those of the evaluation, and under `distill` those of the synthetic set. `environment` says what the networks
     were trained by: device, precision, compile, threads, deterministic, torch and fairdd versions ({} in files of
     version 0.1.0).
+
+    Where every test image is there in both of two groups, `pairs[network]` counts the pairs, int64 [seeds, classes,
+    classes, classes]: seed, label, prediction for the image in the first group, for that in the second. Else it is {}.
     """
 
     confusion: Mapping[str, np.ndarray]
@@ -73,6 +80,7 @@ class Evaluation(ShowsItself):
     options: Mapping[str, Any]
     seed: int
     environment: Mapping[str, Any] = field(default_factory=dict)
+    pairs: Mapping[str, np.ndarray] = field(default_factory=dict)
     path: str = ""
     digest: str = ""
     provenance: Mapping[str, str] = field(default_factory=dict)  # created, generated_by
@@ -117,8 +125,11 @@ def write_evaluation(path: str, evaluation: Evaluation, metrics: Mapping[str, An
         return write(path, SCHEMA.kind, lambda: attributes, arrays, force)
     attributes = sealed(SCHEMA.kind, attributes, {name: array_entry(table) for name, table in arrays.items()})
     objects = {name: canonical(dict(getattr(evaluation, name))) for name in JSON_ENCODED & attributes.keys()}
-    confusion = {name: table.tolist() for name, table in evaluation.confusion.items()}
-    content = {**attributes, **objects, "metrics": dict(metrics), "confusion": confusion}
+    tables = {
+        member: {name: table.tolist() for name, table in getattr(evaluation, member).items()}
+        for member in (TABLES if evaluation.pairs else TABLES[:1])
+    }
+    content = {**attributes, **objects, "metrics": dict(metrics), **tables}
     write_bytes(path, (json.dumps(content, allow_nan=False) + "\n").encode(), force)
     return str(attributes["digest"])
 
@@ -131,7 +142,13 @@ def _content(evaluation: Evaluation) -> tuple[Attributes, dict[str, np.ndarray]]
         attributes[name] = list(attributes[name])
     for name in JSON_ENCODED & attributes.keys():
         attributes[name] = json.dumps(canonical(dict(attributes[name])), sort_keys=True)
-    return attributes, {f"confusion/{name}": table.astype(np.int64) for name, table in evaluation.confusion.items()}
+    members = {member: getattr(evaluation, member) for member in TABLES}
+    return attributes, _arrays({member: dict(tables) for member, tables in members.items()})
+
+
+def _arrays(tables: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The `tables` of each member by their names in a file."""
+    return {f"{member}/{name}": t.astype(np.int64) for member, named in tables.items() for name, t in named.items()}
 
 
 def read_evaluation(path: str) -> Evaluation:
@@ -141,7 +158,10 @@ def read_evaluation(path: str) -> Evaluation:
         values = dict(container.attributes)
         for name in JSON_ENCODED & values.keys():
             values[name] = canonical(json_attribute(container, name))
-        tables = {name.removeprefix("confusion/"): container.array(name) for name in container.names()}
+        tables: Tables = {
+            member: {name.removeprefix(f"{member}/"): container.array(name) for name in container.names(f"{member}/")}
+            for member in TABLES
+        }
     else:
         values, tables = _read_json(path)
     return _checked(path, values, tables)
@@ -151,16 +171,17 @@ def _unsound(path: str, reason: str) -> UsageError:
     return UsageError(f"'{shown(path)}' is not a sound {SCHEMA.kind} file: {reason}")
 
 
-def _read_json(path: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def _read_json(path: str) -> tuple[dict[str, Any], Tables]:
     content = read_bytes(path, JSON_LIMIT)
     try:
-        raw = loads(content, "confusion")
+        raw = loads(content, *TABLES)
     except ValueError as error:
         raise UsageError(f"'{shown(path)}' is neither an HDF5 file nor sound JSON: {str(error)[:100]}") from error
     if not isinstance(raw, dict) or raw.get("format") != SCHEMA.kind:
         kind = raw.get("format") if isinstance(raw, dict) else None
         raise UsageError(f"'{shown(path)}' is a file of format {str(kind)[:40]!r}; {SCHEMA.kind!r} is needed here")
-    confusion, reported = raw.pop("confusion", None), raw.pop("metrics", None)
+    members = {member: raw.pop(member) for member in TABLES if member in raw}
+    reported = raw.pop("metrics", None)
     values = canonical(raw)
     common = {"generated_by": str, "created": str, "digest": str, "seed": int, "options": str}
     optional = {name: kind for name, kind in SCHEMA.optional_attributes.items() if name in values}
@@ -171,27 +192,29 @@ def _read_json(path: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     if values.get("format_version") != 1:
         version = str(values.get("format_version"))[:20]
         raise _unsound(path, f"format version {version} is not one that this fairdd reads (1)")
-    if not isinstance(confusion, dict):
-        raise _unsound(path, "'confusion' is missing or not of the right type")
-    try:
-        tables = {name: _table(counts) for name, counts in confusion.items()}
-    except (ValueError, OverflowError) as error:
-        reason = "'confusion' should hold integers in four dimensions: seed, label, protected, prediction"
-        raise _unsound(path, reason) from error
+    tables: Tables = {}
+    for member, axes in zip(TABLES, TABLE_AXES, strict=True):
+        named = members.get(member, None if member == "confusion" else {})
+        if not isinstance(named, dict):
+            raise _unsound(path, f"'{member}' is missing or not of the right type")
+        try:
+            tables[member] = {name: _table(counts) for name, counts in named.items()}
+        except (ValueError, OverflowError) as error:
+            raise _unsound(path, f"'{member}' should hold integers in four dimensions: {axes}") from error
     # Version 0.1.0 took the numbers as they are spelled, which other tools change (1.0 to 1).
     if values["digest"] not in (_digest(values, tables), _digest(raw, tables)):
         raise _unsound(path, "its content does not have the digest that it states")
     return {**values, "metrics": reported}, tables
 
 
-def _digest(values: Mapping[str, Any], tables: Mapping[str, np.ndarray]) -> str:
+def _digest(values: Mapping[str, Any], tables: Tables) -> str:
     attributes = {name: values[name] for name in (*SCHEMA.attributes, "options", "seed", "format", "format_version")}
     attributes |= {name: json.dumps(values[name], sort_keys=True) for name in JSON_ENCODED & attributes.keys()}
-    return content_digest(attributes, {f"confusion/{name}": array_entry(table) for name, table in tables.items()})
+    return content_digest(attributes, {name: array_entry(table) for name, table in _arrays(tables).items()})
 
 
 def _table(counts: object) -> np.ndarray:
-    """The table int64 [seeds, classes, groups, classes] that `counts` are; ValueError for anything else."""
+    """The table int64 of four dimensions that `counts` are; ValueError for anything else."""
     entries: list[Any] = [counts]
     shape: list[int] = []
     for _ in range(4):
@@ -205,7 +228,8 @@ def _table(counts: object) -> np.ndarray:
     return np.array(entries, np.int64).reshape(shape)
 
 
-def _checked(path: str, values: dict[str, Any], tables: dict[str, np.ndarray]) -> Evaluation:
+def _checked(path: str, values: dict[str, Any], members: Tables) -> Evaluation:
+    tables = members["confusion"]
     for name in ("class_names", "protected_names"):
         if not values[name] or not all(isinstance(entry, str) for entry in values[name]):
             raise _unsound(path, f"'{name}' should be a list of names")
@@ -221,9 +245,27 @@ def _checked(path: str, values: dict[str, Any], tables: dict[str, np.ndarray]) -
             raise _unsound(path, f"the table of '{name}' has shape {table.shape}, expected {expected}")
         if table.min() < 0 or table.max() > 2**40 or table.sum(axis=(1, 2, 3)).min() < 1:
             raise _unsound(path, f"the table of '{name}' does not hold counts")
+    _check_pairs(path, members["pairs"], tables)
     provenance = {name: values[name] for name in ("created", "generated_by")}
     names = (*SCHEMA.attributes, *(SCHEMA.optional_attributes.keys() & values.keys()), "options", "seed", "digest")
     kept = {name: values[name] for name in names}
     reported = values.get("metrics")
     reported = reported if isinstance(reported, dict) else {}
-    return Evaluation(confusion=tables, path=path, provenance=provenance, reported=reported, **kept)
+    return Evaluation(
+        confusion=tables, pairs=members["pairs"], path=path, provenance=provenance, reported=reported, **kept
+    )
+
+
+def _check_pairs(path: str, pairs: Mapping[str, np.ndarray], tables: Mapping[str, np.ndarray]) -> None:
+    """Raises UsageError unless the `pairs`, where there are any, are counts that add up to the confusion `tables`."""
+    if pairs and pairs.keys() != tables.keys():
+        raise _unsound(path, "'pairs' and 'confusion' hold different networks")
+    for name, joint in pairs.items():
+        seeds, classes, groups, _ = tables[name].shape
+        expected = (seeds, classes, classes, classes)
+        if groups != 2 or joint.shape != expected:
+            raise _unsound(path, f"the pairs of '{name}' have shape {joint.shape}, expected {expected} of two groups")
+        if joint.min() < 0 or joint.max() > 2**40:
+            raise _unsound(path, f"the pairs of '{name}' are not counts")
+        if not np.array_equal(np.stack([joint.sum(axis=3), joint.sum(axis=2)], axis=2), tables[name]):
+            raise _unsound(path, f"the pairs of '{name}' do not add up to its confusion table")

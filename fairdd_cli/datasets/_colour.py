@@ -110,13 +110,15 @@ def coloured_source(request: Request, family: GreyFamily, palette: str, class_na
     streams, groups = Streams(request.seed), len(COLOURS)
 
     def split(name: str, ratio: float, every_group: bool) -> Samples:
-        labels = grey[name].labels
+        labels, source = grey[name].labels, None
         if every_group:
             protected = np.repeat(np.arange(groups), len(labels))
-            labels = np.tile(labels, groups)
+            source = np.tile(np.arange(len(labels)), groups)
+            labels = labels[source]
         else:
             protected = assign_biased_groups(labels, range(groups), groups, ratio, streams.numpy(f"bias/{name}"))
-        return Samples(labels, protected, ColouredPixels(grey[name].images, protected, PALETTES[palette]))
+        pixels = ColouredPixels(grey[name].images, protected, PALETTES[palette])
+        return Samples(labels, protected, pixels, source=source)
 
     return Source(
         class_names=class_names,

@@ -71,6 +71,7 @@ class Samples:
     """One split: the label and the protected value of each sample, in any order, and their pixels.
 
     `units` number whom or what each sample shows, where several may show the same; `unit` is the word for one.
+    `source` numbers what each test sample was made from, where the same is shown in several groups.
     """
 
     labels: np.ndarray  # int64 [N]
@@ -78,6 +79,7 @@ class Samples:
     pixels: Pixels
     units: np.ndarray | None = None  # int64 [N]
     unit: str = ""
+    source: np.ndarray | None = None  # int64 [N]
 
 
 @dataclass(frozen=True)

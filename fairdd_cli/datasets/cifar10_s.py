@@ -92,7 +92,12 @@ def source(request: Request) -> Source:
         mean=MEAN,
         std=STD,
         train=Samples(labels, protected, pixels("train", images, protected)),
-        test=Samples(np.tile(test_labels, 2), twice, pixels("test", test_images, twice)),
+        test=Samples(
+            np.tile(test_labels, 2),
+            twice,
+            pixels("test", test_images, twice),
+            source=np.tile(np.arange(len(test_labels)), 2),
+        ),
         options={
             "bias_ratio": bias_ratio,
             **({} if request.severity is None else {"severity": request.severity}),

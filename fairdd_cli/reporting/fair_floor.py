@@ -13,10 +13,12 @@ have in common among those that they get right; as in `intervals`, images are ta
 makes the seeds depend on each other as much as the counts allow. The floor of each seed is exact whatever they have
 in common; the p-value of their mean is then rather too large than too small.
 
-Where every test image occurs in each group (CIFAR10-S, counterfactual splits), labels would be permuted within the
-copies of an image. Counts hold the margins of the pairs only, not how many copies of an image differ in outcome, so
-this cannot be done from them. Copies of an image mostly share their outcome; the permutation used here takes them as
-independent, and so gives an upper bound of the floor and of the p-value.
+Where every test image is there in both of two groups (CIFAR10-S), the groups are permuted within each pair, as in
+McNemar's test (1947): the two outcomes of a pair are swapped with probability 1/2. Pairs with equal outcomes change
+nothing, and of those with one image right the number that is right in the first group is binomial. The images of a pair
+mostly share their outcome, so that far less is noise than if they were independent. This takes the pairs that newer
+evaluations hold. From older ones, and with more than two groups, the groups are permuted within the class. That takes
+the images as independent, and so gives an upper bound of the floor and of the p-value.
 """
 
 import json
@@ -62,6 +64,22 @@ def permuted(table: np.ndarray, count: int, generator: np.random.Generator) -> n
     return np.take_along_axis(cumulative, rank[:, None, :, None], axis=0).swapaxes(0, 1)
 
 
+def permuted_pairs(outcomes: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
+    """The correct predictions after swapping the outcomes within pairs at random, int64 [count, seeds, classes, 2].
+
+    `outcomes` [seeds, classes, 3] counts the pairs that are right in both groups, in the first only and in the second
+    only. A swap is one for all seeds. Pairs that differ in one seed are taken to do so in each seed that has more of
+    them, which makes the seeds depend on each other as much as the counts allow.
+    """
+    both, differing = outcomes[..., 0], outcomes[..., 1:].sum(axis=-1)  # [seeds, classes]
+    order = differing.argsort(axis=0)
+    rank = order.argsort(axis=0)
+    parts = np.diff(np.take_along_axis(differing, order, axis=0), axis=0, prepend=0)
+    drawn = generator.binomial(parts, 0.5, (count, *parts.shape)).cumsum(axis=1)
+    first = np.take_along_axis(drawn, rank[None], axis=1)
+    return np.stack([both + first, both + differing - first], axis=-1)
+
+
 def draws(row: Row, permutations: int = PERMUTATIONS) -> int:
     """How many draws the floor of `row` takes."""
     return permutations * int(np.prod(row.table.shape[:3]))
@@ -89,10 +107,14 @@ def _with_fair_floors(row: Row, count: int, stream: Callable[[str], np.random.Ge
     if not names or total.sum(axis=-1).max() >= LARGEST_CLASS or (confusion.total != total).any():
         return row
     generator = stream(f"fair floor {json.dumps([row.setting, sorted(run.evaluation.digest for run in row.runs)])}")
-    step = max(1, CHUNK // confusion.total.size)
+    step, outcomes = max(1, CHUNK // confusion.total.size), row.outcomes
     parts = []
     for start in range(0, count, step):
-        correct = permuted(row.table, min(step, count - start), generator)
+        size = min(step, count - start)
+        if outcomes is None:
+            correct = permuted(row.table, size, generator)
+        else:
+            correct = permuted_pairs(outcomes, size, generator)
         sample = Confusion(correct, np.broadcast_to(total, correct.shape), None, empty_cells)
         parts.append({name: values.mean(axis=1) for name, values in per_seed(sample, names).items()})
     floors = {}
@@ -100,5 +122,6 @@ def _with_fair_floors(row: Row, count: int, stream: Callable[[str], np.random.Ge
         scores, value = np.concatenate([part[name] for part in parts]), (row.mean(name) or 0.0) / 100
         reached = int(np.sum(scores >= value - TOLERANCE))
         expected = float(100 * scores.mean())
-        floors[name] = FairFloor(expected, 100 * value - expected, (1 + reached) / (1 + count), count)
+        p_value = (1 + reached) / (1 + count)
+        floors[name] = FairFloor(expected, 100 * value - expected, p_value, count, outcomes is not None)
     return replace(row, fair_floors=floors)

@@ -28,11 +28,16 @@ def explain_remarks(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _fair_floors(rows: Sequence[Row]) -> Iterator[str]:
-    counts = {floor.permutations for row in rows for floor in row.fair_floors.values()}
-    for count in counts:
+    kinds: dict[tuple[int, bool], set[str]] = defaultdict(set)
+    for row in rows:
+        for floor in row.fair_floors.values():
+            kinds[floor.permutations, floor.paired].add(row.setting.dataset)
+    for (count, paired), names in kinds.items():
+        what = "of the two images of each pair, one in each group" if paired else "within each class"
+        where = f" for {', '.join(sorted(names))}" if len(kinds) > 1 else ""
         yield (
             "fair floor: what a classifier scores whose recalls don't depend on the group; excess: points above it; "
-            f"p-value: of a permutation test ({count:,} permutations of the groups within each class)"
+            f"p-value: of a permutation test ({count:,} permutations of the groups {what}){where}"
         )
 
 

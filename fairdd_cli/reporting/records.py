@@ -66,6 +66,7 @@ def _fair_floor(row: Row, name: str) -> dict[str, Any]:
         "excess": floor.excess,
         "p_value": floor.p_value,
         "permutations": floor.permutations,
+        "paired": floor.paired,
     }
 
 

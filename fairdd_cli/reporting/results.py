@@ -40,7 +40,7 @@ class Run:
     """One network of one evaluation.
 
     `table` counts test images, unsigned [seeds, classes, groups, classes]. `evaluation` has the provenance without
-    its tables.
+    its tables. `outcomes` counts the pairs of test images that `pair_outcomes` tells apart, where it has pairs.
     """
 
     setting: Setting
@@ -48,6 +48,7 @@ class Run:
     fingerprint: str  # of the details
     table: np.ndarray
     evaluation: Evaluation
+    outcomes: np.ndarray | None = None
 
     @property
     def seeds(self) -> int:
@@ -78,7 +79,7 @@ def without_duplicates(batches: Iterable[list[Run]]) -> list[Run]:
         key: object = (run.setting, run.fingerprint, *provenance, first_seed)
         other = unique.get(key)
         if other is not None:
-            shorter, longer = sorted((other, run), key=lambda each: each.seeds)
+            shorter, longer = sorted((other, run), key=lambda each: (each.seeds, each.outcomes is not None))
             if not np.array_equal(shorter.table, longer.table[: shorter.seeds]):
                 key = (key, source.digest)  # alike by chance
             elif longer is other:
@@ -96,6 +97,7 @@ def runs_of(evaluation: Evaluation) -> list[Run]:
     source = replace(
         evaluation,
         confusion={},
+        pairs={},
         reported={},
         class_names=tuple(map(bounded, evaluation.class_names)),
         protected_names=tuple(map(bounded, evaluation.protected_names)),
@@ -119,9 +121,21 @@ def runs_of(evaluation: Evaluation) -> list[Run]:
             fingerprint,
             compact(table),
             source,
+            pair_outcomes(evaluation.pairs[network]) if evaluation.pairs else None,
         )
         for network, table in evaluation.confusion.items()
     ]
+
+
+def pair_outcomes(pairs: np.ndarray) -> np.ndarray:
+    """How many pairs are correct in both groups, in the first only, in the second only: int64 [seeds, classes, 3].
+
+    `pairs` [seeds, classes, classes, classes] are those of an evaluation.
+    """
+    label = np.arange(pairs.shape[1])
+    both = pairs[:, label, label, label]
+    first, second = pairs.sum(axis=3)[:, label, label], pairs.sum(axis=2)[:, label, label]
+    return np.stack([both, first - both, second - both], axis=-1)
 
 
 def compact(table: np.ndarray) -> np.ndarray:

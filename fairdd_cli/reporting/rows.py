@@ -38,13 +38,15 @@ class Difference:
 class FairFloor:
     """What a fair classifier of the row's recalls would score, in percent: see `fair_floor`.
 
-    `excess` is the row's value above that, in points, `p_value` that of the permutation test.
+    `excess` is the row's value above that, in points, `p_value` that of the permutation test. `paired`: permuted were
+    the groups of the two images of each pair, not those of all images of a class.
     """
 
     expected: float
     excess: float
     p_value: float
     permutations: int
+    paired: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,12 @@ class Row:
     def seeds(self) -> int:
         """How many networks were trained."""
         return len(self.table)
+
+    @property
+    def outcomes(self) -> np.ndarray | None:
+        """The outcomes of the pairs of test images, int64 [seeds, classes, 3]; None unless all runs know them."""
+        known = [run.outcomes for run in self.runs if run.outcomes is not None]
+        return np.concatenate(known) if len(known) == len(self.runs) else None
 
     @property
     def details(self) -> Mapping[str, str]:

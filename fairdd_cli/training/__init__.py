@@ -8,7 +8,7 @@ from fairdd_cli.training.configuration import TrainingConfig
 from fairdd_cli.training.cutmix import CutMix, sample_cutmix
 from fairdd_cli.training.features import FeatureExtractor, embed
 from fairdd_cli.training.images import Subset, TensorImages, TrainingImages, decoded_images
-from fairdd_cli.training.loop import confusion, fit
+from fairdd_cli.training.loop import fit, predict
 from fairdd_cli.training.parameters import functional_call, parameter_vector, set_parameters
 from fairdd_cli.training.resampling import even_shares, systematic_resample
 from fairdd_cli.training.trials import Trials
@@ -22,13 +22,13 @@ __all__ = [
     "TrainingImages",
     "Trials",
     "augmentation",
-    "confusion",
     "decoded_images",
     "embed",
     "even_shares",
     "fit",
     "functional_call",
     "parameter_vector",
+    "predict",
     "sample_cutmix",
     "set_parameters",
     "systematic_resample",

@@ -1,5 +1,7 @@
 """Fits classifiers to images, and counts their predictions."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -77,28 +79,25 @@ def fit(
     network.eval()
 
 
-def confusion(
-    network: Classifier,
-    images: TrainingImages,
-    labels: np.ndarray,
-    protected: np.ndarray,
-    shape: tuple[int, int],
-    runtime: Runtime,
-    progress: Progress,
+def predict(
+    network: Classifier, images: TrainingImages, count: int, runtime: Runtime, progress: Progress
 ) -> np.ndarray:
-    """Counts int64 [classes, groups, classes] of test images by label, protected value and prediction.
-
-    `shape` is (classes, groups). Ties count as the first class.
-    """
-    classes, groups = shape
+    """The class, int64 [count], that the network takes each of the first `count` images for: of equals the first."""
     predictions = []
     network.eval()
     step = runtime.inference_batch(network)
     with torch.no_grad(), runtime.autocast():
-        for start in range(0, len(labels), step):
-            batch = images.take(np.arange(start, min(start + step, len(labels))))
+        for start in range(0, count, step):
+            batch = images.take(np.arange(start, min(start + step, count)))
             predictions.append(network(batch).argmax(dim=1))
             progress.advance(len(batch) / 3)  # forward only: a third of the work of a training pass
-    predicted = torch.cat(predictions).cpu().numpy()
-    flat = np.bincount((labels * groups + protected) * classes + predicted, minlength=classes * groups * classes)
-    return flat.reshape(classes, groups, classes).astype(np.int64)
+    return torch.cat(predictions).cpu().numpy()
+
+
+def joint_counts(columns: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    """How often each combination of values occurs: int64 of the given `shape`, from a column int64 [N] for each axis.
+
+    Of label, protected value and prediction it is the confusion table.
+    """
+    size = int(np.prod(shape))
+    return np.bincount(np.ravel_multi_index(tuple(columns), shape), minlength=size).reshape(shape).astype(np.int64)

@@ -12,7 +12,7 @@ from fairdd_cli.networks import Classifier, NetworkSpec
 from fairdd_cli.runtime import Progress, Runtime, Streams
 from fairdd_cli.training.configuration import TrainingConfig
 from fairdd_cli.training.images import TrainingImages
-from fairdd_cli.training.loop import confusion, fit
+from fairdd_cli.training.loop import fit, joint_counts, predict
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,30 @@ class Trials:
 
         return self.alone.retry_on_oom(self.training.batch_size, train, lambda: None)
 
+    def predict(self, network: Classifier) -> np.ndarray:
+        """The class int64 [N] that it takes each held-out image for."""
+
+        def predictions() -> np.ndarray:
+            return predict(network, self.held_out_images, len(self.held_out), self.alone, self.progress)
+
+        return self.alone.retry_on_oom(self.alone.forward_limit, predictions, lambda: None)
+
     def test(self, network: Classifier) -> Tensor:
         """How often it predicts what: counts int64 [classes, groups, classes] of the held-out images."""
-        split, images = self.held_out, self.held_out_images
+        return self.confusion(self.predict(network))
+
+    def confusion(self, predicted: np.ndarray) -> Tensor:
+        """How often what was `predicted`: counts int64 [classes, groups, classes] of the held-out images."""
+        split = self.held_out
         classes, groups = split.count.shape
+        columns = (split.labels, split.protected, predicted)
+        return torch.from_numpy(joint_counts(columns, (classes, groups, classes)))
 
-        def test() -> Tensor:
-            counted = (split.labels, split.protected, (classes, groups), self.alone, self.progress)
-            return torch.from_numpy(confusion(network, images, *counted))
+    def pair_counts(self, predicted: np.ndarray, pairs: np.ndarray) -> Tensor:
+        """How often both images of a source were `predicted` as what: counts int64 [classes, classes, classes].
 
-        return self.alone.retry_on_oom(self.alone.forward_limit, test, lambda: None)
+        The axes are label, prediction for the image in the first group, prediction for that in the second; `pairs`
+        int64 [P, 2] are the positions of the images.
+        """
+        columns = (self.held_out.labels[pairs[:, 0]], *predicted[pairs].T)
+        return torch.from_numpy(joint_counts(columns, (len(self.held_out.count),) * 3))

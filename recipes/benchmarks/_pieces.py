@@ -126,7 +126,7 @@ def ours(name: str, setting: Setting) -> Piece:
     import torch
 
     from fairdd_cli.runtime import ImageStore, NullProgress
-    from fairdd_cli.training import TrainingConfig, confusion
+    from fairdd_cli.training import TrainingConfig, predict
 
     method, fairness = name.partition("-")[0], "fairdd" if "-fair-" in name else "vanilla"
     if name == "make-dataset":
@@ -146,11 +146,9 @@ def ours(name: str, setting: Setting) -> Piece:
     if name == "test-pass":
         dataset = generated(setting)
         store = ImageStore(dataset.test.images, dataset.mean, dataset.std, run.runtime)
-        labels, protected = dataset.test.labels, dataset.test.protected
-        shape = (setting.classes, setting.groups)
 
         def test() -> None:
-            confusion(network, store, labels, protected, shape, run.runtime, NullProgress())
+            predict(network, store, len(dataset.test), run.runtime, NullProgress())
 
         return test, 1.0
     epochs = 3
