@@ -19,6 +19,7 @@ from fairdd_cli.errors import unknown
 from fairdd_cli.registry import Registry
 
 EMPTY_CELLS = ("skip", "zero")
+IN_A_LINE = ("accuracy", "deo_max", "deo_mean")  # the metrics that a line of text has room for
 FEW_TEST_IMAGES = 30  # in a cell; with fewer, one prediction moves a recall, and so DEO, by over three points
 
 
@@ -350,9 +351,14 @@ def summarise(confusion: np.ndarray, empty_cells: str = "skip") -> dict[str, dic
 
 def in_words(correct: np.ndarray, total: np.ndarray) -> str:
     """Mean accuracy, DEO_M and DEO_A in percent of some networks' `correct` counts [networks, classes, groups]."""
-    names = {"accuracy": "accuracy", "deo_max": "DEO_M", "deo_mean": "DEO_A"}
-    means = [(label, METRICS[name](Confusion.of_cells(correct, total)).mean()) for name, label in names.items()]
-    return ", ".join(f"{label} {100 * mean:.1f}" for label, mean in means if not np.isnan(mean))
+    means = {name: 100 * float(METRICS[name](Confusion.of_cells(correct, total)).mean()) for name in IN_A_LINE}
+    return labelled({name: None if math.isnan(mean) else mean for name, mean in means.items()})
+
+
+def labelled(means: Mapping[str, float | None]) -> str:
+    """Accuracy, DEO_M and DEO_A among `means` (percent), as far as they exist, each after its label."""
+    found = {name: means[name] for name in IN_A_LINE}
+    return ", ".join(f"{METRICS[name].label} {mean:.1f}" for name, mean in found.items() if mean is not None)
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray, empty: float = np.nan) -> np.ndarray:

@@ -199,3 +199,7 @@ def test_small_counts_are_computed_as_large_ones_are():
     label, protected, prediction = samples(0, 3, 4)
     confusion = table_of(label, protected, prediction, 3, 4)
     assert metrics.summarise(confusion.astype(np.uint8)) == metrics.summarise(confusion)
+
+
+def test_a_line_of_text_has_the_metrics_that_exist_under_their_labels() -> None:
+    assert metrics.labelled({"accuracy": 70.04, "deo_max": None, "deo_mean": 1.0}) == "Accuracy 70.0, DEO_A 1.0"

@@ -253,6 +253,8 @@ def test_the_published_table_is_whole() -> None:
     table = published_values()
     assert sum(map(len, table.values())) == 380
     assert ("cifar10-s", 0, "whole", "vanilla", "convnet") in table
+    counts = {name: {line.test_images for line in lines} for (name, *_), lines in table.items()}
+    assert (counts["c-mnist-fg"], counts["celeba"]) == ({10_000}, {None})
     assert all(line.source and line.metrics for lines in table.values() for line in lines)
 
 

@@ -81,15 +81,12 @@ def evaluate(config: EvaluateConfig) -> None:
 
 def _say(terminal: Terminal, evaluation: "Evaluation", metrics: dict[str, dict[str, Any]]) -> None:
     """A line for each network; how long they took; a caution where the test split is too small for them."""
+    from fairdd_cli.metrics import labelled
     from fairdd_cli.reporting.notes import small_cells
 
     taken = f", {evaluation.seconds:.0f} s"
     for name, values in metrics.items():
-        words = ", ".join(
-            f"{label} {values[key]['mean']:.1f}"
-            for label, key in (("accuracy", "accuracy"), ("DEO_M", "deo_max"), ("DEO_A", "deo_mean"))
-            if values[key]["mean"] is not None
-        )
+        words = labelled({metric: found["mean"] for metric, found in values.items()})
         seeds = counted(len(evaluation.confusion[name]), "seed")
         terminal.say(f"{name}: {words} ({seeds}{taken if len(metrics) == 1 else ''})")
     if len(metrics) > 1:

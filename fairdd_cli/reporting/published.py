@@ -1,7 +1,8 @@
 """The published values of a row's setting, from `published.csv`, each with its source.
 
-Columns: source, dataset, ipc, method, fairness, network, and accuracy, deo_max and deo_mean in percent with their
-standard deviations where they were published.
+Columns: source, dataset, ipc, method, fairness, network; accuracy, deo_max and deo_mean in percent with their
+standard deviations where they were published; test_images, the number of images that the networks were tested on, where
+it is known.
 """
 
 import csv
@@ -37,7 +38,6 @@ SEEDS = {"fairdd-neurips2025": 10, "cobra-authors": 5}  # evaluation networks
 SAMPLING = "proportional"
 DISTILLED_WITH = "convnet"
 BEYOND = ("decoding", "match", "trained_networks", "cross_entropy")  # what no published row has
-TEST_IMAGES = {"c-mnist-fg": 10_000, "c-mnist-bg": 10_000, "c-fmnist-fg": 10_000, "c-fmnist-bg": 10_000}
 
 Key = tuple[str, int, str, str, str]
 
@@ -48,6 +48,7 @@ class Published:
 
     source: str
     metrics: dict[str, tuple[float, float | None]]
+    test_images: int | None  # None: not known
 
 
 def published_values() -> dict[Key, list[Published]]:
@@ -61,7 +62,7 @@ def published_values() -> dict[Key, list[Published]]:
                 for name in METRICS
                 if line[name]
             }
-            values[key].append(Published(line["source"], metrics))
+            values[key].append(Published(line["source"], metrics, int(line["test_images"] or 0) or None))
     return values
 
 
@@ -95,21 +96,15 @@ def _differs(row: Row, published: Published) -> tuple[str, ...]:
         words.append(f"network {setting.network} (published {setting.network.partition(':')[0]})")
     if setting.sampling != SAMPLING and setting.method != "random":
         words.append(f"sampling {setting.sampling} (published {SAMPLING})")
-    if setting.method in ("random", "whole"):
-        return _fewer_images(row, words)
     distilled = row.details.get("network", DISTILLED_WITH)
-    if distilled != DISTILLED_WITH:
+    if distilled != DISTILLED_WITH and setting.method not in ("random", "whole"):
         words.append(f"distilled with {distilled} (published {DISTILLED_WITH})")
-    return _fewer_images(row, words)
+    expected = published.test_images
+    if expected and row.test_images < 0.95 * expected:
+        words.append(f"{row.test_images:,} test images (published {expected:,})")
+    return tuple(words)
 
 
 def _with_separators(text: str) -> str:
     """`text`, a whole number with separators of thousands."""
     return f"{int(text):,}" if text.isdecimal() else text
-
-
-def _fewer_images(row: Row, words: list[str]) -> tuple[str, ...]:
-    images, expected = row.test_images, TEST_IMAGES.get(row.dataset)
-    if expected and images < 0.95 * expected:
-        words.append(f"{images:,} test images (published {expected:,})")
-    return tuple(words)
