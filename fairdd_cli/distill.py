@@ -22,6 +22,7 @@ from fairdd_cli.config.keywords import configure, documented
 from fairdd_cli.errors import DivergedError, UsageError
 from fairdd_cli.matching.groups import group_names
 from fairdd_cli.matching.run import Run
+from fairdd_cli.matching.synthetic import momentum_of
 from fairdd_cli.matching.validation import Validation
 from fairdd_cli.methods._renamed import with_current_names
 from fairdd_cli.methods._resolved import ResolvedConfig, default_init, default_sampling, resolve_config
@@ -247,8 +248,8 @@ def _start(
     last = config.iterations - 1
     points = -(-found.done // every) + (found.done > last and last % every > 0)
     expected = {**first.tensors, _history_name(run): torch.zeros(3, points, dtype=torch.float64)}
-    if "momentum" in found.tensors:
-        expected["momentum"] = first.tensors["images"]
+    momenta = {momentum_of(name): leaf for name, leaf in run.synthetic.leaves.items()}
+    expected |= {name: leaf for name, leaf in momenta.items() if name in found.tensors}
     if validation:
         expected |= validation.expected(found.tensors, found.done)
     checkpoints.check(expected, config.iterations)

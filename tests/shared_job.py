@@ -28,7 +28,11 @@ VARIANTS = {  # what is run besides, by what it is called: the method, the netwo
 TRAINED = {"trained_networks": 2, "trained_epochs": 1, "cross_entropy": 0.5}
 INGREDIENTS: Mapping[str, Mapping[str, object]] = {  # of dm
     "cells in trained networks": {**TRAINED, "match": "cells", "factor": 2, "init": "balanced"},
-    "group maps in trained networks": {**TRAINED, "match": "cells", "decoding": "group-maps:channels=1"},
+    "learned group maps in trained networks": {
+        **TRAINED,
+        "match": "cells",
+        "decoding": "group-maps:channels=1,learn=1",
+    },
     "frequency in trained networks": {**TRAINED, "decoding": "frequency"},
 }
 MOVING = [name for name in TINY if METHODS.load(name).Method.matches]

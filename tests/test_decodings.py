@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import Fairdd, resolved, write_toy
 from mutants import sealed
 from PIL import Image
@@ -29,7 +30,8 @@ from fairdd_cli.runtime import ImageStore, NullProgress, Processes, Runtime, Str
 from fairdd_cli.training import Subset
 
 RUNTIME = Runtime(torch.device("cpu"), micro_batch=32)
-SPECIFICATIONS = ["tiles", "frequency:share=0.5", "group-maps", "group-maps:channels=1"]
+LEARNED = "group-maps:channels=1,kernel=3,offset=2,learn=0.5"
+SPECIFICATIONS = ["tiles", "frequency:share=0.5", "group-maps", "group-maps:channels=1", LEARNED]
 NETWORK = "convnet:width=4,depth=2"
 
 
@@ -121,6 +123,72 @@ def test_group_maps_do_without_the_cells_that_have_no_images(toy: BiasedDataset)
     assert all(table.isfinite().all() for table in codec.tables.values())
 
 
+def test_maps_of_windows_and_places_are_convolutions_and_enlarged_offsets(tmp_path: Path) -> None:
+    dataset, *_ = coloured(tmp_path / "data.h5")
+    codec = codec_for(dataset, "group-maps:channels=2,kernel=3,offset=4")
+    tables = {name: torch.randn(table.shape) for name, table in codec.tables.items()}
+    bases = torch.randn(3, 2, 8, 8)
+    found = codec.decoding.show(bases, torch.tensor([2, 0, 1]), tables)
+    for image, base, group in zip(found, bases, (2, 0, 1), strict=True):
+        weight, offset = tables["matrix"][group].reshape(3, 2, 3, 3), tables["offset"][group].reshape(1, 3, 4, 4)
+        expected = F.conv2d(base[None], weight, padding=1) + F.interpolate(offset, (8, 8), mode="bilinear")
+        torch.testing.assert_close(image, expected[0], rtol=1e-4, atol=1e-5)
+
+
+def test_offsets_begin_with_what_colours_leave_of_the_mean_images(tmp_path: Path) -> None:
+    coloured(tmp_path / "data.h5")
+    with h5py.File(tmp_path / "data.h5", "r+") as file:  # every group has a bright corner of its own
+        images, protected = file["train/images"][:], file["train/protected"][:]
+        images[protected == 0, :, :4, :4] = images[protected == 1, :, 4:, :4] = images[protected == 2, :, :4, 4:] = 255
+        file["train/images"][:] = images
+        sealed(file)
+    dataset = read_dataset(str(tmp_path / "data.h5"))
+    plain, fine = (codec_for(dataset, f"group-maps:channels=1{more}") for more in ("", ",offset=2"))
+    torch.testing.assert_close(fine.tables["matrix"], plain.tables["matrix"])
+    # The best base of a class, by least squares over all groups, and what is left then, in quarters of the image.
+    start, count = dataset.train.start, dataset.train.count
+    means = torch.stack(
+        [
+            torch.stack([store_of(dataset).take(start[y, g] + np.arange(count[y, g])).mean(dim=0) for g in range(3)])
+            for y in range(2)
+        ]
+    )  # [classes, groups, C, H, W]
+    matrix, offset = plain.tables["matrix"].flatten(), plain.tables["offset"][:, :, None, None]
+    bases = torch.einsum("k,ykhw->yhw", matrix, (means - offset).flatten(1, 2)) / matrix.square().sum()
+    shown = torch.einsum("k,yhw->ykhw", matrix, bases).reshape(means.shape) + offset
+    left = (means - shown).mean(dim=0).reshape(3, 3, 2, 4, 2, 4).mean(dim=(3, 5))
+    assert left.abs().max() > 0.1
+    torch.testing.assert_close(fine.tables["offset"], (offset + left).flatten(1), rtol=1e-3, atol=1e-4)
+
+
+def test_maps_that_are_learned_step_by_the_mean_gradient_of_their_pixels(tmp_path: Path) -> None:
+    dataset, *_ = coloured(tmp_path / "data.h5")
+    codec = codec_for(dataset, LEARNED)
+    stored, target = torch.randn(6, 1, 8, 8), torch.randn(6, 3, 8, 8)
+    none = torch.zeros(6, dtype=torch.int64)
+    synthetic = SyntheticImages(stored, none, 2, codec, store_of(dataset), Streams(0), Processes())
+    synthetic.configure_optimizer(0.1, 0.5)
+    plain = {"images": stored, **codec.tables}
+    momentum = {name: torch.zeros_like(tensor) for name, tensor in plain.items()}
+    # Two images a group are shown in a step: 2 * 64 pixels, a quarter of them near each of the offset's four.
+    rates = {"images": 0.1, "matrix": 0.1 * 0.5 / 128, "offset": 0.1 * 0.5 / 32}
+    for key in range(3):
+        images, _ = synthetic.decoded_images(slice(0, 2), key)
+        synthetic.accumulate_gradients(synthetic.gradients((images - target).square().sum()))
+        synthetic.optimizer_step()
+        leaves = {name: tensor.clone().requires_grad_() for name, tensor in plain.items()}
+        groups = torch.cat([torch.from_numpy(synthetic._turns(label, range(3), (key,))) for label in (0, 1)])
+        shown = codec.decoding.show(leaves["images"], groups, {name: leaves[name] for name in codec.tables})
+        gradients = torch.autograd.grad((shown - target).square().sum(), list(leaves.values()))
+        for name, gradient in zip(plain, gradients, strict=True):
+            momentum[name] = 0.5 * momentum[name] + gradient
+            plain[name] = plain[name] - rates[name] * momentum[name]
+    found = {"images": synthetic.images.detach(), **synthetic.codec.tables}
+    for name, tensor in plain.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-5)
+        assert not torch.equal(tensor, {"images": stored, **codec.tables}[name])
+
+
 @pytest.mark.parametrize("factor", [1, 2])
 @pytest.mark.parametrize("text", SPECIFICATIONS)
 def test_what_was_decoded_is_stored_as_it_was(tmp_path: Path, text: str, factor: int) -> None:
@@ -147,7 +215,8 @@ def test_plain_images_take_the_room_of_themselves_and_smaller_ones_less(tmp_path
         codec = codec_for(dataset, text)
         counts[text] = codec.decoding.per_class(10, dataset.shape)
         assert counts[text] * math.prod(codec.stored_shape) <= 10 * math.prod(dataset.shape)
-    assert counts == {"tiles": 10, "frequency:share=0.5": 20, "group-maps": 10, "group-maps:channels=1": 30}
+    expected = {"tiles": 10, "frequency:share=0.5": 20, "group-maps": 10, "group-maps:channels=1": 30, LEARNED: 30}
+    assert counts == expected
 
 
 def test_bases_are_shown_in_groups_evenly_and_anew_for_every_key(tmp_path: Path) -> None:
@@ -207,14 +276,14 @@ def test_sets_of_every_decoding_go_the_whole_way(
     options = ["--method", "dm", "--fair", "--ipc", 3, "--iterations", 2, "--network", NETWORK, "--factor", factor]
     fairdd("distill", "data.h5", *options, "--decoding", text, "--match", match, "-o", "s.h5")
     made = read_synthetic(str(tmp_path / "s.h5"))
-    count = {"group-maps:channels=1": 9, "group-maps": 3, "frequency:share=0.5": 6}[text]
+    count = {"group-maps:channels=1": 9, "group-maps": 3, "frequency:share=0.5": 6, LEARNED: 9}[text]
     assert len(made.images) == 2 * count
     assert made.shape == dataset.shape
     assert made.decoding == text
     assert "decoding" in json.loads(json.dumps(dict(made.options)))
     fairdd("evaluate", "s.h5", "--seeds", 1, "--epochs", 2, "-o", "e.json")
     said = fairdd("inspect", "s.h5").stdout
-    assert f"({text}): IPC {made.equivalent_ipc:.4g} of plain images" in " ".join(said.split())
+    assert f"({text}):IPC{made.equivalent_ipc:.4g}ofplainimages" in "".join(said.split())
     (row,) = json.loads(fairdd("report", "e.json", "--format", "json").stdout)
     assert row["stored_numbers"] == made.stored_numbers
     assert row["stored_equivalent_ipc"] == pytest.approx(made.equivalent_ipc)
@@ -255,6 +324,9 @@ def test_a_set_of_another_decoding_is_trained_on_as_what_it_is_decoded_to(tmp_pa
         (["--decoding", "grup-maps"], "did you mean 'group-maps'"),
         (["--decoding", "group-maps:channels=9"], "channels=9 is more than the 3 of the images"),
         (["--decoding", "group-maps:channels=0"], "channels=0 should be at least 1"),
+        (["--decoding", "group-maps:kernel=2"], "kernel=2 should be odd"),
+        (["--decoding", "group-maps:offset=9"], "offset=9 is more than the 8 of the images"),
+        (["--decoding", "group-maps:learn=-1"], "learn=-1 should be 0 or more"),
         (["--decoding", "frequency:share=2"], "share=2 should be above 0 and at most 1"),
         (["--decoding", "tiles:a=1"], "takes no options"),
         (["--decoding", "group-maps", "--method", "idc"], "idc, which steps in pixels and stores images"),

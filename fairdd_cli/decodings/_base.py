@@ -68,6 +68,13 @@ class DecodingBase(ABC):
         """The bases [n, C', H, W] nearest to `images` of `groups` int64 [n], where the decoding is `by_group`."""
         return images
 
+    def learning_rates(self, shape: Shape, shown: float) -> Mapping[str, float]:
+        """How fast each table is learned, in learning rates of the pixels, where a step shows `shown` images a group.
+
+        Tables that are not named stay as they were fitted.
+        """
+        return {}
+
     def per_class(self, ipc: int, shape: Shape) -> int:
         """Stored images of a class in the room of `ipc` plain ones."""
         return max(1, ipc * int(np.prod(shape)) // int(np.prod(self.stored_shape(shape))))

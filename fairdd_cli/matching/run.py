@@ -27,9 +27,9 @@ class Run(RunSignals):
         """
         if not self._class_shard[1].is_main:
             return torch.zeros_like(loss)
-        gradient, *others = torch.autograd.grad(loss, [self.synthetic.images, *shared])
-        self.synthetic.accumulate_gradient(gradient)
-        for tensor, of_tensor in zip(shared, others, strict=True):
+        gradients, own = self.synthetic.gradients(loss, *shared), len(self.synthetic.leaves)
+        self.synthetic.accumulate_gradients(gradients[:own])
+        for tensor, of_tensor in zip(shared, gradients[own:], strict=True):
             tensor.grad = of_tensor if tensor.grad is None else tensor.grad + of_tensor
         return loss.detach()
 
@@ -46,22 +46,24 @@ class Run(RunSignals):
         `distance` gives that of one target; one graph at a time is in memory, and ranks share the targets. All
         targets share `learned`, whose gradient is therefore the mean over them.
         """
-        processes, images = self.runtime.processes, self.synthetic.images
+        processes = self.runtime.processes
         own = processes.shard(num_targets)
         distances, by_target = torch.zeros(num_targets, device=learned.device), []
         for target in range(own.start, own.stop):
             value = distance(target)
-            by_target.append(torch.autograd.grad(value, [images, learned]))
+            by_target.append(self.synthetic.gradients(value, learned))
             distances[target] = value.detach()
         processes.all_reduce(distances).requires_grad_()
         loss = self.reduce_loss(distances, [num_targets])
         (shares,) = torch.autograd.grad(loss, [distances])
-        gradient, of_learned = torch.zeros_like(images), torch.zeros_like(learned)
-        for share, (of_images, of_target) in zip(shares[own], by_target, strict=True):
-            gradient += share * of_images
+        totals = [torch.zeros_like(leaf) for leaf in self.synthetic.leaves.values()]
+        of_learned = torch.zeros_like(learned)
+        for share, (*gradients, of_target) in zip(shares[own], by_target, strict=True):
+            for total, gradient in zip(totals, gradients, strict=True):
+                total.add_(share * gradient)
             of_learned += share * of_target / num_targets
         processes.all_reduce(of_learned)
-        self.synthetic.accumulate_gradient(gradient)
+        self.synthetic.accumulate_gradients(totals)
         return loss.detach() / processes.world_size, of_learned
 
     def synthetic_cross_entropy(
@@ -79,7 +81,7 @@ class Run(RunSignals):
 
     def update_images(self, network: Classifier, *key: int, lr_factor: float = 1.0) -> None:
         """Moves the synthetic images along their gradient and, where it has a weight, that of the cross-entropy."""
-        auxiliary = self._cross_entropy_gradient(network, *key) if self.cross_entropy else None
+        auxiliary = self._cross_entropy_gradients(network, *key) if self.cross_entropy else None
         self.synthetic.optimizer_step(lr_factor, auxiliary, self.cross_entropy)
 
     @property
@@ -87,19 +89,21 @@ class Run(RunSignals):
         """Image passes of `update_images`."""
         return self.num_classes * self.synthetic.per_class if self.cross_entropy else 0
 
-    def _cross_entropy_gradient(self, network: Classifier, *key: int) -> Tensor:
-        """The gradient of the mean cross-entropy of all augmented synthetic images under `network`."""
-        gradient, per_class = torch.zeros_like(self.synthetic.images), self.synthetic.per_class
-        policy, total = self.allowed_augmentations(augment.FULL), self.num_classes * per_class
+    def _cross_entropy_gradients(self, network: Classifier, *key: int) -> list[Tensor]:
+        """The gradients of the mean cross-entropy of all augmented synthetic images under `network`."""
+        totals = [torch.zeros_like(leaf) for leaf in self.synthetic.leaves.values()]
+        per_class = self.synthetic.per_class
+        policy, images_in_all = self.allowed_augmentations(augment.FULL), self.num_classes * per_class
         generator = self.streams.torch("cross-entropy/augment", *key)
-        augmentation = augment.sample_per_image(policy, total, self.real.shape[1:], generator)
+        augmentation = augment.sample_per_image(policy, images_in_all, self.real.shape[1:], generator)
         for classes in self.class_chunks():
             images, labels = self.synthetic.decoded_images(classes, *key)
             positions = torch.arange(classes.start * per_class, classes.stop * per_class)
-            loss = self._cross_entropy_sum(network, augmentation.apply(images, positions), labels) / total
+            loss = self._cross_entropy_sum(network, augmentation.apply(images, positions), labels) / images_in_all
             if self._class_shard[1].is_main:  # of the ranks that share a class only one counts
-                gradient += torch.autograd.grad(loss, [self.synthetic.images])[0]
-        return self.runtime.processes.all_reduce(gradient)
+                for total, gradient in zip(totals, self.synthetic.gradients(loss), strict=True):
+                    total.add_(gradient)
+        return [self.runtime.processes.all_reduce(total) for total in totals]
 
     # Trajectories
 

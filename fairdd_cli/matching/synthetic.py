@@ -1,7 +1,7 @@
 """The synthetic images while they are optimised: their decoding, their optimiser, their state."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -10,6 +10,8 @@ from torch import Tensor
 from fairdd_cli.decodings import Codec
 from fairdd_cli.fairness import TargetWeights, class_means, plain_means
 from fairdd_cli.runtime import ImageStore, Processes, Streams, all_reduce_gradients
+
+MOMENTUM = "momentum"  # how the names of momentum begin in a snapshot
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class SyntheticImages:
 
     `codec` decodes those of a class into `per_class` images to train on. `groups` int64 [decoded images], on the host,
     says which group each of them stands for; those that can be shown in every group are shown in one drawn for a key.
+    What the `codec` learns with them are its tables, leaves of their own, which its tables here share memory with.
     `store` holds the real images, whose range of values they share; `processes` optimise them together.
     """
 
@@ -45,10 +48,19 @@ class SyntheticImages:
         processes: Processes,
     ) -> None:
         self.images = images.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
-        self.groups, self.classes, self.codec = groups, classes, codec
+        self.groups, self.classes = groups, classes
         self.stored_per_class = len(images) // classes
         self.labels = torch.arange(classes).repeat_interleave(self.stored_per_class)
-        self.optimizer = torch.optim.SGD([self.images], lr=1.0)  # a method sets its learning rate and momentum
+        shown = len(images) * codec.factor**2 / max(1, codec.num_groups)
+        rates = {"images": 1.0, **codec.decoding.learning_rates(codec.shape, shown)}
+        tables = {name: table.detach().clone().requires_grad_(name in rates) for name, table in codec.tables.items()}
+        self._differentiable = replace(codec, tables=tables)
+        self.codec = replace(codec, tables={name: table.detach() for name, table in tables.items()})
+        self.leaves = {name: self.images if name == "images" else tables[name] for name in rates}
+        # A method sets learning rate and momentum.
+        self.optimizer = torch.optim.SGD(
+            [{"params": [leaf], "relative": rates[name]} for name, leaf in self.leaves.items()], lr=1.0
+        )
         self._store, self._streams, self._processes = store, streams, processes
         self._gradient_scale: Tensor | None = None
 
@@ -97,10 +109,10 @@ class SyntheticImages:
     def _decoded(self, classes: slice, order: Tensor | None = None, groups: Tensor | None = None) -> Tensor:
         """The decoded images of `classes`, in this `order`, each in its group of `groups` where it has to be shown."""
         stored = self.images[classes.start * self.stored_per_class : classes.stop * self.stored_per_class]
-        bases = self.codec.bases(stored)
+        bases = self._differentiable.bases(stored)
         if order is not None:
             bases = taken(bases, order)
-        return self.codec.show(bases, groups).contiguous(memory_format=torch.channels_last)
+        return self._differentiable.show(bases, groups).contiguous(memory_format=torch.channels_last)
 
     def _turns(self, label: int, groups: Sequence[int], key: tuple[int, ...]) -> np.ndarray:
         """One of `groups` for each decoded image of the class `label`: in turn, in an order drawn for `key`."""
@@ -113,7 +125,7 @@ class SyntheticImages:
         What is not stored as pixels has no channel of its own, and steps by the mean over the channels.
         """
         for group in self.optimizer.param_groups:
-            group["lr"], group["momentum"] = learning_rate, momentum
+            group["lr"], group["momentum"] = learning_rate * group["relative"], momentum
         scale = self._store.inv_std_squared
         scale = scale if self.codec.decoding.stores_pixels else scale.mean()
         self._gradient_scale = scale if unit_pixels else None
@@ -128,20 +140,27 @@ class SyntheticImages:
         moved = sum(momentum**turn for turn in range(self.classes))
         self.configure_optimizer(learning_rate * moved, momentum**self.classes, unit_pixels=True)
 
-    def accumulate_gradient(self, gradient: Tensor) -> None:
-        """Adds `gradient` to that of the images."""
-        self.images.grad = gradient if self.images.grad is None else self.images.grad + gradient
+    def gradients(self, loss: Tensor, *shared: Tensor) -> list[Tensor]:
+        """The gradients of `loss` with respect to each of `leaves` and of `shared`."""
+        return list(torch.autograd.grad(loss, [*self.leaves.values(), *shared]))
 
-    def optimizer_step(self, lr_factor: float = 1.0, auxiliary: Tensor | None = None, share: float = 0.0) -> None:
-        """Moves the images along the gradient that all ranks accumulated since the last step.
+    def accumulate_gradients(self, gradients: Sequence[Tensor]) -> None:
+        """Adds `gradients`, one for each of `leaves`, to theirs."""
+        for leaf, gradient in zip(self.leaves.values(), gradients, strict=True):
+            leaf.grad = gradient if leaf.grad is None else leaf.grad + gradient
 
-        `lr_factor` multiplies the learning rate of this step. The `auxiliary` gradient, the same on all ranks, is added
-        at that `share` of the other one's norm.
+    def optimizer_step(
+        self, lr_factor: float = 1.0, auxiliary: Sequence[Tensor] | None = None, share: float = 0.0
+    ) -> None:
+        """Moves the images, and what is learned with them, along the gradients that all ranks accumulated.
+
+        `lr_factor` multiplies the learning rate of this step. The `auxiliary` gradients, one for each of `leaves` and
+        the same on all ranks, are added so that the images' has that `share` of the other one's norm.
         """
-        all_reduce_gradients(self._processes, [self.images])
+        all_reduce_gradients(self._processes, list(self.leaves.values()))
         if auxiliary is not None and self.images.grad is not None:
-            scale = share * self.images.grad.norm() / auxiliary.norm().clamp(min=torch.finfo(torch.float32).tiny)
-            self.images.grad = self.images.grad + scale * auxiliary
+            scale = share * self.images.grad.norm() / auxiliary[0].norm().clamp(min=torch.finfo(torch.float32).tiny)
+            self.accumulate_gradients([scale * gradient for gradient in auxiliary])
         if self._gradient_scale is not None and self.images.grad is not None:
             self.images.grad *= self._gradient_scale
         rates = [group["lr"] for group in self.optimizer.param_groups]
@@ -159,19 +178,26 @@ class SyntheticImages:
                 self.images.clamp_(self._store.low, self._store.high)
 
     def snapshot(self) -> dict[str, Tensor]:
-        """Copies of the images and of their momentum, where there is any."""
-        live = {"images": self.images}
-        momentum = self.optimizer.state[self.images].get("momentum_buffer")
-        if momentum is not None:
-            live["momentum"] = momentum
+        """Copies of the images, of what is learned with them, and of the momentum of each that has one."""
+        live = dict(self.leaves)
+        for name, leaf in self.leaves.items():
+            momentum = self.optimizer.state[leaf].get("momentum_buffer")
+            if momentum is not None:
+                live[momentum_of(name)] = momentum
         return {name: tensor.detach().clone() for name, tensor in live.items()}
 
     def restore(self, snapshot: Mapping[str, Tensor]) -> None:
         """Goes back to a `snapshot`."""
-        with torch.no_grad():
-            self.images.copy_(snapshot["images"])
-        self.images.grad = None
         self.optimizer.state.clear()
-        if "momentum" in snapshot:
-            momentum = snapshot["momentum"].to(self.images.device, copy=True)
-            self.optimizer.state[self.images]["momentum_buffer"] = momentum
+        for name, leaf in self.leaves.items():
+            with torch.no_grad():
+                leaf.copy_(snapshot[name])
+            leaf.grad = None
+            if momentum_of(name) in snapshot:
+                momentum = snapshot[momentum_of(name)].to(leaf.device, copy=True)
+                self.optimizer.state[leaf]["momentum_buffer"] = momentum
+
+
+def momentum_of(leaf: str) -> str:
+    """What a snapshot calls the momentum of one of the leaves."""
+    return MOMENTUM if leaf == "images" else f"{MOMENTUM}.{leaf}"

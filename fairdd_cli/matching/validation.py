@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fairdd_cli.artifacts import Split, ValidationHistory
 from fairdd_cli.matching.run import Run
+from fairdd_cli.matching.synthetic import MOMENTUM
 from fairdd_cli.metrics import in_words
 from fairdd_cli.runtime import ImageStore
 from fairdd_cli.training import TrainingConfig, Trials, decoded_images
@@ -101,7 +102,7 @@ class Validation:
 
     def _state(self) -> dict[str, Tensor]:
         """A copy of the run's state that is enough to write it, without what only another step would need."""
-        return {name: tensor for name, tensor in self.run.snapshot().items() if not name.startswith("momentum")}
+        return {name: tensor for name, tensor in self.run.snapshot().items() if not name.startswith(MOMENTUM)}
 
     def _points(self, done: int) -> int:
         """Validations in `done` iterations."""

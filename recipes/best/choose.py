@@ -16,11 +16,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from statistics import mean, stdev
 
 TRAINED = ["--trained-networks", "3", "--trained-epochs", "1"]
 MAPS = ["--match", "cells", "--decoding", "group-maps:channels=1"]
+LEARNED = ["--match", "cells", "--decoding", "group-maps:channels=1,learn=1"]
+FACES = "group-maps:kernel=3,offset=8,learn=1"
 CANDIDATES: dict[str, list[str]] = {
     "dm --fair": ["--iterations", "300"],
+    "dm --fair, longer": ["--iterations", "900"],
     "tiles, start": ["--factor", "2", "--iterations", "0"],
     "tiles": ["--factor", "2", "--iterations", "150"],
     "tiles, trained": ["--factor", "2", "--iterations", "150", *TRAINED, "--cross-entropy", "0.3"],
@@ -32,9 +36,15 @@ CANDIDATES: dict[str, list[str]] = {
     "group maps, start": [*MAPS, "--iterations", "0"],
     "group maps": [*MAPS, "--iterations", "150"],
     "group maps, trained": [*MAPS, "--iterations", "150", *TRAINED, "--cross-entropy", "0.3"],
+    "group maps, learned": [*LEARNED, "--iterations", "150", *TRAINED, "--cross-entropy", "0.3"],
     "group maps, tiles, start": [*MAPS, "--factor", "2", "--iterations", "0"],
     "group maps of 3 channels, start": [
         *("--match", "cells", "--decoding", "group-maps:channels=3", "--iterations", "0"),
+    ],
+    "group maps of faces, start": [*("--match", "cells", "--decoding", FACES, "--factor", "2", "--iterations", "0")],
+    "group maps of faces, trained": [
+        *("--match", "cells", "--decoding", FACES, "--factor", "2", "--iterations", "150"),
+        *(*TRAINED, "--cross-entropy", "0.3"),
     ],
 }
 METRICS = ("accuracy", "deo_max", "deo_mean", "worst")
@@ -76,6 +86,11 @@ def scores(evaluation: dict[str, object]) -> dict[str, float]:
     return {**found, "worst": 100 * sum(worst) / len(worst)}
 
 
+def with_spread(values: list[float]) -> str:
+    """The mean of `values`, with their standard deviation where there are several."""
+    return f"{mean(values):.1f}" + (f"±{stdev(values):.1f}" if len(values) > 1 else "")
+
+
 def main() -> None:
     """Tries all candidates and writes the log."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -92,9 +107,9 @@ def main() -> None:
     rows = []
     for name in arguments.only:
         runs = [tried(name, arguments, seed) for seed in range(arguments.repeats)]
-        rows.append((name, {key: sum(run[key] for run in runs) / len(runs) for key in runs[0]}))
+        rows.append((name, {key: [run[key] for run in runs] for key in runs[0]}))
         print(name, rows[-1][1], flush=True)
-    rows.sort(key=lambda row: -row[1]["worst"])
+    rows.sort(key=lambda row: -mean(row[1]["worst"]))
     words = ["distill --method dm --fair --ipc", str(arguments.ipc), "--network", arguments.network]
     protocol = f"{arguments.networks} network(s), {arguments.epochs} epochs, {arguments.repeats} seed(s) of distilling"
     lines = [
@@ -104,8 +119,8 @@ def main() -> None:
         "|---|---|---|---|---|---|---|",
     ]
     for name, found in rows:
-        figures = " | ".join(f"{found[key]:.1f}" for key in METRICS)
-        lines.append(f"| {name} | `{' '.join(CANDIDATES[name])}` | {figures} | {found['seconds']:.0f} |")
+        figures = " | ".join(with_spread(found[key]) for key in METRICS)
+        lines.append(f"| {name} | `{' '.join(CANDIDATES[name])}` | {figures} | {mean(found['seconds']):.0f} |")
     arguments.log.write_text("\n".join(lines) + "\n")
 
 
