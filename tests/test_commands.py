@@ -64,12 +64,13 @@ def test_the_main_job_from_data_to_table(fairdd: Fairdd, data: Path, tmp_path: P
     assert evaluation.dataset_digest == synthetic.dataset_digest == read_dataset(str(data)).digest
 
 
-def test_a_pipeline_passes_files_through_standard_streams(fairdd: Fairdd, tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", ["", "--decoding group-maps:channels=1 --match cells"])
+def test_a_pipeline_passes_files_through_standard_streams(words: str, tmp_path: Path) -> None:
     program = Path(sys.executable).with_name("fairdd")
     line = (
         f"{program} make-dataset c-fmnist-fg --embedded --limit 500 -o - -q"
         f" | tee data.h5"
-        f" | {program} distill - --method dm --fair --ipc 2 --iterations 2 -o - {' '.join(SMALL)}"
+        f" | {program} distill - --method dm --fair --ipc 2 --iterations 2 {words} -o - {' '.join(SMALL)}"
         f" | {program} evaluate - --data data.h5 --seeds 1 --epochs 1 -o - -q"
         f" | {program} report - --format json"
     )

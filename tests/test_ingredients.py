@@ -11,8 +11,10 @@ from textbook import weight_gradients
 from torch import Tensor
 
 from fairdd_cli.artifacts import BiasedDataset, read_experts, read_synthetic
+from fairdd_cli.decodings import DECODINGS
 from fairdd_cli.distill import ResolvedConfig, check_config, run_distillation, start_run, use_experts
 from fairdd_cli.errors import UsageError
+from fairdd_cli.fairness import STRATEGIES, find_strategy
 from fairdd_cli.matching.experts import all_images, even_cells
 from fairdd_cli.matching.run import Run
 from fairdd_cli.methods import METHODS
@@ -127,6 +129,47 @@ def test_every_method_takes_every_ingredient(even: BiasedDataset, method: str, d
     assert all(not np.array_equal(table, start.tables[name]) for name, table in made.tables.items())
     assert made.options["match"] == "cells"
     assert str(made.options["experts"]).startswith("sha256:")
+
+
+@pytest.mark.parametrize("fairness", STRATEGIES.names())
+@pytest.mark.parametrize("method", ["dm", "gm"])
+def test_every_strategy_takes_every_ingredient_or_says_why_not(even: BiasedDataset, method: str, fairness: str) -> None:
+    start = run_distillation(plan(method, fairness=fairness, iterations=0), even, RUNTIME, NullProgress())
+    for decoding in DECODINGS.names():
+        words = {**TRAINED, "fairness": fairness, "decoding": decoding, "cross_entropy": 0.3}
+        made = run_distillation(plan(method, **words), even, RUNTIME, NullProgress())
+        assert np.isfinite(made.images).all()
+        assert made.images.shape != start.images.shape or not np.array_equal(made.images, start.images)
+        assert (made.fairness, made.groups is None) == (fairness, True)
+        if not find_strategy(fairness).targets_are_groups:
+            with pytest.raises(UsageError, match=f"a target for each group, which {fairness} has not; use --fair"):
+                plan(method, **words, match="cells")
+            continue
+        by_cell = run_distillation(plan(method, **words, match="cells"), even, RUNTIME, NullProgress())
+        assert np.isfinite(by_cell.images).all()
+        assert not np.array_equal(by_cell.images, made.images)
+
+
+def test_groupdro_by_cell_moves_the_images_of_the_worst_group_alone(even: BiasedDataset) -> None:
+    options = {"augmentation": "", "learning_rate": "3", "momentum": "0"}
+    chosen = plan(fairness="groupdro", match="cells", init="balanced", options=options)
+    run = begun(chosen, even)
+    network, synthetic, before = run.networks.fresh(0), of_cells(run), run.synthetic.images.detach().clone()
+    worst = []
+    for label in range(even.classes):
+        drawn = run.real.sample_indices(label, 0)
+        distances = []
+        for group in range(even.groups):
+            real = run.real.store.take(drawn[even.train.protected[drawn] == group])
+            distance = network.embed(real).mean(dim=0) - network.embed(synthetic[label, group]).mean(dim=0)
+            distances.append(distance.square().sum().item())
+        worst.append(int(np.argmax(distances)))
+    chosen.algorithm.step(run, 0)
+    moved = (run.synthetic.images.detach() - before).flatten(1).norm(dim=1) > 0
+    groups = run.synthetic.groups
+    assert groups is not None
+    expected = groups.reshape(even.classes, -1) == torch.tensor(worst)[:, None]
+    assert moved.tolist() == expected.flatten().tolist()
 
 
 def test_a_set_that_was_matched_by_cell_says_which_group_each_image_stands_for(even: BiasedDataset) -> None:

@@ -4,7 +4,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -135,20 +135,11 @@ class StopAt(NullProgress):
             raise Stop
 
 
-def plan_of(method: str, **options: str) -> ResolvedConfig:
-    return resolved(
-        method,
-        fairness="fairdd",
-        sampling=None,
-        init=None,
-        ipc=2,
-        factor=1,
-        batch_real=None,
-        iterations=6,
-        network=parse_network("convnet:width=4,depth=1"),
-        seed=3,
-        options=options,
-    )
+def plan_of(method: str, words: Mapping[str, Any] | None = None, **options: str) -> ResolvedConfig:
+    """A short run of `method` with its own `options`, and with other `words` of distill."""
+    usual = {"fairness": "fairdd", "ipc": 2, "factor": 1, "iterations": 6, "seed": 3}
+    network = parse_network("convnet:width=4,depth=1")
+    return resolved(method, network=network, options=options, **{**usual, **(words or {})})
 
 
 @pytest.mark.parametrize(
@@ -172,6 +163,38 @@ def test_stopping_at_any_word_of_progress_changes_nothing(folder: Path, method: 
         assert np.array_equal(found.images, whole.images)
         assert np.array_equal(found.history.loss, whole.history.loss)
     assert names(folder) == {"toy.h5"}
+
+
+TRAINED = {"trained_networks": 2, "trained_epochs": 2, "cross_entropy": 0.3}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {**TRAINED, "match": "cells", "factor": 2},
+        {**TRAINED, "match": "cells", "decoding": "group-maps:channels=1"},
+        {**TRAINED, "decoding": "frequency"},
+    ],
+    ids=["tiles", "group-maps", "frequency"],
+)
+def test_stopping_with_every_ingredient_changes_nothing(folder: Path, words: dict[str, Any]) -> None:
+    dataset, runtime, networks = read_dataset(str(folder / "toy.h5")), open_runtime("cpu"), "toy.networks-balanced.h5"
+    plan = plan_of("dm", words)
+    whole = run_distillation(plan, dataset, runtime, counting := StopAt(0))
+    output = str(folder / "s.h5")
+    for after in Streams(3).numpy("stop").integers(1, counting.heard, 12):
+        (folder / networks).unlink()  # so that some runs are stopped while the networks are trained
+        with pytest.raises(Stop), Checkpoints(output, run_fingerprint(plan, dataset, runtime), 3) as checkpoints:
+            run_distillation(plan, dataset, runtime, StopAt(int(after)), checkpoints=checkpoints)
+        with Checkpoints(output, run_fingerprint(plan, dataset, runtime), 3) as checkpoints:
+            found = run_distillation(plan, dataset, runtime, NullProgress(), checkpoints=checkpoints)
+        assert np.array_equal(found.images, whole.images)
+        assert np.array_equal(found.history.loss, whole.history.loss)
+        assert found.options["experts"] == whole.options["experts"]
+        assert {name: table.tolist() for name, table in found.tables.items()} == {
+            name: table.tolist() for name, table in whole.tables.items()
+        }
+        assert names(folder) == {"toy.h5", networks}
 
 
 @pytest.mark.parametrize("method", ["herding", "kcenter"])

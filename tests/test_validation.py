@@ -212,7 +212,7 @@ def test_without_it_no_word_of_it_is_in_the_file(fairdd: Fairdd, held_out: Biase
 
 def test_it_works_in_pipes(held_out: BiasedDataset, tmp_path: Path) -> None:
     program = str(Path(sys.executable).with_name("fairdd"))
-    words = ["distill", "-", "--method", "dm", *map(str, QUICK), "--iterations", "2"]
+    words = ["distill", "-", "--method", "dm", *map(str, QUICK), "--iterations", "2", "--decoding", "frequency"]
     piped = subprocess.run(
         [program, *words, "--validate", "1", "--keep", "best", "-o", "-"],
         input=Path(held_out.path).read_bytes(),
@@ -221,6 +221,7 @@ def test_it_works_in_pipes(held_out: BiasedDataset, tmp_path: Path) -> None:
     )
     (tmp_path / "piped.h5").write_bytes(piped.stdout)
     made = read_synthetic(str(tmp_path / "piped.h5"))
+    assert made.decoding.startswith("frequency")
     assert made.history.validation is not None
     assert len(made.history.validation.iteration) == 3
 

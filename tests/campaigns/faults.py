@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from kill import SERVER, distillation
+from kill import RUNS, SERVER, distillation
 
 from fairdd_cli.artifacts import read_any
 from fairdd_cli.cli import main
@@ -41,6 +41,11 @@ COMMANDS: dict[str, tuple[list[object], list[str]]] = {
     ),
     "distill": ([*distillation("gm"), "--checkpoint-every", 0, "-o"], [".h5"]),
     "distill with experts": ([*distillation("mtt"), "--checkpoint-every", 0, "-o"], [".h5"]),
+    "distill with trained networks and group maps": (
+        [*RUNS["decoded"], "--iterations", 12, "--checkpoint-every", 0, "-o"],
+        [".h5"],
+    ),
+    "distill frequencies": ([*distillation("gm"), "--decoding", "frequency", "--checkpoint-every", 0, "-o"], [".h5"]),
     "evaluate": (EVALUATE, [".json"]),
     "evaluate to HDF5": (EVALUATE, [".h5"]),
     "report": (["report", "evaluation.json", "--plot", "PLOT", "--html"], [".html", ".png"]),
@@ -49,6 +54,7 @@ COMMANDS: dict[str, tuple[list[object], list[str]]] = {
     "import": (["import", "synthetic.npz", "--data", "toy.h5", "-o"], [".h5"]),
     "export to a file": (["inspect", "synthetic.h5", "--export"], [".npz"]),
 }
+TRAINED = ("toy.experts-fairdd.h5", "toy.networks-balanced.h5")  # which commands make beside their output, once
 NAMES = ["out", "lr0.1", "a b", "naïve", "日本" * 20, "x" * 245, "line\nbreak", "no\u00a0break", "[a]*"]
 FAULTS = ("full", "fail", "kill", "lack")
 ERRORS = (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -147,7 +153,7 @@ def left_alone(command: str, folder: Path) -> Undisturbed:
 
 
 def clear(folder: Path, outputs: list[Path]) -> None:
-    for output in (*outputs, folder / "toy.experts-fairdd.h5"):
+    for output in (*outputs, *(folder / name for name in TRAINED)):
         shutil.rmtree(output) if output.is_dir() else output.unlink(missing_ok=True)
 
 
@@ -188,7 +194,7 @@ def injection(command: str, fault: Fault, name: str, alone: Undisturbed, folder:
     if command == "export over a folder":  # something older is there, which must not be lost before the new is whole
         run([*words[:2], "--quiet", "--export", words[-1]], folder, Fault())
         os.truncate(next(outputs[0].glob("*/*.png")), 1)
-    before = {path.name for path in folder.iterdir()} | {"said", "said.calls", "toy.experts-fairdd.h5"}
+    before = {path.name for path in folder.iterdir()} | {"said", "said.calls", *TRAINED}
     code = run(words, folder, fault)
     said = (folder / "said").read_text(errors="replace")
     report.faults[fault.kind] += 1

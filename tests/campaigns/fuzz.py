@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 
@@ -53,11 +53,15 @@ COMMANDS: dict[str, list[list[str]]] = {  # a mutant stands for FILE, and the so
         ["verify", "dataset.h5", "FILE"],
         ["evaluate", "FILE", "--data", "dataset.h5", "--seeds", "1", "--epochs", "1", *NETWORK, "-o", "out.json"],
     ],
+    "decoded.h5": [
+        ["inspect", "FILE", "--export", "out.npz"],
+        ["evaluate", "FILE", "--data", "dataset.h5", "--seeds", "1", "--epochs", "1", *NETWORK, "-o", "out.json"],
+    ],
     "evaluation.h5": EVALUATION,
     "evaluation.json": EVALUATION,
     **{f"set{suffix}": [["import", "FILE", "--data", "dataset.h5", "-o", "out.h5"]] for suffix in EXPORTED},
 }
-OUTPUTS = {"out.h5", "out.json", "out.png", "out.html"}
+OUTPUTS = {"out.h5", "out.npz", "out.json", "out.png", "out.html"}
 
 
 def sound_files(folder: Path) -> None:
@@ -65,10 +69,14 @@ def sound_files(folder: Path) -> None:
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from conftest import write_toy
 
-    write_toy(folder / "dataset.h5", np.array([[4, 2], [2, 4]]))
+    dataset = write_toy(folder / "dataset.h5", np.array([[4, 2], [2, 4]]))
+    source = dataset.test.labels * 2 + np.arange(8) % 2  # as if each test image were there in both groups
+    replace(dataset, test=replace(dataset.test, source=source)).save(folder / "dataset.h5", force=True)
     distill = ["distill", "dataset.h5", "--method", "dm", "--ipc", "1", "--iterations", "1", *NETWORK]
     evaluate = ["evaluate", "synthetic.h5", "--seeds", "1", "--epochs", "1"]
-    outputs = {"synthetic.h5": distill, "evaluation.h5": evaluate, "evaluation.json": evaluate}
+    decoded = [*distill, "--fair", "--match", "cells", "--decoding", "group-maps:channels=1"]
+    outputs = {"synthetic.h5": distill, "decoded.h5": decoded}
+    outputs |= {"evaluation.h5": evaluate, "evaluation.json": evaluate}
     commands = [[*words, "-o", name] for name, words in outputs.items()]
     commands += [["inspect", "synthetic.h5", "--export", f"set{suffix}"] for suffix in EXPORTED]
     for words in commands:

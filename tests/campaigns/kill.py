@@ -37,8 +37,13 @@ def distillation(method: str) -> list[object]:
     return [*words, "--fair", "--iterations", ITERATIONS.get(method, 12), *tiny_words(method), *NETWORK]
 
 
+TRAINED = ["--trained-networks", 2, "--trained-epochs", 3, "--cross-entropy", 0.3]
 RUNS: dict[str, list[object]] = {
     **{method: distillation(method) for method in TINY},
+    "decoded": [
+        *distillation("dm"),
+        *("--iterations", 20, "--match", "cells", "--decoding", "group-maps:channels=1", *TRAINED),
+    ],
     "evaluate": ["evaluate", "toy.h5", "--seeds", 12, "--epochs", 3, *NETWORK],
 }
 RUNS["compiled"] = [*RUNS["gm"], "--compile", "on"]
