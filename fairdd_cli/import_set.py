@@ -17,7 +17,7 @@ from fairdd_cli.artifacts import (
     class_folders,
     read_foreign,
 )
-from fairdd_cli.config import ImportConfig
+from fairdd_cli.config import ImportConfig, record
 from fairdd_cli.config.import_set import read_channels
 from fairdd_cli.config.keywords import configure, documented
 from fairdd_cli.errors import UsageError
@@ -100,13 +100,10 @@ def run_import(config: ImportConfig, dataset: BiasedDataset) -> Imported:
         options={
             "import": {
                 "file": Path(path).name,
-                "protocol": config.protocol,
-                "values": config.values,
+                **record(ImportConfig, config),
                 "mean": mean and ",".join(map(str, mean)),
                 "std": std and ",".join(map(str, std)),
                 "labels": labels and Path(labels).name,
-                "repetition": config.repetition,
-                "factor": factor,
             }
         },
         seed=0,

@@ -137,3 +137,18 @@ def test_an_old_checkpoint_is_continued_to_the_same_images(fairdd: Fairdd, tmp_p
     rounding = 0 if np.array_equal(whole, then) else 1e-3
     np.testing.assert_allclose(whole, then, rtol=0, atol=1e-3)
     np.testing.assert_allclose(images(tmp_path / "interrupted.h5"), then, rtol=0, atol=rounding)
+
+
+def test_an_old_evaluation_is_continued_to_the_same_counts(fairdd: Fairdd, tmp_path: Path) -> None:
+    shutil.copy(OLD / "interrupted.json.checkpoint", tmp_path)
+    command = ["evaluate", "dm.h5", "--data", "data.h5", "--seeds", 3, "--epochs", 20, *HERE]
+    said = fairdd(*command, "-o", "interrupted.json").stderr
+    assert "continuing after 1 steps" in said
+    assert not (tmp_path / "interrupted.json.checkpoint").exists()
+    fairdd(*command, "-o", "whole.json")
+    then, whole, continued = (
+        read_evaluation(str(folder / f"{name}.json")).confusion["convnet:width=4,depth=2"]
+        for folder, name in ((OLD, "evaluation"), (tmp_path, "whole"), (tmp_path, "interrupted"))
+    )
+    # The first seed's counts are those of then, the others' those of this machine, which may round otherwise.
+    np.testing.assert_array_equal(continued, np.concatenate([then[:1], whole[1:]]))

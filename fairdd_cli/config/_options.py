@@ -24,9 +24,10 @@ Names = Sequence[str] | Callable[[], Sequence[str]]
 class Option:
     """One option (or argument, where it `is_argument`) of a command.
 
-    `aliases` stand for a choice and are taken, too. `flags` are its spellings. `affects` says what depends on it:
-    the result, which the file's record and the checkpoint's fingerprint hold; only the last digits of the numbers; or
-    neither. An option that `excludes` another one goes before it where that stands in a recipe only.
+    `aliases` stand for a choice and are taken, too. `flags` are its spellings. An option that `excludes` another one
+    goes before it where that stands in a recipe only. `affects` says what depends on it: the `result`, and the file's
+    record and the checkpoint's fingerprint hold it; only the last `digits` of the numbers, as the fingerprint has;
+    the result through the `seed`, which files and checkpoints hold beside these; or `nothing`.
     """
 
     help: str
@@ -39,7 +40,7 @@ class Option:
     minimum: float | None = None
     maximum: float | None = None
     parse: Callable[[str], Any] | None = None
-    affects: Literal["result", "digits", "nothing"] = "nothing"
+    affects: Literal["result", "digits", "seed", "nothing"] = "nothing"
     excludes: str = ""
     renamed: bool = False  # whether `flags` have another name than its field
     is_argument: bool = False

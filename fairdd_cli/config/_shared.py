@@ -23,7 +23,7 @@ def read_seed(text: str) -> int:
 
 def seed(help: str = "Random seed: the same seed gives the same file.") -> Any:
     """The key of all random draws."""
-    return option(help, default=0, metavar="N", parse=read_seed)
+    return option(help, default=0, metavar="N", parse=read_seed, affects="seed")
 
 
 def device() -> Any:

@@ -88,6 +88,7 @@ class MakeDatasetConfig:
         default=(),
         metavar="FILE:KEY[=COLUMN]",
         default_text="none",
+        affects="result",
     )
     holdout: str | None = option(
         "Hold out validation images: a share of the smallest training cell or N of each cell; val: those that "
