@@ -39,6 +39,11 @@ SHORT = {
     "dream": {"inner_loop": "2", "real_per_step": "20", "interval": "2"},
 }
 
+BETWEEN_DISTRIBUTIONS = {  # dm's other distances, each with one of the decodings where every strategy is crossed
+    "tiles": {"distance": "ncfm", "num_freqs": "16"},
+    "group-maps": {"distance": "m3d"},
+}
+
 
 @pytest.fixture
 def even(tmp_path: Path) -> BiasedDataset:
@@ -137,6 +142,7 @@ def test_every_strategy_takes_every_ingredient_or_says_why_not(even: BiasedDatas
     start = run_distillation(plan(method, fairness=fairness, iterations=0), even, RUNTIME, NullProgress())
     for decoding in DECODINGS.names():
         words = {**TRAINED, "fairness": fairness, "decoding": decoding, "cross_entropy": 0.3}
+        words["options"] = BETWEEN_DISTRIBUTIONS.get(decoding, {}) if method == "dm" else SHORT[method]
         made = run_distillation(plan(method, **words), even, RUNTIME, NullProgress())
         assert np.isfinite(made.images).all()
         assert made.images.shape != start.images.shape or not np.array_equal(made.images, start.images)
