@@ -8,6 +8,7 @@ A table stands between the lines `<!-- table: NAME -->` and `<!-- end of table -
 
 import argparse
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ from fairdd_cli.artifacts import dataset, evaluation, experts, synthetic
 from fairdd_cli.cli.entries import default_words, describe
 from fairdd_cli.config import COMMANDS, option_table
 from fairdd_cli.metrics import METRICS
-from fairdd_cli.registry import DECODINGS, METHODS, NETWORKS, STRATEGIES
+from fairdd_cli.registry import DATASETS, DECODINGS, METHODS, NETWORKS, STRATEGIES
 
 SCHEMAS = [module.SCHEMA for module in (dataset, synthetic, experts, evaluation)]
 GUIDE = Path(__file__).parent / "guide"
@@ -117,6 +118,21 @@ def _listed(options: Mapping[str, Any]) -> str:
     return ", ".join(f"`{key}={value}`" for key, value in options.items()) or "-"
 
 
+def datasets() -> str:
+    """A line for each data set: what its classes and groups are, the defaults of its options, where its files are had.
+
+    Those that differ only in what is coloured share theirs.
+    """
+    rows: dict[tuple[str, ...], list[str]] = {}
+    for name in own(DATASETS.names(), "fairdd_cli.datasets"):
+        known = describe("datasets", name)
+        facts = (known["title"].partition(":")[0], known["content"].partition("\n")[0])
+        defaults = " ".join(f"`{flag} {shlex.quote(value)}`" for flag, value in known["defaults"].items())
+        rows.setdefault((*facts, defaults, known["files"]), []).append(f"`{name}`")
+    lines = [(", ".join(names), *words) for words, names in rows.items()]
+    return table(("name", "", "classes and groups", "defaults", "files"), lines)
+
+
 def networks() -> str:
     """A line for each network with its options."""
     rows = []
@@ -170,6 +186,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "hyper-parameters": hyper_parameters,
     "strategies": strategies,
     "decodings": decodings,
+    "datasets": datasets,
     "networks": networks,
     "metrics": metrics,
     **{f"options of {name}": lambda config=config: option_table(config) for name, config in COMMANDS.items()},

@@ -421,3 +421,16 @@ def test_mimic_cxr_from_three_tables(tmp_path: Path) -> None:
     for number, words in {**seen(dataset, "train"), **seen(dataset, "test")}.items():
         assert words == (("finding", "none")[number // 2 % 2], "FM"[number // 4 % 2])
     assert dataset.test.count.sum() > 0
+
+
+def test_a_data_set_tells_the_defaults_of_its_options() -> None:
+    assert describe("datasets", "celeba")["defaults"] == {
+        "--protected": "Male",
+        "--size": "64",
+        "--target": "Attractive",
+    }
+    assert describe("datasets", "utkface")["defaults"]["--test-per-cell"] == "100"
+    assert [describe("datasets", name)["defaults"]["--bias-ratio"] for name in ("bffhq", "c-mnist-fg")] == [
+        "0.995",
+        "0.9",
+    ]

@@ -91,11 +91,26 @@ def _decoding(name: str) -> dict[str, Any]:
 
 def _dataset(name: str) -> dict[str, Any]:
     module = DATASETS.load(name)
-    options = sorted(f"--{option.replace('_', '-')}" for option in module.OPTIONS)
+    options = {option: f"--{option.replace('_', '-')}" for option in sorted(module.OPTIONS)}
+    defaults = {
+        flag: getattr(module, option.upper()) for option, flag in options.items() if hasattr(module, option.upper())
+    }
+    fetch = getattr(module, "FETCH", "") or getattr(getattr(module, "LAYOUT", None), "fetch", "")
     source = _rest(module.__doc__).removeprefix("Source: ")
     paragraphs = (inspect.getdoc(module.source) or "").split("\n\n")
     content = "\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
-    return {"source": source, "content": content, "options": options}
+    return {
+        "source": source,
+        "content": content,
+        "options": list(options.values()),
+        "defaults": {flag: _joined(value) for flag, value in defaults.items()},
+        "files": fetch,
+    }
+
+
+def _joined(value: object) -> str:
+    """The default of an option; several values as they would be given, one after another."""
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _network(name: str) -> dict[str, Any]:

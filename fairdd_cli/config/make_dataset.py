@@ -8,6 +8,7 @@ from fairdd_cli.config._options import argument, option
 from fairdd_cli.registry import DATASETS
 
 TEST_GROUPS = ("paper", "all")
+OF_DATASET = "that of the data set: see 'fairdd list datasets NAME'"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,7 @@ class MakeDatasetConfig:
         "0.95).",
         default=None,
         metavar="SHARE",
-        default_text="0.9; bffhq 0.995",
+        default_text=OF_DATASET,
         affects="result",
     )
     severity: int | None = option(
@@ -57,7 +58,7 @@ class MakeDatasetConfig:
         "--target-from",
         default=None,
         metavar="COLUMN[…]",
-        default_text="see 'fairdd list datasets NAME'; celeba Attractive",
+        default_text=OF_DATASET,
         affects="result",
     )
     protected: tuple[str, ...] = option(
@@ -65,7 +66,7 @@ class MakeDatasetConfig:
         "--protected-from",
         default=(),
         metavar="COLUMN[…]",
-        default_text="see 'fairdd list datasets NAME'; celeba Male, utkface race",
+        default_text=OF_DATASET,
         affects="result",
     )
     split: str | None = option(
@@ -112,7 +113,7 @@ class MakeDatasetConfig:
         affects="result",
     )
     size: int | None = option(
-        "Side of the images, 8 to 1024 pixels.", default=None, metavar="N", default_text="64", affects="result"
+        "Side of the images, 8 to 1024 pixels.", default=None, metavar="N", default_text=OF_DATASET, affects="result"
     )
     no_crop: bool = option(
         "Resize each image whole to the square instead of cropping its centre (sets with a table).",
@@ -124,7 +125,7 @@ class MakeDatasetConfig:
         default=None,
         metavar="N",
         minimum=1,
-        default_text="as many as the smallest has; utkface 100; a fifth of the smallest where no split is given",
+        default_text=f"{OF_DATASET}; else as many as the smallest has, or a fifth of that where no split is given",
         affects="result",
     )
     limit: int | None = option(

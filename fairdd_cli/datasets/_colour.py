@@ -12,6 +12,7 @@ from fairdd_cli.runtime import Streams
 
 OPTIONS = frozenset({"root", "download", "embedded", "bias_ratio", "test_groups", "test_per_cell"})
 BIAS_RATIO = 0.9
+FETCH = "Give --download, or --root with the IDX files, plain or .gz."
 COLOURS = {
     "red": (255, 0, 0),
     "orange": (255, 128, 0),

@@ -8,9 +8,12 @@ from typing import Any
 from fairdd_cli.datasets import folder
 from fairdd_cli.datasets._source import Request, Source
 from fairdd_cli.datasets.images.files import OPTIONS as FILE_OPTIONS
+from fairdd_cli.datasets.images.files import SIZE
 from fairdd_cli.datasets.tables.columns import quote_value
 from fairdd_cli.datasets.tables.table import Table
 from fairdd_cli.datasets.tables.values import fold
+
+__all__ = ["OPTIONS", "SIZE", "categories", "folder_source"]
 
 OPTIONS = FILE_OPTIONS | {"target", "protected", "split", "no_crop"}
 

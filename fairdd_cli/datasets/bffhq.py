@@ -14,8 +14,10 @@ from fairdd_cli.datasets._layout import Layout
 from fairdd_cli.datasets._source import Request, Source
 from fairdd_cli.datasets._splits import TEST, TRAIN, VAL
 from fairdd_cli.datasets.images.files import OPTIONS as FILE_OPTIONS
-from fairdd_cli.datasets.images.files import ImageTable, file_source, image_names
+from fairdd_cli.datasets.images.files import SIZE, ImageTable, file_source, image_names
 from fairdd_cli.errors import UsageError
+
+__all__ = ["OPTIONS", "SIZE", "source"]
 
 OPTIONS = FILE_OPTIONS | {"bias_ratio"}
 MEAN = (0.4914, 0.4822, 0.4465)
@@ -23,6 +25,7 @@ STD = (0.2023, 0.1994, 0.2010)
 NAME = re.compile(r".*_(?P<age>[01])_(?P<gender>[01])\.png")
 AGES, GENDERS = ("young", "old"), ("female", "male")
 BIAS_RATIO = 0.995
+FETCH = "Get bffhq.zip from https://github.com/kakaoenterprise/Learning-Debiased-Disentangled and unpack it."
 TRAINING = {0.995: "0.5pct", 0.99: "1pct", 0.98: "2pct", 0.95: "5pct"}  # the folder by bias ratio
 PARTS = {"test": TEST, "valid": VAL}
 
@@ -43,7 +46,7 @@ def source(request: Request) -> Source:
     entries = {pattern.replace("*.png", "*_AGE_GENDER.png"): (pattern,) for pattern in patterns}
     layout = Layout(
         name="BFFHQ",
-        fetch="Get bffhq.zip from https://github.com/kakaoenterprise/Learning-Debiased-Disentangled and unpack it.",
+        fetch=FETCH,
         bases=(".", "bffhq", "BFFHQ"),
         entries=entries,
     )

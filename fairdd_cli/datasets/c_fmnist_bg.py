@@ -1,10 +1,10 @@
 """Colour-biased Fashion-MNIST: the background is coloured, the garment white."""
 
-from fairdd_cli.datasets._colour import GARMENTS, OPTIONS, coloured_source
+from fairdd_cli.datasets._colour import BIAS_RATIO, FETCH, GARMENTS, OPTIONS, coloured_source
 from fairdd_cli.datasets._source import Request, Source
 from fairdd_cli.datasets.images.idx import FASHION
 
-__all__ = ["OPTIONS", "source"]
+__all__ = ["BIAS_RATIO", "FETCH", "OPTIONS", "source"]
 
 
 def source(request: Request) -> Source:

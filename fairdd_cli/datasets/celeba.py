@@ -15,8 +15,10 @@ from fairdd_cli.datasets._layout import Layout
 from fairdd_cli.datasets._source import Request, Source
 from fairdd_cli.datasets._splits import TEST, TRAIN, VAL
 from fairdd_cli.datasets.images.files import OPTIONS as FILE_OPTIONS
-from fairdd_cli.datasets.images.files import ImageTable, file_source
+from fairdd_cli.datasets.images.files import SIZE, ImageTable, file_source
 from fairdd_cli.errors import UsageError, unknown
+
+__all__ = ["OPTIONS", "SIZE", "source"]
 
 OPTIONS = FILE_OPTIONS | {"target", "protected"}
 TARGET, PROTECTED = "Attractive", ("Male",)

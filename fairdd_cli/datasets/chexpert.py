@@ -5,12 +5,13 @@ demographic data that the authors published later.
 """
 
 from fairdd_cli.datasets._layout import Layout
-from fairdd_cli.datasets._published import OPTIONS, categories, folder_source
+from fairdd_cli.datasets._published import OPTIONS, SIZE, categories, folder_source
 from fairdd_cli.datasets._source import Request, Source
 from fairdd_cli.errors import UsageError
 
-__all__ = ["OPTIONS", "source"]
+__all__ = ["OPTIONS", "SIZE", "source"]
 
+TARGET, PROTECTED = "No Finding", ("sex",)
 TABLES = ("train.csv", "valid.csv")
 PEOPLE = "CHEXPERT DEMO.csv"
 PATIENT = "path:-2"  # …/patient00001/study1/view1_frontal.jpg
@@ -47,5 +48,5 @@ def source(request: Request) -> Source:
         join = (f"{root / PEOPLE}:PATIENT={PATIENT}",)
     attributes = {**ATTRIBUTES, "No Finding": categories("No Finding", FINDINGS, tables)}
     return folder_source(
-        request, root, "No Finding", ["sex"], attributes, csv=tables, path="Path", group_by=PATIENT, join=join
+        request, root, TARGET, PROTECTED, attributes, csv=tables, path="Path", group_by=PATIENT, join=join
     )

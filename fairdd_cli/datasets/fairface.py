@@ -5,11 +5,12 @@ tables into dates; they are read as what they were.
 """
 
 from fairdd_cli.datasets._layout import Layout
-from fairdd_cli.datasets._published import OPTIONS, categories, folder_source
+from fairdd_cli.datasets._published import OPTIONS, SIZE, categories, folder_source
 from fairdd_cli.datasets._source import Request, Source
 
-__all__ = ["OPTIONS", "source"]
+__all__ = ["OPTIONS", "SIZE", "source"]
 
+TARGET, PROTECTED = "gender", ("race",)
 TABLES = ("fairface_label_train.csv", "fairface_label_val.csv")
 AGES = {
     **{age: (age,) for age in ("0-2", "3-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "more than 70")},
@@ -36,6 +37,4 @@ def source(request: Request) -> Source:
     tables = tuple(found[name] for name in TABLES)
     attributes = {"age": categories("age", AGES, tables)}
     split = "path:-1=train,test:val"
-    return folder_source(
-        request, tables[0].parent, "gender", ["race"], attributes, csv=tables, path="file", split=split
-    )
+    return folder_source(request, tables[0].parent, TARGET, PROTECTED, attributes, csv=tables, path="file", split=split)

@@ -16,13 +16,15 @@ from fairdd_cli.datasets._groups import intersectional_groups
 from fairdd_cli.datasets._source import Request, Source
 from fairdd_cli.datasets._splits import split_code
 from fairdd_cli.datasets.images.files import OPTIONS as FILE_OPTIONS
-from fairdd_cli.datasets.images.files import ImageTable, file_source
+from fairdd_cli.datasets.images.files import SIZE, ImageTable, file_source
 from fairdd_cli.datasets.tables.columns import PATH_PART, ColumnSpec, parse_column, quote_value
 from fairdd_cli.datasets.tables.paths import ConfinedFolder, find_files, path_column, path_part
 from fairdd_cli.datasets.tables.table import Join, Row, RowErrors, Table, open_table
 from fairdd_cli.datasets.tables.values import Categories, categorise, control_character, fold, remarks
 from fairdd_cli.errors import UsageError
 from fairdd_cli.registry import parse_number
+
+__all__ = ["OPTIONS", "SIZE", "default_name", "source"]
 
 OPTIONS = (FILE_OPTIONS - {"download"}) | {
     "csv",

@@ -5,11 +5,12 @@ images, which stay together in one split.
 """
 
 from fairdd_cli.datasets._layout import Layout
-from fairdd_cli.datasets._published import OPTIONS, categories, folder_source
+from fairdd_cli.datasets._published import OPTIONS, SIZE, categories, folder_source
 from fairdd_cli.datasets._source import Request, Source
 
-__all__ = ["OPTIONS", "source"]
+__all__ = ["OPTIONS", "SIZE", "source"]
 
+TARGET, PROTECTED = "dx", ("sex",)
 TABLE = "HAM10000_metadata.csv"
 DIAGNOSES = {"benign": ("nv", "bkl", "df", "vasc"), "malignant": ("mel", "bcc", "akiec")}
 ATTRIBUTES = {"sex": "sex!=unknown", "age": 'age<60,!=""'}
@@ -33,5 +34,5 @@ def source(request: Request) -> Source:
     table = LAYOUT.require(request.root, request.download)[TABLE]
     attributes = {**ATTRIBUTES, "malignant": categories("dx", DIAGNOSES, [table])}
     return folder_source(
-        request, table.parent, "dx", ["sex"], attributes, csv=(table,), path="image_id", group_by="lesion_id"
+        request, table.parent, TARGET, PROTECTED, attributes, csv=(table,), path="image_id", group_by="lesion_id"
     )

@@ -4,11 +4,12 @@ Source: Liang and Zou, MetaShift (ICLR 2022), in the folders of its cat-or-dog t
 """
 
 from fairdd_cli.datasets._layout import Layout
-from fairdd_cli.datasets._published import OPTIONS, folder_source
+from fairdd_cli.datasets._published import OPTIONS, SIZE, folder_source
 from fairdd_cli.datasets._source import Request, Source
 
-__all__ = ["OPTIONS", "source"]
+__all__ = ["OPTIONS", "SIZE", "source"]
 
+TARGET, PROTECTED = "animal", ("place",)
 ATTRIBUTES = {
     "animal": "path:-1=cat:cat(*),dog:dog(*)",
     "place": "path:-1=indoor:*(indoor),outdoor:*(outdoor)",
@@ -35,4 +36,4 @@ def source(request: Request) -> Source:
     cell. A photograph that lies in several folders stays in one split.
     """
     root = LAYOUT.require(request.root, request.download)[f"{FOLDERS[0]}/*.jpg"].parents[3]
-    return folder_source(request, root, "animal", ["place"], ATTRIBUTES, group_by="path:name")
+    return folder_source(request, root, TARGET, PROTECTED, ATTRIBUTES, group_by="path:name")

@@ -12,12 +12,15 @@ from fairdd_cli.datasets._groups import intersectional_groups
 from fairdd_cli.datasets._layout import Layout
 from fairdd_cli.datasets._source import Request, Source
 from fairdd_cli.datasets.images.files import OPTIONS as FILE_OPTIONS
-from fairdd_cli.datasets.images.files import ImageTable, file_source, image_names
+from fairdd_cli.datasets.images.files import SIZE, ImageTable, file_source, image_names
 from fairdd_cli.errors import UsageError, unknown
+
+__all__ = ["OPTIONS", "SIZE", "source"]
 
 OPTIONS = FILE_OPTIONS | {"protected"}
 MEAN = (0.61359, 0.47225, 0.40703)
 STD = (0.25493, 0.23054, 0.22835)
+PROTECTED = ("race",)
 TEST_PER_CELL = 100
 NAME = re.compile(r"(?P<age>\d{1,3})_(?P<gender>[01])_(?P<race>[0-4])_\d+\.jpg(\.chip\.jpg)?")
 AGES, BOUNDS = ("under 20", "20-39", "40 and over"), (20, 40)
@@ -26,7 +29,8 @@ GROUPS = {"race": ("White", "Black", "Asian", "Indian"), "gender": ("male", "fem
 IMAGES = "AGE_GENDER_RACE_TIME.jpg"
 LAYOUT = Layout(
     name="UTKFace",
-    fetch="Get the aligned and cropped faces from https://susanqq.github.io/UTKFace/ and put them in one folder.",
+    fetch="Get the aligned and cropped faces (for research only) from https://susanqq.github.io/UTKFace/ and put "
+    "them in one folder.",
     bases=(".", "UTKFace", "utkface", "crop_part1"),
     entries={IMAGES: ("[0-9]*_[01]_[0-4]_*.jpg",)},
 )
@@ -43,7 +47,7 @@ def source(request: Request) -> Source:
 
 def image_table(folder: Path, names: list[str], protected: tuple[str, ...] = ()) -> ImageTable:
     """The images whose `names` tell age, gender and race; others, and those of race 4, are counted as left out."""
-    protected = protected or ("race",)
+    protected = protected or PROTECTED
     for attribute in protected:
         if attribute not in GROUPS:
             raise unknown("protected attribute of UTKFace", attribute, GROUPS)

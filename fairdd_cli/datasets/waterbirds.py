@@ -5,11 +5,12 @@ and Places. Both archives in circulation are read: that of group DRO and that of
 """
 
 from fairdd_cli.datasets._layout import Layout
-from fairdd_cli.datasets._published import OPTIONS, folder_source
+from fairdd_cli.datasets._published import OPTIONS, SIZE, folder_source
 from fairdd_cli.datasets._source import Request, Source
 
-__all__ = ["OPTIONS", "source"]
+__all__ = ["OPTIONS", "SIZE", "source"]
 
+TARGET, PROTECTED = "y", ("place",)
 TABLE = "metadata.csv"
 ATTRIBUTES = {"y": "y=landbird:0,waterbird:1", "place": "place=land:0,water:1"}
 LAYOUT = Layout(
@@ -32,5 +33,5 @@ def source(request: Request) -> Source:
     """
     table = LAYOUT.require(request.root, request.download)[TABLE]
     return folder_source(
-        request, table.parent, "y", ["place"], ATTRIBUTES, csv=(table,), path="img_filename", split="split"
+        request, table.parent, TARGET, PROTECTED, ATTRIBUTES, csv=(table,), path="img_filename", split="split"
     )
