@@ -9,7 +9,7 @@ import platform
 from collections.abc import MutableMapping
 from pathlib import Path
 
-__version__ = "0.1.0"  # pyproject.toml reads it here
+__version__ = "0.2.0"  # pyproject.toml reads it here
 
 # OpenMP's threads wait for each other by spinning. On a quiet machine that is quickest. When another program wants the
 # cores, a thread spins away the time slice that the one it waits for needs. A short spin before sleeping serves both

@@ -21,6 +21,7 @@ from fairdd_cli.matching.sampling import SAMPLINGS
 from fairdd_cli.methods import METHODS
 from fairdd_cli.metrics import METRICS
 from fairdd_cli.networks import NETWORKS
+from fairdd_cli.system import __version__
 from fairdd_cli.verify import verify
 
 ROOT = Path(__file__).parents[1]
@@ -136,6 +137,12 @@ def test_the_evaluations_behind_the_results_are_sound_and_small() -> None:
         found, (setting, name, cell) = read_evaluation(str(path)), path.stem.split(".")
         assert setting in ("paper", "ours", "best", "whole")
         assert (name, cell.partition("-")[0]) == (found.dataset, found.method)
+
+
+def test_the_version_is_that_of_the_changelog_and_of_the_citation() -> None:
+    heading = next(line for line in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines() if "## " in line)
+    assert heading == f"## {__version__}"
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
 
 
 def test_every_link_within_the_guide_leads_somewhere() -> None:

@@ -33,6 +33,7 @@ from fairdd_cli.matching.run import Run
 from fairdd_cli.methods._base import MethodBase
 from fairdd_cli.networks import parse_network
 from fairdd_cli.runtime import Checkpoints, NullProgress, Progress, State, Streams, open_runtime
+from fairdd_cli.runtime.checkpoints import CONTINUED
 from fairdd_cli.training import TrainingConfig
 
 
@@ -318,6 +319,19 @@ def test_a_damaged_checkpoint_is_refused_with_the_way_out(tmp_path: Path) -> Non
         checkpoints.check({"images": torch.ones(2, 3)}, 10)
     with pytest.raises(UsageError, match="does not hold the state of this run"):
         checkpoints.check({"images": torch.ones(2, 2)}, 2)
+
+
+@pytest.mark.parametrize("version", [*CONTINUED, fairdd_cli.__version__, "0.0.9"])
+def test_a_run_is_continued_by_versions_that_take_it_to_the_same_result(tmp_path: Path, version: str) -> None:
+    images = np.ones((2, 2), np.float32)
+    write_checkpoint(str(tmp_path / "s.h5.checkpoint"), Checkpoint({"fairdd": version}, 0, 3, 1.0, {"images": images}))
+    if version == "0.0.9":
+        with pytest.raises(UsageError, match=rf"fairdd \(there 0.0.9, here {re.escape(fairdd_cli.__version__)}\)"):
+            Checkpoints(str(tmp_path / "s.h5"))
+        return
+    state = Checkpoints(str(tmp_path / "s.h5")).state
+    assert state is not None
+    assert state.done == 3
 
 
 def test_divergence_keeps_the_last_sound_state(folder: Path) -> None:

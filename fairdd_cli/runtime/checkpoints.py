@@ -14,6 +14,7 @@ from fairdd_cli.artifacts import STREAM, Checkpoint, checkpoint_of, read_checkpo
 from fairdd_cli.errors import DivergedError, FairddError, UsageError, one_line
 from fairdd_cli.system import __version__
 
+CONTINUED = ("0.1.0",)  # earlier versions whose runs this one takes to the same result
 INTERVAL = 60.0  # seconds between two checkpoints
 LISTED = 4  # differences that an error names
 
@@ -41,9 +42,9 @@ class Checkpoints:
     writes the latest state. For the output `-`, or without one, nothing is written.
 
     `task` holds all that the result depends on, as JSON values by name. Raises UsageError for a checkpoint of
-    another task, naming what differs; with `restart` it is discarded unread. A checkpoint that cannot be written
-    raises WorkError, and the one before stays. `translate` gives a stored task the names
-    that it has today. All ranks of a run read the checkpoint, and one `writes` it.
+    another task, or of a version that does not come to the same result, naming what differs; with `restart` it is
+    discarded unread. A checkpoint that cannot be written raises WorkError, and the one before stays. `translate` gives
+    a stored task the names that it has today. All ranks of a run read the checkpoint, and one `writes` it.
     """
 
     def __init__(
@@ -79,10 +80,10 @@ class Checkpoints:
             stored = read_checkpoint(self.path)
         except UsageError as error:
             raise UsageError(*error.args, "Give --restart to discard it.") from error
-        there, here = (
-            _flat({**self._translate(dict(stored.task)), "seed": stored.seed}),
-            _flat({**self._task, "seed": self._seed}),
-        )
+        task = self._translate(dict(stored.task))
+        if task.get("fairdd") in CONTINUED:
+            task["fairdd"] = __version__
+        there, here = _flat({**task, "seed": stored.seed}), _flat({**self._task, "seed": self._seed})
         differing = [name for name in sorted({*there, *here}) if there.get(name) != here.get(name)]
         if differing:
             listed = ", ".join(
