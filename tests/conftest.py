@@ -134,3 +134,11 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = ["make-dataset", "c-fmnist-fg", "--embedded", "--limit", "1000", "-o", str(path)]
     subprocess.run([str(program), *words], check=True, capture_output=True)
     return path
+
+
+@pytest.fixture
+def data(sample: Path, tmp_path: Path) -> Path:
+    """The sample as `data.h5` in the working folder."""
+    path = tmp_path / "data.h5"
+    path.write_bytes(sample.read_bytes())
+    return path

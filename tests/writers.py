@@ -16,6 +16,7 @@ from evaluations import write as write_evaluated
 
 from fairdd_cli.artifacts import (
     Checkpoint,
+    lock_output,
     write_bytes,
     write_checkpoint,
     write_experts,
@@ -100,3 +101,14 @@ def in_child(work: Callable[[], object]) -> int:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def names(folder: Path) -> set[str]:
+    """What lies in a folder."""
+    return {path.name for path in folder.iterdir()}
+
+
+def locked(path: Path | str, name: str) -> None:
+    """What a command does that writes the output `path` like the one called `name`."""
+    with lock_output(str(path)):
+        WRITERS[name](str(path))
