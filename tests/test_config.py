@@ -218,6 +218,12 @@ def test_a_recipe_inside_the_package_is_called_by_its_name(tmp_path: Path, monke
     assert read_recipe("paper", "distill") == {"ipc": 3}
 
 
+def test_a_folder_does_not_hide_a_packaged_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "best").mkdir()
+    assert read_recipe("best", "distill")["match"] == "cells"
+
+
 @pytest.mark.parametrize("name", recipe_names())
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_recipe_inside_the_package_loads(name: str, command: str) -> None:

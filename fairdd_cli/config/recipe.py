@@ -93,9 +93,10 @@ class _Document:
 
     def _text(self, where: str) -> str:
         try:
-            if os.sep not in where and where in recipe_names() and not Path(where).exists():
+            path = Path(where)
+            if os.sep not in where and where in recipe_names() and (path.is_dir() or not path.exists()):
                 return FOLDER.joinpath(f"{where}.yaml").read_text(encoding="utf-8")
-            with Path(where).open("rb") as stream:
+            with path.open("rb") as stream:
                 content = stream.read(SIZE_LIMIT + 1)
             if len(content) > SIZE_LIMIT:
                 raise UsageError(f"--recipe: '{where}' is larger than {SIZE_LIMIT // 1024} KiB")
