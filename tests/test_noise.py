@@ -44,7 +44,7 @@ def test_on_average_it_is_the_distance_to_the_means_of_all_images(tmp_path: Path
     network, none = run.networks.fresh(0), augment.sample_siamese("", 3, (4, 4), run.streams.torch("none"))
     everything, classes = np.arange(len(dataset.train)), slice(0, 3)
     embedded = run.real.embed(network, everything)
-    own = run.class_embeddings(network, classes, none).detach()
+    own = run.signals.class_embeddings(network, classes, none).detach()
 
     def distance_to_all(groups: list[np.ndarray]) -> float:
         """The distance to the targets of all images of each class that belong to these groups, those in a batch."""
@@ -69,7 +69,7 @@ def test_on_average_it_is_the_distance_to_the_means_of_all_images(tmp_path: Path
     shown, noises, exact = [], [], []
     for number in range(300):
         batch = run.real.sample_batch(classes, number)
-        target, noise = run.real_mean_embeddings(network, batch, none)
+        target, noise = run.signals.real_mean_embeddings(network, batch, none)
         shown.append(float(distances("l2", target, own, batch.num_targets).sum() - noise))
         noises.append(float(noise))
         parts = np.split(batch.indices, np.flatnonzero(np.diff(batch.labels.numpy())) + 1)

@@ -8,13 +8,19 @@ from torch import Tensor
 
 from fairdd_cli.matching.distances import reduce_over_targets
 from fairdd_cli.matching.run_signals import RunSignals
+from fairdd_cli.matching.state import RunState
 from fairdd_cli.matching.unrolling import unrolled_sgd
 from fairdd_cli.networks import Classifier
 from fairdd_cli.training import augmentation as augment
 
 
-class Run(RunSignals):
-    """A distillation in progress: its state, the signals of its images, and here the loss and what follows from it."""
+class Run(RunState):
+    """A distillation in progress: its state, the `signals` of its images, and the loss and what follows from it."""
+
+    @property
+    def signals(self) -> RunSignals:
+        """The signals of its real and synthetic images."""
+        return RunSignals(self)
 
     def reduce_loss(self, distances: Tensor, num_targets: Sequence[int]) -> Tensor:
         """One loss of the `distances` [all targets]: those of a class as the strategy says, summed over classes."""
@@ -25,7 +31,7 @@ class Run(RunSignals):
 
         Of the ranks that share a class only one counts.
         """
-        if not self._class_shard[1].is_main:
+        if not self.class_shard[1].is_main:
             return torch.zeros_like(loss)
         gradients, own = self.synthetic.gradients(loss, *shared), len(self.synthetic.leaves)
         self.synthetic.accumulate_gradients(gradients[:own])
@@ -100,7 +106,7 @@ class Run(RunSignals):
             images, labels = self.synthetic.decoded_images(classes, *key)
             positions = torch.arange(classes.start * per_class, classes.stop * per_class)
             loss = self._cross_entropy_sum(network, augmentation.apply(images, positions), labels) / images_in_all
-            if self._class_shard[1].is_main:  # of the ranks that share a class only one counts
+            if self.class_shard[1].is_main:  # of the ranks that share a class only one counts
                 for total, gradient in zip(totals, self.synthetic.gradients(loss), strict=True):
                     total.add_(gradient)
         return [self.runtime.processes.all_reduce(total) for total in totals]

@@ -1,6 +1,7 @@
 """The signals of real and of synthetic images that a run matches, from micro-batches and from all ranks."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,16 +17,19 @@ from fairdd_cli.networks import Classifier
 from fairdd_cli.training import augmentation as augment
 
 
-class RunSignals(RunState):
+@dataclass(frozen=True)
+class RunSignals:
     """Embeddings, features and gradients: of real images for each target, of synthetic images to match them."""
+
+    state: RunState
 
     def synthetic_batch(self, batch: RealBatch) -> SyntheticBatch:
         """The synthetic images to match with `batch`: by class, or those of each cell that has a target."""
-        if not self.match_cells:
-            return self.synthetic.batch_of_classes(batch.classes, *batch.key)
+        if not self.state.match_cells:
+            return self.state.synthetic.batch_of_classes(batch.classes, *batch.key)
         ends = np.cumsum(batch.num_targets)
         groups = [batch.weights.groups[end - number : end] for end, number in zip(ends, batch.num_targets, strict=True)]
-        return self.synthetic.batch_of_cells(batch.classes, groups, *batch.key)
+        return self.state.synthetic.batch_of_cells(batch.classes, groups, *batch.key)
 
     def real_mean_embeddings(
         self, network: Classifier, batch: RealBatch, augmentation: augment.AugmentationParams
@@ -36,24 +40,24 @@ class RunSignals(RunState):
         distances to the means of all images (see `noise.py`); 0 unless the run `subtracts_noise`. Of the ranks that
         share a class only one counts it. Nothing is differentiable.
         """
-        noise_weights = self.real.noise_weights(batch) if self.subtracts_noise else None
+        noise_weights = self.state.real.noise_weights(batch) if self.state.subtracts_noise else None
 
         def sums(images: Tensor, part: slice) -> list[Tensor]:
-            with self.runtime.autocast():
+            with self.state.runtime.autocast():
                 embedded = network.embed(images).float()
             mean = weighted_sums(embedded, batch.weights[part])
             if not noise_weights:
                 return [mean]
-            weight = self.runtime.to_device(noise_weights.weight[part])
+            weight = self.state.runtime.to_device(noise_weights.weight[part])
             squares = (weight * embedded.square().sum(dim=1)).sum()
             return [mean, squares, weighted_sums(embedded, noise_weights[part])]
 
         mean, *spread = self._sums(network, batch, augmentation, sums)
-        if noise_weights is None or not self._class_shard[1].is_main:
-            return mean, self.scalar()
+        if noise_weights is None or not self.state.class_shard[1].is_main:
+            return mean, self.state.scalar()
         squares, centres = spread
         # Σ a ‖e - m‖² = Σ a ‖e‖² - ‖Σ a e‖² / Σ a, with the weights a and the mean m of a stratum
-        inverse_totals = self.runtime.to_device(noise_weights.inverse_totals)
+        inverse_totals = self.state.runtime.to_device(noise_weights.inverse_totals)
         return mean, squares - (inverse_totals * centres.square().sum(dim=1)).sum()
 
     def real_means(
@@ -67,7 +71,7 @@ class RunSignals(RunState):
         """The mean float32 [targets, D] by `weights` of what `transform` makes of embeddings; not differentiable."""
 
         def sums(images: Tensor, part: slice) -> list[Tensor]:
-            with self.runtime.autocast():
+            with self.state.runtime.autocast():
                 embedded = network.embed(images).float()
             return [weighted_sums(transform(embedded) if transform else embedded, weights[part])]
 
@@ -99,9 +103,9 @@ class RunSignals(RunState):
     def _embedded(
         self, network: Classifier, synthetic: SyntheticBatch, augmentation: augment.AugmentationParams
     ) -> Tensor:
-        with self.runtime.autocast():
+        with self.state.runtime.autocast():
             embedded = network.embed(augmentation.apply(synthetic.images, synthetic.labels)).float()
-        self.progress.advance(len(synthetic.labels))
+        self.state.progress.advance(len(synthetic.labels))
         return embedded
 
     def real_layers(
@@ -114,7 +118,7 @@ class RunSignals(RunState):
         each = class_means(len(batch.indices), 1)
 
         def features(images: Tensor, part: slice) -> list[Tensor]:
-            with self.runtime.autocast():
+            with self.state.runtime.autocast():
                 layers = layer_features(network, images)
             return [
                 torch.cat([weighted_sums(layer, batch.weights[part]) for layer in layers], dim=1),
@@ -129,28 +133,28 @@ class RunSignals(RunState):
     ) -> Tensor:
         """The same as `synthetic_mean_embeddings` of the features of all layers: float32 [classes or cells, F]."""
         synthetic = self.synthetic_batch(batch)
-        with self.runtime.autocast():
+        with self.state.runtime.autocast():
             layers = layer_features(network, augmentation.apply(synthetic.images, synthetic.labels))
-        self.progress.advance(len(synthetic.labels))
+        self.state.progress.advance(len(synthetic.labels))
         return torch.cat([weighted_sums(layer, synthetic.weights) for layer in layers], dim=1)
 
     def class_embeddings(
         self, network: Classifier, classes: slice, augmentation: augment.AugmentationParams, *key: int
     ) -> Tensor:
         """The mean embedding float32 [classes, D] of the synthetic images of each class, differentiable in them."""
-        synthetic = self.synthetic.batch_of_classes(classes, *key)
+        synthetic = self.state.synthetic.batch_of_classes(classes, *key)
         return weighted_sums(self._embedded(network, synthetic, augmentation), synthetic.weights)
 
     def class_centres(self, network: Classifier, augmentation: augment.AugmentationParams, *key: int) -> Tensor:
         """The mean embedding float32 [classes, D] of the synthetic images of every class, of all ranks, as a leaf."""
-        own, ranks = self._class_shard
+        own, ranks = self.state.class_shard
         with torch.no_grad():
-            chunks = self.class_chunks()
+            chunks = self.state.class_chunks()
             means = [self.class_embeddings(network, classes, augmentation, *key) for classes in chunks]
-            centres = means[0].new_zeros(self.num_classes, means[0].shape[1])
+            centres = means[0].new_zeros(self.state.num_classes, means[0].shape[1])
             if ranks.is_main:
                 centres[own] = torch.cat(means)
-            self.runtime.processes.all_reduce(centres)
+            self.state.runtime.processes.all_reduce(centres)
         return centres.requires_grad_()
 
     def _sums(
@@ -163,11 +167,11 @@ class RunSignals(RunState):
         """The sums over all images of `batch` of the `signals` of a part of them, given as images and as a slice."""
         sums: list[Tensor] = []
         with torch.no_grad():
-            for part, images in self._micro_batches(batch, augmentation, self.runtime.forward_batch(network)):
+            for part, images in self._micro_batches(batch, augmentation, self.state.runtime.forward_batch(network)):
                 found = signals(images, part)
                 sums = [total + more for total, more in zip(sums, found, strict=True)] if sums else found
         self._all_reduce(sums)
-        self.progress.advance(len(batch.indices) / 3)
+        self.state.progress.advance(len(batch.indices) / 3)
         return sums
 
     def real_gradients(
@@ -180,11 +184,11 @@ class RunSignals(RunState):
         """Each layer's gradient float32 [targets, rows, columns] of the weighted loss of each target of `batch`."""
         sums: list[Tensor] | None = None
         for part, images in self._micro_batches(batch, augmentation):
-            labels = self.runtime.to_device(batch.labels[part])
-            with self.runtime.autocast():
+            labels = self.state.runtime.to_device(batch.labels[part])
+            with self.state.runtime.autocast():
                 sums = gradients(network, images, labels, batch.weights[part], layers=layers, into=sums)
         self._all_reduce(sums or [])
-        self.progress.advance(len(batch.indices))
+        self.state.progress.advance(len(batch.indices))
         return sums or []
 
     def synthetic_gradients(
@@ -195,11 +199,11 @@ class RunSignals(RunState):
         layers: tuple[type[nn.Module], ...],
     ) -> list[Tensor]:
         """Each layer's gradient float32 [classes or cells, rows, columns] of the mean loss of each, differentiable."""
-        with self.runtime.autocast():
+        with self.state.runtime.autocast():
             augmented = augmentation.apply(synthetic.images, synthetic.labels)
-            labels = self.runtime.to_device(synthetic.labels)
+            labels = self.state.runtime.to_device(synthetic.labels)
             found = gradients(network, augmented, labels, synthetic.weights, differentiable=True, layers=layers)
-        self.progress.advance(2 * len(synthetic.labels))
+        self.state.progress.advance(2 * len(synthetic.labels))
         return found
 
     def _micro_batches(
@@ -209,15 +213,15 @@ class RunSignals(RunState):
 
         Raises UsageError where there is none for this rank.
         """
-        shard = self._class_shard[1].shard(len(batch.indices))
+        shard = self.state.class_shard[1].shard(len(batch.indices))
         if shard.start == shard.stop:
             raise UsageError(
-                f"{self.runtime.processes.world_size} ranks are too many for {self.num_classes} classes of "
+                f"{self.state.runtime.processes.world_size} ranks are too many for {self.state.num_classes} classes of "
                 f"{len(batch.indices)} images"
             )
-        for part in self.runtime.micro_batches(shard, most):
-            yield part, augmentation.apply(self.real.store.take(batch.indices[part]), batch.labels[part])
+        for part in self.state.runtime.micro_batches(shard, most):
+            yield part, augmentation.apply(self.state.real.store.take(batch.indices[part]), batch.labels[part])
 
     def _all_reduce(self, signals: Sequence[Tensor]) -> None:
         for signal in signals:
-            self._class_shard[1].all_reduce(signal)
+            self.state.class_shard[1].all_reduce(signal)

@@ -38,7 +38,9 @@ class RunState:
     networks: Networks
     progress: Progress
     mirror_keeps_class: bool
-    subtracts_noise: bool = False  # whether the loss goes without the noise that `real_mean_embeddings` tells
+    subtracts_noise: bool = (
+        False  # whether the loss goes without the noise that `RunSignals.real_mean_embeddings` tells
+    )
     match_cells: bool = False
     cross_entropy: float = 0.0
     state: dict[str, Tensor] = field(default_factory=dict)  # names without slashes
@@ -51,7 +53,7 @@ class RunState:
 
     def class_chunks(self) -> Iterator[slice]:
         """The classes that are matched at a time: all on a GPU, a few on a CPU; with torchrun those of this rank."""
-        own, _ = self._class_shard
+        own, _ = self.class_shard
         # Backpropagation keeps every layer's output of the synthetic images.
         per_class = max(self.real.batch_size, 4 * self.synthetic.per_class)
         on_cpu = max(1, CHUNK_BATCHES * self.runtime.micro_batch // per_class)
@@ -84,14 +86,14 @@ class RunState:
         self.progress.advance(cost / self.runtime.processes.world_size)
 
     @cached_property
-    def _class_shard(self) -> tuple[slice, Processes]:
+    def class_shard(self) -> tuple[slice, Processes]:
         """The classes of this rank, and the ranks that share their images with it."""
         return self.runtime.processes.for_classes(self.num_classes)
 
     @property
     def bytes_reduced(self) -> int:
         """Bytes that this rank has summed with others so far."""
-        return self.runtime.processes.bytes_reduced + self._class_shard[1].bytes_reduced
+        return self.runtime.processes.bytes_reduced + self.class_shard[1].bytes_reduced
 
     def snapshot(self) -> dict[str, Tensor]:
         """Copies of all that the next iterations depend on: the images, their momentum, and `state`."""

@@ -85,8 +85,8 @@ class MethodBase(ABC):
     def reports_unbiased_loss(self) -> bool:
         """Whether its loss sums squared Euclidean distances to mean embeddings of real batches.
 
-        The loss that it reports is then without their sampling noise, which `Run.real_mean_embeddings` tells. The
-        gradient is the same with it and without.
+        The loss that it reports is then without their sampling noise, which `RunSignals.real_mean_embeddings` tells.
+        The gradient is the same with it and without.
         """
         return False
 

@@ -30,8 +30,8 @@ def distance_of_means(
     """What gives the distance `name` of mean embeddings under `network`."""
 
     def distance_to_targets(batch: RealBatch) -> tuple[Tensor, Tensor]:
-        target, noise = run.real_mean_embeddings(network, batch, augmentation)  # [targets, D]
-        synthetic = run.synthetic_mean_embeddings(network, batch, augmentation)  # [classes or cells, D]
+        target, noise = run.signals.real_mean_embeddings(network, batch, augmentation)  # [targets, D]
+        synthetic = run.signals.synthetic_mean_embeddings(network, batch, augmentation)  # [classes or cells, D]
         return distances(name, target, synthetic, batch.num_targets), noise
 
     return distance_to_targets

@@ -43,9 +43,9 @@ class GradientMatching(MethodBase):
         augmentation = run.siamese_augmentation(self.augmentation, *key)
         loss = run.scalar(0)
         for batch in real_batches:
-            targets = run.real_gradients(network, batch, augmentation, self.layers)
+            targets = run.signals.real_gradients(network, batch, augmentation, self.layers)
             synthetic = self.synthetic_batch(run, batch, *key)
-            synthetics = run.synthetic_gradients(network, synthetic, augmentation, self.layers)
+            synthetics = run.signals.synthetic_gradients(network, synthetic, augmentation, self.layers)
             by_layer = [
                 distances(self.distance, target, of_synthetic, batch.num_targets)
                 for target, of_synthetic in zip(targets, synthetics, strict=True)
@@ -55,4 +55,4 @@ class GradientMatching(MethodBase):
 
     def synthetic_batch(self, run: Run, batch: RealBatch, *key: int) -> SyntheticBatch:
         """The synthetic images to match with `batch`."""
-        return run.synthetic_batch(batch)
+        return run.signals.synthetic_batch(batch)

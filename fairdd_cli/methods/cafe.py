@@ -169,11 +169,11 @@ class Method(MethodBase):
         """
         augmentation = run.siamese_augmentation(self.augmentation, *key)
         loss = run.scalar(0)
-        shared = (run.class_centres(network, augmentation, *key),) if self.inner_weight else ()  # [classes, D]
+        shared = (run.signals.class_centres(network, augmentation, *key),) if self.inner_weight else ()  # [classes, D]
         for classes in run.class_chunks():
             batch = run.real.sample_batch(classes, *key)
-            target, embedded = run.real_layers(network, batch, augmentation)  # [targets, F], [B, D]
-            synthetic = run.synthetic_layers(network, batch, augmentation)  # [classes or cells, F]
+            target, embedded = run.signals.real_layers(network, batch, augmentation)  # [targets, F], [B, D]
+            synthetic = run.signals.synthetic_layers(network, batch, augmentation)  # [classes or cells, F]
             distance = distances("l2", target, synthetic, batch.num_targets)
             for centres in shared:
                 distance = distance + self.inner_weight * self.discrimination(run, batch, embedded, centres)
@@ -181,7 +181,7 @@ class Method(MethodBase):
         for centres in shared:
             pull = run.all_reduced_gradient(centres)
             for classes in run.class_chunks():
-                embedded = run.class_embeddings(network, classes, augmentation, *key)
+                embedded = run.signals.class_embeddings(network, classes, augmentation, *key)
                 run.accumulate_gradient((embedded * pull[classes]).sum())
         return loss
 

@@ -106,14 +106,16 @@ class Method(MethodBase):
             return characteristic(embedded, frequencies(embedded.shape[1]))
 
         def of_characteristic_functions(batch: RealBatch) -> tuple[Tensor, Tensor]:
-            target = run.real_means(network, batch, augmentation, batch.weights, transform)  # [targets, 2F]
-            synthetic = run.synthetic_mean_embeddings(network, batch, augmentation, transform)  # [classes or cells, 2F]
+            target = run.signals.real_means(network, batch, augmentation, batch.weights, transform)  # [targets, 2F]
+            synthetic = run.signals.synthetic_mean_embeddings(
+                network, batch, augmentation, transform
+            )  # [classes or cells, 2F]
             return distances(self.distance, target, synthetic, batch.num_targets), run.scalar()
 
         def of_samples(batch: RealBatch) -> tuple[Tensor, Tensor]:
             each = class_means(len(batch.indices), 1)  # of one image each
-            real = run.real_means(network, batch, augmentation, each)  # [B, D]
-            synthetic, own = run.each_synthetic_embedding(network, batch, augmentation)  # [images, D]
+            real = run.signals.real_means(network, batch, augmentation, each)  # [B, D]
+            synthetic, own = run.signals.each_synthetic_embedding(network, batch, augmentation)  # [images, D]
             return discrepancies(real, batch.weights, synthetic, own, batch.num_targets), run.scalar()
 
         if self.distance in ("l2", "l1"):

@@ -125,7 +125,7 @@ class Method(GradientMatching):
 
     def synthetic_batch(self, run: Run, batch: RealBatch, *key: int) -> SyntheticBatch:
         """At most `batch_syn_max` synthetic images of each target, drawn at random."""
-        synthetic, most = run.synthetic_batch(batch), self.batch_syn_max
+        synthetic, most = run.signals.synthetic_batch(batch), self.batch_syn_max
         sizes = np.bincount(synthetic.weights.target)
         if sizes.max() <= most:
             return synthetic
