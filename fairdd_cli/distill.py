@@ -210,7 +210,7 @@ def _optimise(
         recorded = iteration % every == 0 or iteration == config.iterations - 1
         if recorded:
             value = float(processes.all_reduce(loss))
-            if not math.isfinite(value) or not torch.isfinite(run.synthetic.images).all():
+            if not math.isfinite(value) or not run.synthetic.finite:
                 checkpoints.update(last_finite)
                 raise DivergedError(
                     f"{label} diverged at iteration {iteration}: the loss is {value}; no output was written.",

@@ -29,6 +29,7 @@ PAPER = "fairdd-neurips2025-tables-1-2"
 SCORES = ("accuracy", "deo_max", "deo_mean")
 COLUMNS: Mapping[str, tuple[str, str]] = {  # of the headline: setting and cell
     "vanilla": ("paper", "dm-vanilla-ipc10-seed0"),
+    "FairDD": ("paper", "dm-fairdd-ipc10-seed0"),
     "`--fair`": ("ours", "dm-fairdd-ipc10-seed0"),
     "best": ("best", "dm-fairdd-ipc10-seed0"),
 }
@@ -91,12 +92,14 @@ def costs() -> str:
                 f"[{name}](results/{name}.json)",
                 *words,
                 f"{taken[name] / 60:.1f}" if taken.get(name) else "-",
-                f"{evaluation.seconds / 60:.1f}",
                 f"{evaluation.options['seeds']} x {evaluation.protocol['epochs']:,}",
+                f"{evaluation.seconds / 60:.1f}",
+                f"{evaluation.peak_memory / 1e6:,.0f}",
                 f"{facts['precision']}, {facts['threads']} thread{'s' if facts['threads'] > 1 else ''}",
             )
         )
-    return table(("file", "iterations", "distill, min", "evaluate, min", "networks x epochs", "computed in"), rows)
+    heads = ("file", "iterations", "distill, min", "networks x epochs", "evaluate, min", "evaluate, MB", "computed in")
+    return table(heads, rows)
 
 
 def comparison() -> str:

@@ -69,6 +69,11 @@ class SyntheticImages:
         """Decoded images of a class."""
         return self.stored_per_class * self.codec.factor**2
 
+    @property
+    def finite(self) -> bool:
+        """Whether the images, and what is learned with them, are all finite."""
+        return all(bool(torch.isfinite(leaf).all()) for leaf in self.leaves.values())
+
     def decoded_images(self, classes: slice, *key: int) -> tuple[Tensor, Tensor]:
         """The decoded images of consecutive `classes`, on the device, and their labels, on the host.
 

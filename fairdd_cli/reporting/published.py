@@ -91,7 +91,7 @@ def _differs(row: Row, published: Published) -> tuple[str, ...]:
             words.append(f"{name} {_with_separators(row.details[name])} (published {_with_separators(str(value))})")
     words += [f"{name} {row.details[name]} (published: none)" for name in BEYOND if name in row.details]
     if row.seeds != SEEDS.get(family, row.seeds):
-        words.append(f"{row.seeds} networks (published {SEEDS[family]})")
+        words.append(f"{row.seeds} network{'s' if row.seeds > 1 else ''} (published {SEEDS[family]})")
     if ":" in setting.network:
         words.append(f"network {setting.network} (published {setting.network.partition(':')[0]})")
     if setting.sampling != SAMPLING and setting.method != "random":
