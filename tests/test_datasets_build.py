@@ -163,7 +163,7 @@ def test_stopping_half_way_ends_the_processes() -> None:
 
 def test_too_little_disk_is_said_before_anything_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=10**7))
-    with pytest.raises(WorkError, match=r"it needs 28\.84 MB, and 10\.00 MB are free in "):
+    with pytest.raises(WorkError, match=r"it needs 28\.91 MB, and 10\.00 MB are free in "):
         made("c-fmnist-fg", tmp_path / "data.h5", EMBEDDED)
     assert not list(tmp_path.iterdir())
 

@@ -233,7 +233,7 @@ def test_a_factor_of_the_learning_rate_counts_for_one_step(toy: BiasedDataset) -
     _, run = started(toy, "dm", "fairdd", momentum="0", learning_rate="2")
     for factor in (1, 0.25, 1):
         before = run.synthetic.images.detach().clone()
-        run.synthetic.accumulate_gradient(torch.ones_like(before))
+        run.synthetic.accumulate_gradients([torch.ones_like(before)])
         run.synthetic.optimizer_step(factor)
         moves.append((before - run.synthetic.images.detach()).mean().item())
     assert moves == pytest.approx([2, 0.5, 2], rel=1e-5)

@@ -15,12 +15,13 @@ from fairdd_cli.runtime import ImageStore, NullProgress, Runtime, Streams, open_
 from fairdd_cli.training import (
     TensorImages,
     TrainingConfig,
-    confusion,
     even_shares,
     fit,
     parameter_vector,
+    predict,
     systematic_resample,
 )
+from fairdd_cli.training.loop import joint_counts
 
 CPU = torch.device("cpu")
 
@@ -118,7 +119,8 @@ def test_confusion_counts_every_test_image_in_its_cell(toy: BiasedDataset) -> No
     store = ImageStore(toy.test.images, toy.mean, toy.std, runtime, "memory")
     with Streams(0).fork_rng("network"):
         network = parse_network("convnet:width=4,depth=2").build(toy.shape, toy.classes)
-    table = confusion(network, store, toy.test.labels, toy.test.protected, (3, 4), runtime, NullProgress())
+    found = predict(network, store, len(toy.test), runtime, NullProgress())
+    table = joint_counts((toy.test.labels, toy.test.protected, found), (3, 4, 3))
     expected = np.zeros_like(table)
     predicted = network(store.take(np.arange(len(toy.test)))).argmax(dim=1).numpy()
     for label, protected, prediction in zip(toy.test.labels, toy.test.protected, predicted, strict=True):

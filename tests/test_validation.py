@@ -179,8 +179,8 @@ def test_the_command_says_writes_and_draws_it(fairdd: Fairdd, held_out: BiasedDa
     words = ["distill", "toy.h5", "--method", "dm", "--fair", *QUICK, "--iterations", 4]
     said = fairdd(*words, "--validate", 3, "--keep", "best", "--verbose", "-o", "s.h5").stderr
     assert "caution: 12 of 12 cells have fewer than 30 validation images (the smallest 3)" in said
-    assert "validation after 3 iterations: accuracy " in said
-    assert "\nvalidation: accuracy " in said
+    assert "validation after 3 iterations: Accuracy " in said
+    assert "\nvalidation: Accuracy " in said
     made = read_synthetic(str(tmp_path / "s.h5"))
     assert made.history.validation is not None
     assert made.kept_iteration == made.history.validation.iteration[made.history.validation.best]
