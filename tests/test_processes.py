@@ -82,7 +82,7 @@ def test_more_processes_than_classes_share_a_class(folder: Path) -> None:
 
 def test_commands_write_once_and_one_process_continues_what_two_began(folder: Path) -> None:
     program = ["-m", "fairdd_cli"]
-    words = [*DISTILL, "--iterations", 150, "--checkpoint-every", 0]
+    words = [*DISTILL, "--iterations", 80, "--checkpoint-every", 0]
     alone = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, *program, *map(str, words), "-o", "whole.h5"]
     whole = subprocess.run(command, cwd=folder, check=False, env=alone)
