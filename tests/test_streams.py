@@ -5,7 +5,7 @@ import pty
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +14,8 @@ import pytest
 from conftest import write_toy
 
 from fairdd_cli import cli
+from fairdd_cli.cli import terminal
+from fairdd_cli.errors import Interrupted
 
 PROGRAM = [sys.executable, "-m", "fairdd_cli"]
 
@@ -113,23 +115,55 @@ def test_letters_that_an_encoding_lacks_are_replaced(encoding: str, tmp_path: Pa
     )
 
 
+@pytest.fixture
+def handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No signal has come yet, and what the program does about signals ends with the test."""
+    monkeypatch.setattr(terminal, "signals", [])
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for each, handler in before.items():
+        signal.signal(each, handler)
+
+
+@pytest.mark.usefixtures("handlers")
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize(
+    ("handler", "status", "said"), [(signal.SIG_DFL, 130, "fairdd: interrupted\n"), (signal.SIG_IGN, 0, "")]
+)
 def test_signals_interrupt_unless_they_were_ignored_at_the_start(
-    name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    name: str,
+    handler: signal.Handlers,
+    status: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     number = getattr(signal, name)
-    handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     monkeypatch.setattr(cli, "app", lambda *words, **options: signal.raise_signal(number))
-    try:
-        for handler, status, said in ((signal.SIG_DFL, 130, "fairdd: interrupted\n"), (signal.SIG_IGN, 0, "")):
-            signal.signal(number, handler)
-            monkeypatch.setattr(cli, "signals", [])
-            with pytest.raises(SystemExit) as ended:
-                cli.main()
-            assert (ended.value.code, capfd.readouterr().err) == (status, said)
-    finally:
-        for each, handler in handlers.items():
-            signal.signal(each, handler)
+    signal.signal(number, handler)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert (ended.value.code, capfd.readouterr().err) == (status, said)
+
+
+@pytest.mark.usefixtures("handlers")
+def test_an_interrupt_that_is_lost_comes_back_with_the_next_step(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A library that calls Python from C, and takes any error for an answer, loses what a signal raises in between."""
+
+    def app(*words: object, **options: object) -> None:
+        with suppress(Interrupted):
+            signal.raise_signal(signal.SIGTERM)
+        with terminal.Terminal(quiet=True) as progress:
+            progress.start("work", 2)
+            progress.advance(1)
+
+    monkeypatch.setattr(cli, "app", app)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert (ended.value.code, capfd.readouterr().err) == (130, "fairdd: interrupted\n")
 
 
 def on_terminal(words: list[str], folder: Path) -> str:

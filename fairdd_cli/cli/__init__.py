@@ -47,7 +47,6 @@ for name, run, summary in (
 PARSER_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 INTERRUPTED = 130
 GRACE_SECONDS = 3.0  # seconds that the others leave to the process that says what is wrong
-signals: list[int] = []  # those that were to end the process
 
 
 def _print_version(value: bool) -> None:
@@ -103,8 +102,8 @@ def main() -> NoReturn:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     """The first signal lets the run save its state, the second cuts that short, the third ends the process."""
-    signals.append(number)
-    if len(signals) > 2:
+    terminal.signals.append(number)
+    if len(terminal.signals) > 2:
         os._exit(INTERRUPTED)
     raise Interrupted
 
@@ -122,7 +121,7 @@ def _fail(message: str, status: int, error: BaseException) -> NoReturn:
     if {"-v", "--verbose"} & set(sys.argv):
         sys.stderr.write(terminal.harmless(traceback.format_exc()))
     # An interrupt in the midst of an import or of a library's own code may come out as another error.
-    interrupted = status == INTERRUPTED or bool(signals)
+    interrupted = status == INTERRUPTED or bool(terminal.signals)
     # The processes of a job fail alike for what was asked of them; one says it.
     rank = os.environ["RANK"] if launched_by_torchrun() else None
     alike = interrupted or status == UsageError.exit_code

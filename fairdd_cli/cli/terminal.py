@@ -9,7 +9,7 @@ from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from fairdd_cli.errors import WorkError, is_harmful, one_line
+from fairdd_cli.errors import Interrupted, WorkError, is_harmful, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 UNFOLDED = 1000  # columns of a table that no terminal shows
 ESTIMATE_AFTER = 2.0  # seconds of work before the first word on how long it will take
 ESTIMATE_EVERY = 60.0  # seconds between two such words where no bar can be drawn
+signals: list[int] = []  # those that were to end the process
 
 
 @cache
@@ -101,7 +102,9 @@ class Terminal:
             self._bar = _Bar(what, total, self._unit)
 
     def advance(self, amount: float, loss: float | None = None) -> None:
-        """`amount` units are done."""
+        """`amount` units are done. Raises Interrupted where a library's code has lost what a signal raised in it."""
+        if signals:
+            raise Interrupted
         if self._bar:
             self._bar.advance(amount, loss)
 
