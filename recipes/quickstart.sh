@@ -1,7 +1,7 @@
 #!/bin/sh
 # From nothing to a fairness-versus-accuracy table on real images: installs fairdd, then distils the embedded sample
 # of Fashion-MNIST without and with FairDD, compares what networks learn from the two sets, and draws these.
-# About 4 minutes on 2 cores after the installation. Everything is written to runs/quickstart.
+# About 3 minutes on 2 cores after the installation. Everything is written to runs/quickstart.
 EXTRAS="[plot]"
 . "$(dirname "$0")/_environment.sh"
 out=runs/quickstart
